@@ -1,0 +1,354 @@
+//! The contract between an ALG and the stage that runs it.
+//!
+//! The stage feeds each direction of a control session from its first byte, in order, without gaps.
+//! It shows the ALG the undecided bytes of one direction and gets back a [`Step`]: wait for more, or
+//! one complete message with its [`Verdict`]. Bytes that have a verdict are never shown again.
+//!
+//! Invariants an ALG keeps:
+//! - *Deterministic*: the same bytes in the same order give the same steps, whatever the
+//!   segmentation. [`Step::Incomplete`] changes no state and asks for nothing.
+//! - *Progress*: a message is at least one byte long, at most as long as the input.
+//! - *Bounded work*: a constant number of passes over the input.
+//! - *No panic* on any input; all reads are checked.
+
+use std::net::SocketAddrV4;
+use std::ops::Range;
+use std::time::Duration;
+
+/// Direction relative to the session's first packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// From the end that sent the first packet.
+    Original,
+    /// Towards it.
+    Reply,
+}
+
+impl Direction {
+    /// The other direction.
+    #[must_use]
+    pub const fn reversed(self) -> Self {
+        match self {
+            Self::Original => Self::Reply,
+            Self::Reply => Self::Original,
+        }
+    }
+}
+
+/// The addresses of a control session, as each end knows them. Ends that are not translated have
+/// `own == seen`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionEndpoints {
+    /// The originator's endpoint as the originator itself knows it.
+    pub originator: SocketAddrV4,
+    /// The originator's endpoint as the responder sees it.
+    pub originator_seen: SocketAddrV4,
+    /// The responder's endpoint as the responder itself knows it.
+    pub responder: SocketAddrV4,
+    /// The responder's endpoint as the originator sees it.
+    pub responder_seen: SocketAddrV4,
+}
+
+impl SessionEndpoints {
+    /// The endpoint of whoever sends in `direction`, as the sender itself knows it.
+    #[must_use]
+    pub const fn sender(&self, direction: Direction) -> SocketAddrV4 {
+        match direction {
+            Direction::Original => self.originator,
+            Direction::Reply => self.responder,
+        }
+    }
+
+    /// The endpoint of whoever sends in `direction`, as the other end sees it.
+    #[must_use]
+    pub const fn sender_seen(&self, direction: Direction) -> SocketAddrV4 {
+        match direction {
+            Direction::Original => self.originator_seen,
+            Direction::Reply => self.responder_seen,
+        }
+    }
+}
+
+/// One ALG instance: the dialogue state of one control session.
+pub trait Alg: Send {
+    /// Looks at the undecided bytes of one `direction`. `input` starts where the last verdict of this
+    /// direction ended (or at byte 0) and is not empty. `at_end` is set when nothing can follow
+    /// (FIN seen, or the bound on held bytes reached): [`Step::Incomplete`] is then not accepted and
+    /// the stage passes the bytes unchanged.
+    fn inspect(&mut self, direction: Direction, input: &[u8], cx: &mut Context<'_>) -> Step;
+}
+
+/// What an ALG found at the head of the undecided bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// No complete message yet: hold the bytes and show them again with more behind them.
+    Incomplete,
+    /// The first `length` bytes are one message (or text that needs no reading) with this verdict.
+    Message {
+        /// Bytes decided, 1 to the length of the input.
+        length: usize,
+        /// What happens to them.
+        verdict: Verdict,
+    },
+}
+
+/// What happens to a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes on unchanged.
+    Pass,
+    /// It goes on with the replacements left in [`Context::edits`].
+    Rewrite,
+    /// It is taken out of the stream; an error reply, if any, was left in [`Context::inject`].
+    Remove,
+    /// It goes on unchanged, and nothing after it is read in either direction (AUTH TLS accepted).
+    Opaque,
+    /// This is not the protocol: it goes on unchanged, nothing after it is read in either direction,
+    /// and every unused expectation of the session is withdrawn.
+    Detach,
+    /// The session is reset towards both ends.
+    Terminate,
+}
+
+/// Where an ALG leaves what it wants done, valid for one call of [`Alg::inspect`].
+pub struct Context<'a> {
+    /// Addresses of the control session.
+    pub endpoints: &'a SessionEndpoints,
+    /// What the ALG may ask of NAT.
+    pub nat: &'a mut dyn Nat,
+    /// Replacements inside the message, for [`Verdict::Rewrite`].
+    pub edits: &'a mut Edits,
+    /// Bytes to add to a stream.
+    pub inject: &'a mut Injections,
+    /// Counters.
+    pub events: &'a mut Events,
+    /// Nothing can follow these bytes: [`Step::Incomplete`] is not accepted.
+    pub at_end: bool,
+}
+
+/// What an ALG asks of NAT.
+pub trait Nat {
+    /// Reserves a mapping for a coming flow. Returns the endpoint that must be announced to the
+    /// peer; it equals `request.target` where that end is not translated.
+    ///
+    /// # Errors
+    /// [`ExpectError`] says why nothing was reserved.
+    fn expect(&mut self, request: &Expectation) -> Result<Announced, ExpectError>;
+
+    /// Withdraws an expectation that no flow has used yet; one already used or gone is left alone.
+    fn withdraw(&mut self, expectation: ExpectationId);
+}
+
+/// Names one expectation of the control session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ExpectationId(pub u64);
+
+/// A reserved expectation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Announced {
+    /// Its name.
+    pub id: ExpectationId,
+    /// Where the peer must connect to.
+    pub endpoint: SocketAddrV4,
+}
+
+/// Permission for a coming flow: from the other end of the control session, to `target`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expectation {
+    /// Transport protocol of the coming flow.
+    pub protocol: Protocol,
+    /// Which end of the control session owns `target`: the sender in this direction.
+    pub owner: Direction,
+    /// Where the flow shall arrive, as its owner knows itself. The address is the owner's.
+    pub target: SocketAddrV4,
+    /// The peer's source port, or `None` for any. The peer's address is the other end of the
+    /// control session.
+    pub peer_l4_port: Option<u16>,
+    /// How many flows it admits.
+    pub uses: u16,
+    /// How long it waits for the first one.
+    pub lifetime: Duration,
+}
+
+/// Transport protocol of an expected flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// TCP
+    Tcp,
+    /// UDP
+    Udp,
+}
+
+/// Why an expectation was refused. The message then passes unchanged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ExpectError {
+    /// This control session has as many outstanding as it may.
+    SessionBudget,
+    /// The table of expectations is full.
+    TableFull,
+    /// No external port is free on the session's external address.
+    PoolExhausted,
+}
+
+/// Replacements inside one message, in ascending order. Memory is taken once and reused.
+#[derive(Debug)]
+pub struct Edits {
+    items: Vec<(Range<usize>, Range<usize>)>,
+    bytes: Vec<u8>,
+}
+
+impl Edits {
+    /// Room for `items` replacements of `bytes` new bytes in all.
+    #[must_use]
+    pub fn with_capacity(items: usize, bytes: usize) -> Self {
+        Self { items: Vec::with_capacity(items), bytes: Vec::with_capacity(bytes) }
+    }
+
+    /// Replaces `range` of the message by `with`. Returns `false`, and changes nothing, when the
+    /// room taken at start is used up or `range` does not lie behind the previous one.
+    #[must_use]
+    pub fn replace(&mut self, range: Range<usize>, with: &[u8]) -> bool {
+        let behind = self.items.last().is_none_or(|(last, _)| last.end <= range.start);
+        let fits = self.items.len() < self.items.capacity()
+            && self.bytes.len() + with.len() <= self.bytes.capacity();
+        if !behind || !fits || range.start > range.end {
+            return false;
+        }
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(with);
+        self.items.push((range, start..self.bytes.len()));
+        true
+    }
+
+    /// Each replaced range with its new bytes.
+    pub fn iter(&self) -> impl Iterator<Item = (Range<usize>, &[u8])> {
+        self.items.iter().map(|(range, at)| (range.clone(), self.bytes.get(at.clone()).unwrap_or_default()))
+    }
+
+    /// Forgets all replacements, keeps the memory.
+    pub fn clear(&mut self) {
+        self.items.clear();
+        self.bytes.clear();
+    }
+}
+
+/// Bytes an ALG adds to a stream, at the place the stream of that direction has reached: behind the
+/// message being decided when it is of that direction, else behind the last decided one.
+#[derive(Debug)]
+pub struct Injections {
+    items: Vec<(Direction, Range<usize>)>,
+    bytes: Vec<u8>,
+}
+
+impl Injections {
+    /// Room for `items` injections of `bytes` bytes in all.
+    #[must_use]
+    pub fn with_capacity(items: usize, bytes: usize) -> Self {
+        Self { items: Vec::with_capacity(items), bytes: Vec::with_capacity(bytes) }
+    }
+
+    /// Adds `bytes` to the stream of `direction`. Returns `false`, and adds nothing, when the room
+    /// taken at start is used up.
+    #[must_use]
+    pub fn push(&mut self, direction: Direction, bytes: &[u8]) -> bool {
+        if self.items.len() == self.items.capacity() || self.bytes.len() + bytes.len() > self.bytes.capacity()
+        {
+            return false;
+        }
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        self.items.push((direction, start..self.bytes.len()));
+        true
+    }
+
+    /// Each injection in the order it was asked for.
+    pub fn iter(&self) -> impl Iterator<Item = (Direction, &[u8])> {
+        self.items.iter().map(|(direction, at)| (*direction, self.bytes.get(at.clone()).unwrap_or_default()))
+    }
+
+    /// Forgets all injections, keeps the memory.
+    pub fn clear(&mut self) {
+        self.items.clear();
+        self.bytes.clear();
+    }
+}
+
+/// What an ALG counts. One list for all protocols; `show counters` prints [`Event::text`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Event {
+    /// A message left with its addresses translated.
+    Rewritten,
+    /// A message names an address that is not its sender's own: passed, nothing opened.
+    ForeignAddress,
+    /// A message names a port below 1024: passed, nothing opened.
+    PrivilegedPort,
+    /// A message names port 0: passed, nothing opened.
+    PortZero,
+    /// A line is longer than the limit: passed, not read.
+    LineTooLong,
+    /// A command of this protocol that does not parse: passed, nothing opened.
+    Malformed,
+    /// NAT refused the expectation: passed, nothing opened.
+    ExpectationRefused,
+    /// The session turned opaque (TLS).
+    Opaque,
+    /// The first bytes were not the protocol's: no longer read.
+    Detached,
+    /// A message was taken out of the stream.
+    Removed,
+}
+
+impl Event {
+    /// All events, in the order of their numbers.
+    pub const ALL: [Self; 10] = [
+        Self::Rewritten,
+        Self::ForeignAddress,
+        Self::PrivilegedPort,
+        Self::PortZero,
+        Self::LineTooLong,
+        Self::Malformed,
+        Self::ExpectationRefused,
+        Self::Opaque,
+        Self::Detached,
+        Self::Removed,
+    ];
+
+    /// The name in counters and logs.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Rewritten => "rewritten",
+            Self::ForeignAddress => "foreign_address",
+            Self::PrivilegedPort => "privileged_port",
+            Self::PortZero => "port_zero",
+            Self::LineTooLong => "line_too_long",
+            Self::Malformed => "malformed",
+            Self::ExpectationRefused => "expectation_refused",
+            Self::Opaque => "opaque",
+            Self::Detached => "detached",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+/// Counts of [`Event`]s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Events {
+    counts: [u64; Event::ALL.len()],
+}
+
+impl Events {
+    /// Counts one `event`.
+    pub fn count(&mut self, event: Event) {
+        if let Some(count) = self.counts.get_mut(event as usize) {
+            *count += 1;
+        }
+    }
+
+    /// How often `event` happened.
+    #[must_use]
+    pub fn of(&self, event: Event) -> u64 {
+        self.counts.get(event as usize).copied().unwrap_or(0)
+    }
+}

@@ -1,0 +1,10 @@
+//! What control protocols say: complete messages in, edits, expectations and verdicts out.
+//!
+//! One file or folder per protocol. Nothing here sees a header, a checksum, a sequence number, a
+//! clock or a socket: the stream layer of the engine hands over bytes in order and carries out what
+//! is decided here. What an ALG needs of NAT it asks through [`Nat`].
+#![forbid(unsafe_code)]
+
+mod contract;
+
+pub use contract::*;

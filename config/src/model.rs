@@ -1,0 +1,340 @@
+//! The validated model: what the rest of algate reads.
+//!
+//! Every value here has been checked against every other one (indexes are in range, addresses do not
+//! overlap, counts fit), so its readers need no error path. Lists are in file order; indexes into
+//! them (`nic_port`, `interface`, `pool`) are positions in the lists of [`Config`].
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+
+/// A whole, valid `algate.toml`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// How DPDK's environment abstraction layer (EAL) is started.
+    pub eal: Eal,
+    /// Poll loops: which cores, how they idle.
+    pub workers: Workers,
+    /// DPDK ports, physical or virtual.
+    pub nic_ports: Vec<NicPort>,
+    /// Routed interfaces on those ports: untagged or one VLAN each.
+    pub interfaces: Vec<Interface>,
+    /// Static routes; connected routes follow from the interfaces' addresses.
+    pub routes: Vec<Route>,
+    /// Address translation.
+    pub nat: Nat,
+    /// Application-level gateways.
+    pub alg: Alg,
+    /// Idle times after which state goes away.
+    pub timeouts: Timeouts,
+    /// Sizes of everything that is allocated at start.
+    pub tables: Tables,
+    /// ICMP messages that algate itself originates.
+    pub icmp: Icmp,
+    /// The Unix socket that `algate show` speaks to.
+    pub control: Control,
+    /// The log.
+    pub log: Log,
+}
+
+/// `[eal]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Eal {
+    /// Whether the mbuf pool lies in hugepages.
+    pub hugepages: Hugepages,
+    /// DPDK's `--file-prefix`: separates processes on one machine.
+    pub file_prefix: String,
+    /// Core of the main (control) thread, which never touches packets.
+    pub main_core: usize,
+}
+
+/// Whether EAL uses hugepages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hugepages {
+    /// Use them where the machine has enough free ones, else run without and say so.
+    Auto,
+    /// Refuse to start without them.
+    Require,
+    /// Never use them (`--no-huge`).
+    Never,
+}
+
+/// `[workers]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workers {
+    /// One worker is pinned to each of these cores.
+    pub cores: Vec<usize>,
+    /// One ALG core thread is pinned to each of these; empty: the ALG stage runs inline in the workers.
+    pub alg_cores: Vec<usize>,
+    /// Frames taken from a queue at once, 1 to 256.
+    pub burst: u16,
+    /// What a worker does after many empty polls.
+    pub idle: Idle,
+    /// Packets that one hand-over queue (worker to ALG flow owner) holds, a power of two.
+    pub handover_packets: usize,
+}
+
+/// What a poll loop does when nothing arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Idle {
+    /// Sleep when the machine has two cores or fewer, else poll.
+    Auto,
+    /// Poll without pause: lowest latency, a whole core.
+    Poll,
+    /// Sleep about 50 us after many empty polls.
+    Sleep,
+}
+
+/// `[[nic_port]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NicPort {
+    /// The name that interfaces refer to.
+    pub name: String,
+    /// What DPDK opens.
+    pub device: Device,
+    /// Receive descriptors per queue, a power of two.
+    pub rx_descriptors: u16,
+    /// Transmit descriptors per queue, a power of two.
+    pub tx_descriptors: u16,
+    /// Largest IP packet that is received or sent, bytes (68 to 9,000).
+    pub mtu: u16,
+    /// Receive frames for every destination MAC address.
+    pub promiscuous: bool,
+}
+
+/// A DPDK device: physical, or one of the virtual ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Device {
+    /// A NIC by PCI address (`0000:01:00.0`), bound to vfio-pci.
+    Pci {
+        /// Domain, bus, device and function.
+        address: String,
+    },
+    /// A kernel interface through `AF_PACKET`.
+    AfPacket {
+        /// The kernel interface's name.
+        interface: String,
+    },
+    /// A kernel interface through `AF_XDP`.
+    AfXdp {
+        /// The kernel interface's name.
+        interface: String,
+    },
+    /// A kernel TAP interface that algate creates.
+    Tap {
+        /// The name the new kernel interface gets.
+        interface: String,
+    },
+    /// Shared memory to another process.
+    Memif {
+        /// Which side creates the socket.
+        role: MemifRole,
+        /// The connection's number on its socket.
+        id: u32,
+        /// The socket's path.
+        socket: PathBuf,
+    },
+    /// Two capture files: packets are read from one and written to the other.
+    Pcap {
+        /// Frames to receive; read once, from beginning to end.
+        rx: PathBuf,
+        /// Where transmitted frames are written.
+        tx: PathBuf,
+    },
+    /// A software ring: what is sent is received again.
+    Ring {
+        /// The ring's name.
+        name: String,
+    },
+    /// Receives nothing, sends nowhere.
+    Null,
+}
+
+/// Which end of a memif connection algate is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemifRole {
+    /// Creates the socket and waits.
+    Server,
+    /// Connects to a server's socket.
+    Client,
+}
+
+/// `[[interface]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// The name that routes, rules and output use.
+    pub name: String,
+    /// Index of its port in [`Config::nic_ports`].
+    pub nic_port: usize,
+    /// VLAN id (1 to 4094) of a sub-interface; `None`: untagged frames.
+    pub vlan: Option<u16>,
+    /// Which side of the NAT it is.
+    pub side: Side,
+    /// Own addresses with their connected prefixes; the first one speaks for the interface.
+    pub addresses: Vec<Ipv4Net>,
+    /// Largest IP packet, bytes; at most the port's.
+    pub mtu: u16,
+}
+
+/// Side of the NAT (RFC 4787 section 1: internal, external).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Hosts whose addresses are translated.
+    Internal,
+    /// The rest of the world.
+    External,
+}
+
+/// `[[route]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Destination prefix; `0.0.0.0/0` is the default route.
+    pub prefix: Ipv4Net,
+    /// The next hop; lies in a connected prefix of `interface`.
+    pub via: Ipv4Addr,
+    /// Index of the outgoing interface in [`Config::interfaces`].
+    pub interface: usize,
+}
+
+/// `[nat]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nat {
+    /// External addresses to translate to.
+    pub pools: Vec<Pool>,
+    /// Which internal addresses use which pool; the first match counts.
+    pub rules: Vec<NatRule>,
+    /// External endpoints that lead to internal servers.
+    pub forwards: Vec<Forward>,
+}
+
+/// `[[nat.pool]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pool {
+    /// The name that rules refer to.
+    pub name: String,
+    /// Inclusive address ranges, disjoint within and between pools.
+    pub ranges: Vec<(Ipv4Addr, Ipv4Addr)>,
+    /// Inclusive range of external L4 ports that dynamic mappings use.
+    pub l4_ports: (u16, u16),
+}
+
+/// `[[nat.rule]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NatRule {
+    /// Internal source prefix.
+    pub internal: Ipv4Net,
+    /// Index of the pool in [`Nat::pools`].
+    pub pool: usize,
+}
+
+/// `[[nat.forward]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forward {
+    /// Transport protocol.
+    pub protocol: Transport,
+    /// The endpoint the world connects to; its address lies in a pool.
+    pub external: SocketAddrV4,
+    /// The server behind it.
+    pub internal: SocketAddrV4,
+}
+
+/// Transport protocol of a port forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP
+    Tcp,
+    /// UDP
+    Udp,
+}
+
+/// `[alg]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alg {
+    /// Undecided bytes one direction of a control session may hold, bytes.
+    pub held_bytes: usize,
+    /// `[alg.ftp]`
+    pub ftp: Ftp,
+}
+
+/// `[alg.ftp]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ftp {
+    /// Whether FTP control sessions are read at all.
+    pub enabled: bool,
+    /// TCP ports on which a control session is expected.
+    pub control_ports: Vec<u16>,
+    /// Longest command or reply line that is parsed, bytes with its end.
+    pub line_bytes: usize,
+    /// How long a promised data connection may take to come.
+    pub expectation_lifetime: Duration,
+    /// Promised data connections outstanding per control session.
+    pub expectations: usize,
+}
+
+/// `[timeouts]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeouts {
+    /// TCP, handshake complete (RFC 5382 REQ-5: 2 h 4 min or more).
+    pub tcp_established: Duration,
+    /// TCP, half-open, closing or reset (RFC 5382 REQ-5: 4 min or more).
+    pub tcp_transitory: Duration,
+    /// UDP (RFC 4787 REQ-5: 5 min recommended, 2 min at least).
+    pub udp: Duration,
+    /// ICMP queries (RFC 5508 REQ-2: 60 s or more).
+    pub icmp: Duration,
+    /// ARP: how long a resolved neighbour is believed without new proof.
+    pub arp: Duration,
+}
+
+/// `[tables]`: everything is allocated at start and never grows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tables {
+    /// Sessions.
+    pub sessions: usize,
+    /// Mappings (internal endpoint to external endpoint).
+    pub mappings: usize,
+    /// Expectations outstanding.
+    pub expectations: usize,
+    /// Control sessions under an ALG at one time.
+    pub alg_flows: usize,
+    /// Neighbours (ARP), at most 65,535.
+    pub neighbors: usize,
+    /// Packet buffers in the mempool.
+    pub mbufs: usize,
+}
+
+/// `[icmp]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Icmp {
+    /// ICMP messages algate originates per second and worker (RFC 1812 section 4.3.2.8).
+    pub rate_per_second: u32,
+}
+
+/// `[control]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Control {
+    /// Path of the Unix socket.
+    pub socket: PathBuf,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// Least severe level that is written.
+    pub level: LogLevel,
+}
+
+/// Log level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// The operator must act.
+    Error,
+    /// Degraded.
+    Warn,
+    /// Start, stop, link, configuration.
+    Info,
+    /// Slow-path decisions.
+    Debug,
+}

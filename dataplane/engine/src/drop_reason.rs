@@ -1,0 +1,109 @@
+//! Why a packet died: every reason declared once, with the operator's words.
+
+macro_rules! drop_reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
+        /// Why a packet was dropped. Each has a counter of its own.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum DropReason {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl DropReason {
+            /// All reasons, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// The name in counters and logs.
+            #[must_use]
+            pub const fn text(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)+
+                }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    // Parsing.
+    /// Shorter than its headers say.
+    Truncated = "truncated",
+    /// IPv4 version, header length or total length are impossible.
+    BadIpv4Header = "bad_ipv4_header",
+    /// IPv4 header checksum is wrong (RFC 1812 section 5.2.2).
+    BadIpv4Checksum = "bad_ipv4_checksum",
+    /// TCP or UDP header lengths are impossible.
+    BadL4Header = "bad_l4_header",
+    /// Headers lie in several segments and do not fit into one.
+    ChainedHeaders = "chained_headers",
+    /// IPv6: not yet supported.
+    Ipv6 = "ipv6",
+    /// An EtherType other than IPv4, IPv6 and ARP.
+    UnknownEthertype = "unknown_ethertype",
+    /// A VLAN that no interface of the port has.
+    UnknownVlan = "unknown_vlan",
+    /// Sent to another station's MAC address.
+    NotForUs = "not_for_us",
+    /// A transport protocol that NAT does not translate.
+    UnsupportedProtocol = "unsupported_protocol",
+    /// A fragment: not yet translated.
+    Fragment = "fragment",
+    /// Source address that no packet may carry (RFC 1812 section 5.3.7).
+    MartianSource = "martian_source",
+    /// Destination address that is not forwarded (multicast, broadcast, loopback).
+    MartianDestination = "martian_destination",
+
+    // Routing.
+    /// No route to the destination.
+    NoRoute = "no_route",
+    /// TTL ran out.
+    TtlExceeded = "ttl_exceeded",
+    /// Larger than the outgoing MTU with DF set.
+    FragmentationNeeded = "fragmentation_needed",
+    /// Larger than the outgoing MTU without DF: fragmentation is not yet done.
+    TooBig = "too_big",
+    /// The next hop did not answer ARP.
+    NeighborUnreachable = "neighbor_unreachable",
+    /// Too many packets wait for ARP.
+    NeighborQueueFull = "neighbor_queue_full",
+    /// The table of neighbours is full.
+    NeighborTableFull = "neighbor_table_full",
+    /// An ARP packet that is malformed or lies.
+    BadArp = "bad_arp",
+    /// Addressed to algate itself, and nothing listens.
+    LocalUnhandled = "local_unhandled",
+    /// A wrong checksum in a packet that algate itself had to read.
+    BadL4Checksum = "bad_l4_checksum",
+    /// An ICMP message that is malformed or belongs to no session.
+    BadIcmp = "bad_icmp",
+
+    // NAT.
+    /// From outside, and no session, mapping, forward or expectation admits it.
+    NoMapping = "no_mapping",
+    /// No NAT rule covers this internal source.
+    NoNatRule = "no_nat_rule",
+    /// A TCP segment without SYN that belongs to no session.
+    TcpNoSession = "tcp_no_session",
+    /// No external L4 port is free.
+    PoolExhausted = "pool_exhausted",
+    /// The session table is full.
+    SessionTableFull = "session_table_full",
+    /// The mapping table is full.
+    MappingTableFull = "mapping_table_full",
+    /// The peer is not the one the expectation names.
+    ExpectationPeer = "expectation_peer",
+
+    // ALG stage.
+    /// The queue to the owner of an ALG flow is full.
+    HandoverQueueFull = "handover_queue_full",
+    /// The ALG stage has no room for the segment; TCP sends it again.
+    AlgStageFull = "alg_stage_full",
+    /// The stream layer took the segment: its bytes travel in segments of its own.
+    AlgConsumed = "alg_consumed",
+
+    // Memory and transmission.
+    /// The mempool is empty.
+    MempoolExhausted = "mempool_exhausted",
+    /// The transmit queue is full.
+    TxQueueFull = "tx_queue_full",
+}

@@ -1,0 +1,13 @@
+//! Numbers that must not be mixed up.
+
+/// A DPDK port, by its position in the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NicPortId(pub u16);
+
+/// A routed interface, by its position in the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InterfaceId(pub u16);
+
+/// A thread that handles packets: workers first, then ALG cores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkerId(pub u16);

@@ -1,0 +1,2 @@
+//! `algate`: where packets come from and go to.
+fn main() {}
