@@ -7,4 +7,5 @@ pub mod counters;
 pub mod drop_reason;
 pub mod frame;
 pub mod ids;
+pub mod table;
 pub mod time;

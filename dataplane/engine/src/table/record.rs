@@ -1,0 +1,74 @@
+//! Records: cache lines of eight atomic words, found by index.
+//!
+//! A record may be read while another worker writes it. Each word is whole at any time; a value that
+//! spans words is consistent only under the rules of its owner (see "Life of an entry" in
+//! [`super`]): filled before it is published, constant afterwards.
+
+use super::sync::{AtomicU64, prefetch};
+
+/// One cache line of eight words.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Line {
+    /// The words; what they mean is the table's matter.
+    pub words: [AtomicU64; LINE_WORDS],
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        Self { words: std::array::from_fn(|_| AtomicU64::new(0)) }
+    }
+}
+
+/// A fixed number of lines, all zero at first.
+#[derive(Debug)]
+pub struct Lines {
+    lines: Box<[Line]>,
+}
+
+impl Lines {
+    /// `count` lines, 64 bytes each. All their memory is touched once, here: no page fault is left
+    /// for the packet path, and what does not fit into the machine fails at start.
+    #[must_use]
+    pub fn new(count: usize) -> Self {
+        #[cfg(not(loom))]
+        let lines = {
+            let lines = Box::<[Line]>::new_zeroed_slice(count);
+            // SAFETY: a `Line` is an array of `AtomicU64`, which has the layout of `u64`, of which
+            // all zeroes is a valid value.
+            unsafe { lines.assume_init() }
+        };
+        #[cfg(loom)]
+        let lines = (0..count).map(|_| Line::default()).collect();
+        Self { lines }
+    }
+
+    /// The line of `index`, or `None` beyond the end.
+    #[inline]
+    #[must_use]
+    pub fn line(&self, index: u32) -> Option<&Line> {
+        self.lines.get(index as usize)
+    }
+
+    /// Starts to fetch the line of `index` into the cache.
+    #[inline]
+    pub fn prefetch(&self, index: u32) {
+        if let Some(line) = self.line(index) {
+            prefetch(line);
+        }
+    }
+
+    /// How many lines there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// All lines in the order of their index.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Line> {
+        self.lines.iter()
+    }
+}
+
+/// Words in a line.
+pub const LINE_WORDS: usize = 8;

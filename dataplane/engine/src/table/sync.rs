@@ -1,0 +1,53 @@
+//! Atomics of the tables: std's, or loom's when a model is checked.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test -p algate-engine --lib --release loom_` runs the models. What
+//! loom cannot see:
+//!
+//! - It treats a `SeqCst` load or store as acquire/release, so wherever the total order matters we use
+//!   `fence(SeqCst)`, which it models.
+//! - It explores bounded preemptions, two or three threads and buckets of [`index::SLOTS`] = 2, not 8:
+//!   what needs more rivals than that is left to the stress tests with real threads.
+//! - It does not model the wrap of the 32-bit tags and generations in [`slots`].
+//! - Prefetches are no accesses; nothing is modelled of them.
+//!
+//! [`index::SLOTS`]: super::index
+//! [`slots`]: super::slots
+
+#[cfg(not(loom))]
+pub use std::{
+    hint::spin_loop,
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence},
+};
+
+#[cfg(loom)]
+pub use loom::{
+    hint::spin_loop,
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence},
+};
+
+/// Asks the CPU to fetch the cache line of `target`; no more than a hint.
+#[inline(always)]
+pub fn prefetch<T>(target: &T) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch never faults and reads or writes nothing that the program can see,
+        // whatever its address; SSE belongs to every x86_64.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(target).cast()) };
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = target;
+}
+
+/// `count` atomic words of value 0. The pages come from the system zeroed and untouched.
+#[must_use]
+pub(super) fn zeroed_words(count: usize) -> Box<[AtomicU32]> {
+    #[cfg(not(loom))]
+    {
+        let words = Box::<[AtomicU32]>::new_zeroed_slice(count);
+        // SAFETY: `AtomicU32` has the layout of `u32`, of which all zeroes is a valid value.
+        unsafe { words.assume_init() }
+    }
+    #[cfg(loom)]
+    (0..count).map(|_| AtomicU32::new(0)).collect()
+}
