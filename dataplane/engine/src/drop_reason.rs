@@ -44,6 +44,8 @@ drop_reasons! {
     UnknownVlan = "unknown_vlan",
     /// Sent to another station's MAC address.
     NotForUs = "not_for_us",
+    /// An IPv4 unicast packet in a link-layer broadcast or multicast frame (RFC 1812 section 5.3.4).
+    LinkBroadcast = "link_broadcast",
     /// A transport protocol that NAT does not translate.
     UnsupportedProtocol = "unsupported_protocol",
     /// A fragment: not yet translated.
@@ -68,8 +70,10 @@ drop_reasons! {
     NeighborQueueFull = "neighbor_queue_full",
     /// The table of neighbours is full.
     NeighborTableFull = "neighbor_table_full",
-    /// An ARP packet that is malformed or lies.
+    /// An ARP packet that is malformed or comes from outside the connected prefix.
     BadArp = "bad_arp",
+    /// Another host claims an address of algate's own.
+    AddressConflict = "address_conflict",
     /// Addressed to algate itself, and nothing listens.
     LocalUnhandled = "local_unhandled",
     /// A wrong checksum in a packet that algate itself had to read.

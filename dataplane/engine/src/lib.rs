@@ -7,5 +7,6 @@ pub mod counters;
 pub mod drop_reason;
 pub mod frame;
 pub mod ids;
+pub mod packet;
 pub mod table;
 pub mod time;
