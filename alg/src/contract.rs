@@ -2,14 +2,18 @@
 //!
 //! The stage feeds each direction of a control session from its first byte, in order, without gaps.
 //! It shows the ALG the undecided bytes of one direction and gets back a [`Step`]: wait for more, or
-//! one complete message with its [`Verdict`]. Bytes that have a verdict are never shown again.
+//! one complete message with its [`Verdict`]. Bytes that have a verdict are never shown again. A
+//! verdict in one direction may free what the ALG holds in the other (a reply tells how to read the
+//! commands behind it): the stage then shows the other direction's undecided bytes again.
 //!
 //! Invariants an ALG keeps:
 //! - *Deterministic*: the same bytes in the same order give the same steps, whatever the
-//!   segmentation. [`Step::Incomplete`] changes no state and asks for nothing.
+//!   segmentation. [`Step::Incomplete`] changes no state and asks for nothing. Only what is not read
+//!   (the rest of a line over the limit, [`Verdict::Detach`]) is decided in the pieces it comes in.
 //! - *Progress*: a message is at least one byte long, at most as long as the input.
 //! - *Bounded work*: a constant number of passes over the input.
 //! - *No panic* on any input; all reads are checked.
+//! - *Counting* is the ALG's: the stage counts no [`Event`] of its own.
 
 use std::net::SocketAddrV4;
 use std::ops::Range;
@@ -297,11 +301,15 @@ pub enum Event {
     Detached,
     /// A message was taken out of the stream.
     Removed,
+    /// The dialogue does not allow this message here: passed, nothing opened.
+    OutOfPlace,
+    /// More commands without a reply than are tracked: no longer read.
+    TooManyOutstanding,
 }
 
 impl Event {
     /// All events, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Rewritten,
         Self::ForeignAddress,
         Self::PrivilegedPort,
@@ -312,6 +320,8 @@ impl Event {
         Self::Opaque,
         Self::Detached,
         Self::Removed,
+        Self::OutOfPlace,
+        Self::TooManyOutstanding,
     ];
 
     /// The name in counters and logs.
@@ -328,6 +338,8 @@ impl Event {
             Self::Opaque => "opaque",
             Self::Detached => "detached",
             Self::Removed => "removed",
+            Self::OutOfPlace => "out_of_place",
+            Self::TooManyOutstanding => "too_many_outstanding",
         }
     }
 }

@@ -6,5 +6,11 @@
 #![forbid(unsafe_code)]
 
 mod contract;
+mod framing;
+mod ftp;
+mod registry;
 
 pub use contract::*;
+pub use framing::{Framed, LineFramer};
+pub use ftp::{Ftp, FtpSettings};
+pub use registry::{Instance, ProtocolId, Settings};

@@ -1,0 +1,435 @@
+//! FTP: RFC 959, with RFC 2428 (EPRT, EPSV), RFC 4217 (AUTH TLS), RFC 1579 and RFC 2577.
+//!
+//! Reads both directions of a control session line by line, rewrites the endpoint a client announces
+//! (PORT, EPRT) or a server announces (227, 229), and asks NAT to admit the data session that follows.
+//!
+//! What it holds on to:
+//! - *First bytes decide.* The server speaks first, with 220 (or 120, 421); a client that spoke
+//!   before, a line that is no command, a method of HTTP, a line that is no reply: the session is
+//!   detached for good. Nothing is ever looked for inside a line.
+//! - *Own endpoints only* (RFC 2577 section 3): the address is the sender's own, the port not below
+//!   1024. Anything else passes unchanged and opens nothing.
+//! - *Answers only.* A 227 or 229 is read only while its PASV or EPSV is outstanding.
+//! - *One at a time.* An announcement replaces the session's unused expectation once its own reply is
+//!   positive; it is withdrawn when that is negative. PORT, LIST, 550, PORT again is normal.
+//! - *No guess across TLS.* While an AUTH is outstanding the client's bytes are held: only its reply
+//!   tells whether they are commands. After 234 nothing is read in either direction.
+//!
+//! ```text
+//! state     client line            server line              becomes
+//! Greeting  any: detach            120, 421: pass           Greeting
+//!                                  220 (its last line)      Dialogue
+//!                                  other: detach            Done
+//! Dialogue  command: queue it      1yz: pass                Dialogue
+//!           not a command: detach  2yz..6yz: answers first  Dialogue
+//!                                  234 answers AUTH         Done (opaque)
+//! Done      pass, unread           pass, unread             Done
+//! ```
+//!
+//! A reply of more lines is read as RFC 959 section 4.2 says. Clients take the numbers of a 227 from
+//! its first line or from its last, so both are read (each line that starts with the code), and the
+//! same endpoint gets the same translation in each; text between them is never read.
+//!
+//! Departures: an empty line counts as no command, since servers differ on answering it. A 227, 229
+//! or 234 answers the first PASV, EPSV or AUTH outstanding even if replies to earlier commands never
+//! came, because servers that answer ABOR once instead of twice exist.
+//!
+//! Not here: LPRT and LPSV (RFC 1639), FTP64 (RFC 6384), command policy, TLS.
+
+use std::net::SocketAddrV4;
+use std::time::Duration;
+
+use crate::contract::{
+    Alg, Announced, Context, Direction, Event, Expectation, ExpectationId, Protocol, Step, Verdict,
+};
+use crate::framing::{Framed, LineFramer};
+
+use address::{AddressError, AddressText, Form, Written};
+use command::Command;
+use outstanding::{Awaited, Outstanding};
+use reply::Code;
+
+mod address;
+mod command;
+mod outstanding;
+mod reply;
+
+/// How FTP is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FtpSettings {
+    /// The longest line that is read, with its end. Must be below what the stream layer holds of one
+    /// direction. Longer ones pass; of their addresses nothing is read.
+    pub line_bytes: usize,
+    /// How long a data session may take to come.
+    pub expectation_lifetime: Duration,
+    /// How many commands may wait for their reply, at most 64; a client that pipelines more is
+    /// detached.
+    pub max_outstanding: usize,
+}
+
+impl Default for FtpSettings {
+    fn default() -> Self {
+        Self {
+            line_bytes: 512,
+            expectation_lifetime: Duration::from_secs(60),
+            max_outstanding: outstanding::CAPACITY,
+        }
+    }
+}
+
+/// The dialogue of one FTP control session. The client is the session's originator.
+#[derive(Debug)]
+pub struct Ftp {
+    expectation_lifetime: Duration,
+    client_lines: LineFramer,
+    server_lines: LineFramer,
+    state: State,
+    outstanding: Outstanding,
+    /// The code of the reply whose last line has not come yet.
+    open_reply: Option<Code>,
+    /// What the reply being read has announced so far.
+    passive: Option<Passive>,
+    /// The expectation of the last announcement that was accepted.
+    accepted: Option<ExpectationId>,
+    /// EPSV ALL was accepted.
+    extended_only: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Greeting,
+    Dialogue,
+    Done,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Passive {
+    target: SocketAddrV4,
+    /// `None`: nothing was opened for it.
+    announced: Option<Announced>,
+}
+
+impl Ftp {
+    /// The ALG of a session at byte 0 of both directions. Takes no memory beyond the value.
+    #[must_use]
+    pub fn new(settings: FtpSettings) -> Self {
+        Self {
+            expectation_lifetime: settings.expectation_lifetime,
+            client_lines: LineFramer::new(settings.line_bytes),
+            server_lines: LineFramer::new(settings.line_bytes),
+            state: State::Greeting,
+            outstanding: Outstanding::new(settings.max_outstanding),
+            open_reply: None,
+            passive: None,
+            accepted: None,
+            extended_only: false,
+        }
+    }
+
+    fn inspect_client(&mut self, input: &[u8], cx: &mut Context<'_>) -> Step {
+        if self.state == State::Greeting {
+            return self.detach(input.len(), cx);
+        }
+        if self.outstanding.contains(Awaited::Auth) {
+            // Unread they cannot go on: whether a line starts behind them would be a guess.
+            return if cx.at_end { self.detach(input.len(), cx) } else { Step::Incomplete };
+        }
+        match self.client_lines.next(input, cx.at_end) {
+            Framed::Incomplete if command::may_become_command(input) => Step::Incomplete,
+            Framed::Incomplete => self.detach(input.len(), cx),
+            Framed::Line { text, length } => match command::parse(text) {
+                Some(command) => self.on_command(command, length, cx),
+                None => self.detach(length, cx),
+            },
+            Framed::TooLong { head } => {
+                cx.events.count(Event::LineTooLong);
+                self.on_unread_command(head, cx)
+            }
+            Framed::Cut { head } => self.on_unread_command(head, cx),
+            Framed::Rest { length } => Step::Message { length, verdict: Verdict::Pass },
+        }
+    }
+
+    fn inspect_server(&mut self, input: &[u8], cx: &mut Context<'_>) -> Step {
+        let may_be_text = self.open_reply.is_some();
+        let greeting = self.state == State::Greeting;
+        match self.server_lines.next(input, cx.at_end) {
+            Framed::Incomplete if may_be_text || reply::may_become_reply(input, greeting) => Step::Incomplete,
+            Framed::Incomplete => self.detach(input.len(), cx),
+            Framed::Line { text, length } => self.on_reply_line(text, length, true, cx),
+            Framed::TooLong { head } => {
+                cx.events.count(Event::LineTooLong);
+                self.on_reply_line(head, head.len(), false, cx)
+            }
+            Framed::Cut { head } => self.on_reply_line(head, head.len(), false, cx),
+            Framed::Rest { length } => Step::Message { length, verdict: Verdict::Pass },
+        }
+    }
+
+    fn on_command(&mut self, command: Command, length: usize, cx: &mut Context<'_>) -> Step {
+        let extended_only = self.extended_only || self.outstanding.contains(Awaited::EpsvAll);
+        let mut verdict = Verdict::Pass;
+        let awaited = match command {
+            Command::Blank => return Step::Message { length, verdict },
+            // RFC 2428 section 4: only EPSV from here on.
+            Command::Active(_) | Command::Pasv if extended_only => {
+                cx.events.count(Event::OutOfPlace);
+                Awaited::Other
+            }
+            Command::Active(read) => {
+                let announced = match &read {
+                    Ok(text) => self.open(Direction::Original, text.endpoint, text.form, cx),
+                    Err(AddressError::Malformed) => refuse(Event::Malformed, cx),
+                    Err(AddressError::OtherFamily) => refuse(Event::ForeignAddress, cx),
+                };
+                if let (Ok(text), Some(announced)) = (read, announced) {
+                    verdict = write(text.endpoint, announced.endpoint, text, cx);
+                }
+                Awaited::Active(announced.map(|announced| announced.id))
+            }
+            Command::Pasv => Awaited::Pasv,
+            Command::Epsv => Awaited::Epsv,
+            Command::EpsvAll => Awaited::EpsvAll,
+            Command::Auth => Awaited::Auth,
+            Command::Other => Awaited::Other,
+        };
+        self.await_reply(awaited, length, verdict, cx)
+    }
+
+    /// A command whose line is not all there opens nothing, but it will be answered like any other.
+    fn on_unread_command(&mut self, head: &[u8], cx: &mut Context<'_>) -> Step {
+        let length = head.len();
+        if command::may_become_command(head) {
+            self.await_reply(Awaited::Other, length, Verdict::Pass, cx)
+        } else {
+            self.detach(length, cx)
+        }
+    }
+
+    fn await_reply(
+        &mut self,
+        awaited: Awaited,
+        length: usize,
+        verdict: Verdict,
+        cx: &mut Context<'_>,
+    ) -> Step {
+        if self.outstanding.push(awaited) {
+            return Step::Message { length, verdict };
+        }
+        if let Awaited::Active(Some(expectation)) = awaited {
+            cx.nat.withdraw(expectation);
+        }
+        cx.events.count(Event::TooManyOutstanding);
+        self.detach(length, cx)
+    }
+
+    fn on_reply_line(&mut self, text: &[u8], length: usize, whole: bool, cx: &mut Context<'_>) -> Step {
+        let line = reply::parse(text);
+        let pass = Step::Message { length, verdict: Verdict::Pass };
+        let (code, more) = match (line, self.open_reply) {
+            (Some(line), Some(open)) if line.code == open => (line.code, line.more),
+            (_, Some(_)) => return pass,
+            (Some(line), None) => (line.code, line.more),
+            (None, None) => return self.detach(length, cx),
+        };
+        if self.state == State::Greeting && !reply::is_greeting(code) {
+            return self.detach(length, cx);
+        }
+        let mut verdict = if whole { self.on_passive_text(code, more, text, cx) } else { Verdict::Pass };
+        self.open_reply = more.then_some(code);
+        if !more && self.on_reply(code, cx) == Verdict::Opaque {
+            verdict = Verdict::Opaque;
+        }
+        Step::Message { length, verdict }
+    }
+
+    /// A whole reply has come: it answers the oldest command.
+    fn on_reply(&mut self, code: Code, cx: &mut Context<'_>) -> Verdict {
+        if self.state == State::Greeting {
+            if code == reply::READY {
+                self.state = State::Dialogue;
+            }
+            return Verdict::Pass;
+        }
+        if is_preliminary(code) {
+            return Verdict::Pass;
+        }
+        let passive = self.passive.take();
+        let answered = match answers_only(code) {
+            Some(awaited) if self.outstanding.contains(awaited) => self.answer(awaited, cx),
+            _ => self.outstanding.pop(),
+        };
+        let positive = is_positive(code);
+        match answered {
+            Some(Awaited::Active(expectation)) if positive => self.accept(expectation, cx),
+            Some(Awaited::Pasv | Awaited::Epsv) if answers_only(code) == answered => {
+                let announced = passive.and_then(|passive| passive.announced);
+                self.accept(announced.map(|announced| announced.id), cx);
+            }
+            Some(Awaited::EpsvAll) if positive => self.extended_only = true,
+            Some(Awaited::Auth) if code == reply::SECURITY_ACCEPTED => {
+                cx.events.count(Event::Opaque);
+                self.state = State::Done;
+                return Verdict::Opaque;
+            }
+            Some(awaited) => self.reject(awaited, cx),
+            None => {}
+        }
+        Verdict::Pass
+    }
+
+    /// Reads the endpoint in one line of a reply, if the reply is one that announces an endpoint.
+    fn on_passive_text(&mut self, code: Code, more: bool, line: &[u8], cx: &mut Context<'_>) -> Verdict {
+        let found = match answers_only(code) {
+            Some(awaited) if !self.outstanding.contains(awaited) => return Verdict::Pass,
+            Some(Awaited::Pasv) => address::find_decimals(line, reply::TEXT_AT),
+            Some(Awaited::Epsv) => address::find_extended(line, reply::TEXT_AT),
+            _ => return Verdict::Pass,
+        };
+        let Some(text) = found else {
+            if !more && self.passive.is_none() {
+                cx.events.count(Event::Malformed);
+            }
+            return Verdict::Pass;
+        };
+        let target = match text.form {
+            // RFC 2428 section 3: the address is that of the control session.
+            Form::Port => {
+                SocketAddrV4::new(*cx.endpoints.sender(Direction::Reply).ip(), text.endpoint.port())
+            }
+            Form::Decimals | Form::Delimited(_) => text.endpoint,
+        };
+        let passive = match self.passive {
+            Some(passive) if passive.target == target => passive,
+            Some(_) => {
+                cx.events.count(Event::Malformed);
+                return Verdict::Pass;
+            }
+            None => Passive { target, announced: self.open(Direction::Reply, target, text.form, cx) },
+        };
+        self.passive = Some(passive);
+        passive.announced.map_or(Verdict::Pass, |announced| write(target, announced.endpoint, text, cx))
+    }
+
+    /// Asks NAT to admit a data session to `target`, if its `owner` may announce that.
+    fn open(
+        &self,
+        owner: Direction,
+        target: SocketAddrV4,
+        form: Form,
+        cx: &mut Context<'_>,
+    ) -> Option<Announced> {
+        if target.ip() != cx.endpoints.sender(owner).ip() {
+            return refuse(Event::ForeignAddress, cx);
+        }
+        match target.port() {
+            0 => return refuse(Event::PortZero, cx),
+            1..FIRST_UNPRIVILEGED => return refuse(Event::PrivilegedPort, cx),
+            FIRST_UNPRIVILEGED.. => {}
+        }
+        let request = Expectation {
+            protocol: Protocol::Tcp,
+            owner,
+            target,
+            // RFC 959 section 3.2 has servers send from port 20; those without privileges cannot.
+            peer_l4_port: None,
+            uses: 1,
+            lifetime: self.expectation_lifetime,
+        };
+        let Ok(announced) = cx.nat.expect(&request) else {
+            return refuse(Event::ExpectationRefused, cx);
+        };
+        if form == Form::Port && announced.endpoint.ip() != cx.endpoints.sender_seen(owner).ip() {
+            // A 229 has no place for an address other than the one the peer is connected to.
+            cx.nat.withdraw(announced.id);
+            return refuse(Event::ExpectationRefused, cx);
+        }
+        Some(announced)
+    }
+
+    /// An announcement was accepted: it replaces the one before.
+    fn accept(&mut self, expectation: Option<ExpectationId>, cx: &mut Context<'_>) {
+        let before = std::mem::replace(&mut self.accepted, expectation);
+        if let Some(before) = before.filter(|before| expectation != Some(*before)) {
+            cx.nat.withdraw(before);
+        }
+    }
+
+    /// Takes the oldest `awaited`, and those before it, whose replies never came.
+    fn answer(&mut self, awaited: Awaited, cx: &mut Context<'_>) -> Option<Awaited> {
+        while let Some(oldest) = self.outstanding.pop() {
+            if oldest == awaited {
+                return Some(oldest);
+            }
+            self.reject(oldest, cx);
+        }
+        None
+    }
+
+    /// A command was not accepted: what was opened for it is closed.
+    fn reject(&self, awaited: Awaited, cx: &mut Context<'_>) {
+        if let Awaited::Active(Some(expectation)) = awaited
+            && self.accepted != Some(expectation)
+        {
+            cx.nat.withdraw(expectation);
+        }
+    }
+
+    fn detach(&mut self, length: usize, cx: &mut Context<'_>) -> Step {
+        self.state = State::Done;
+        cx.events.count(Event::Detached);
+        Step::Message { length, verdict: Verdict::Detach }
+    }
+}
+
+impl Alg for Ftp {
+    fn inspect(&mut self, direction: Direction, input: &[u8], cx: &mut Context<'_>) -> Step {
+        match (self.state, direction) {
+            (State::Done, _) => Step::Message { length: input.len(), verdict: Verdict::Pass },
+            (State::Greeting | State::Dialogue, Direction::Original) => self.inspect_client(input, cx),
+            (State::Greeting | State::Dialogue, Direction::Reply) => self.inspect_server(input, cx),
+        }
+    }
+}
+
+/// Counts why nothing was opened.
+fn refuse(event: Event, cx: &mut Context<'_>) -> Option<Announced> {
+    cx.events.count(event);
+    None
+}
+
+/// Puts the announced endpoint in the place of the one read, where they differ.
+fn write(target: SocketAddrV4, announced: SocketAddrV4, text: AddressText, cx: &mut Context<'_>) -> Verdict {
+    if target == announced {
+        return Verdict::Pass;
+    }
+    let written = Written::new(announced, text.form);
+    if !cx.edits.replace(text.range, written.as_bytes()) {
+        return Verdict::Pass;
+    }
+    cx.events.count(Event::Rewritten);
+    Verdict::Rewrite
+}
+
+/// The one command whose answer `code` can be.
+const fn answers_only(code: Code) -> Option<Awaited> {
+    match code {
+        reply::PASSIVE => Some(Awaited::Pasv),
+        reply::EXTENDED_PASSIVE => Some(Awaited::Epsv),
+        reply::SECURITY_ACCEPTED => Some(Awaited::Auth),
+        _ => None,
+    }
+}
+
+/// 1yz: another reply to the same command follows.
+const fn is_preliminary(code: Code) -> bool {
+    code / 100 == 1
+}
+
+/// 2yz: done.
+const fn is_positive(code: Code) -> bool {
+    code / 100 == 2
+}
+
+/// The first port that anyone may listen on.
+const FIRST_UNPRIVILEGED: u16 = 1024;
