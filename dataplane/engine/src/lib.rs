@@ -8,5 +8,6 @@ pub mod drop_reason;
 pub mod frame;
 pub mod ids;
 pub mod packet;
+pub mod stream;
 pub mod table;
 pub mod time;
