@@ -32,6 +32,8 @@
 
 pub mod hash;
 pub mod index;
+#[cfg(all(test, loom))]
+mod models;
 pub mod quiescence;
 pub mod record;
 pub mod slots;

@@ -1,0 +1,198 @@
+//! Loom models of the tables; see [`super::sync`] for how to run them and what they cannot show.
+
+use std::sync::Arc;
+
+use loom::thread;
+
+use super::index::{IndexTable, Inserted};
+use super::quiescence::{Quiescence, Retired};
+use super::record::Lines;
+use super::slots::SlotPool;
+use super::sync::Ordering;
+
+/// A table of one bucket pair and its records; word 0 of a record is its key.
+struct Flows {
+    table: IndexTable,
+    records: Lines,
+}
+
+impl Flows {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { table: IndexTable::with_capacity(1), records: Lines::new(2) })
+    }
+
+    fn key(&self, index: u32) -> u64 {
+        self.records.line(index).unwrap().words[0].load(Ordering::Relaxed)
+    }
+
+    fn fill(&self, index: u32, key: u64) {
+        self.records.line(index).unwrap().words[0].store(key, Ordering::Relaxed);
+    }
+
+    fn insert(&self, index: u32) -> Inserted {
+        self.fill(index, KEY);
+        self.table.insert(HASH, index, |other| self.key(other) == KEY)
+    }
+
+    fn find(&self) -> Option<u32> {
+        self.table.find(HASH, |other| self.key(other) == KEY)
+    }
+
+    fn entries(&self) -> Vec<u32> {
+        let mut entries = Vec::new();
+        self.table.for_each(|value| entries.push(value));
+        entries
+    }
+}
+
+#[test]
+fn loom_two_inserters_of_a_key_agree_on_one_winner() {
+    model(3, || {
+        let flows = Flows::new();
+        let other = Arc::clone(&flows);
+        let thread = thread::spawn(move || other.insert(1));
+        let outcomes = [flows.insert(0), thread.join().unwrap()];
+        match outcomes {
+            [Inserted::New, Inserted::Exists(0)] => assert_eq!(flows.entries(), [0]),
+            [Inserted::Exists(1), Inserted::New] => assert_eq!(flows.entries(), [1]),
+            _ => panic!("{outcomes:?}"),
+        }
+    });
+}
+
+#[test]
+fn loom_a_found_record_is_filled() {
+    model(3, || {
+        let flows = Flows::new();
+        let other = Arc::clone(&flows);
+        let thread = thread::spawn(move || other.insert(1));
+        // Compares no key: whatever is found must have the key already.
+        if let Some(index) = flows.table.find(HASH, |_| true) {
+            assert_eq!((index, flows.key(index)), (1, KEY));
+        }
+        assert_eq!(thread.join().unwrap(), Inserted::New);
+        assert_eq!(flows.find(), Some(1));
+    });
+}
+
+#[test]
+fn loom_insert_meets_removal_of_the_same_key() {
+    model(3, || {
+        let flows = Flows::new();
+        assert_eq!(flows.insert(0), Inserted::New);
+        let other = Arc::clone(&flows);
+        let thread = thread::spawn(move || other.table.remove(HASH, 0));
+        let outcome = flows.insert(1);
+        assert!(thread.join().unwrap());
+        match outcome {
+            Inserted::New => assert_eq!(flows.entries(), [1]),
+            Inserted::Exists(0) => assert_eq!(flows.entries(), []),
+            _ => panic!("{outcome:?}"),
+        }
+    });
+}
+
+#[test]
+fn loom_one_of_two_removers_wins() {
+    model(3, || {
+        let flows = Flows::new();
+        assert_eq!(flows.insert(0), Inserted::New);
+        let other = Arc::clone(&flows);
+        let thread = thread::spawn(move || other.table.remove(HASH, 0));
+        let ours = flows.table.remove(HASH, 0);
+        assert!(ours != thread.join().unwrap());
+        assert_eq!(flows.find(), None);
+    });
+}
+
+/// The reader holds an index from find to use; the other thread removes the entry, and reuses the
+/// record as soon as it may.
+fn reader_against_reuse(sleeps_first: bool) {
+    model(3, move || {
+        let flows = Flows::new();
+        let quiescence = Arc::new(Quiescence::new(1));
+        let reader = quiescence.participant(0).unwrap();
+        assert_eq!(flows.insert(0), Inserted::New);
+        if sleeps_first {
+            reader.offline();
+        }
+        let thread = thread::spawn({
+            let flows = Arc::clone(&flows);
+            move || {
+                if sleeps_first {
+                    reader.online();
+                }
+                for _ in 0..2 {
+                    // Compares no key: a reused record must not be found in the first place.
+                    if let Some(index) = flows.table.find(HASH, |_| true) {
+                        assert_eq!(flows.key(index), KEY, "used after reuse");
+                        assert_eq!(flows.key(index), KEY, "used after reuse");
+                    }
+                    reader.quiescent();
+                }
+                reader
+            }
+        });
+        let mut retired = Retired::new(1);
+        assert!(flows.table.remove(HASH, 0));
+        assert_eq!(retired.retire(0), Ok(()));
+        let mut is_reused = false;
+        let mut reuse = |index| {
+            flows.fill(index, OTHER_KEY);
+            is_reused = true;
+        };
+        retired.reclaim(&quiescence, &mut reuse);
+        retired.reclaim(&quiescence, &mut reuse);
+        drop(thread.join().unwrap());
+        retired.reclaim(&quiescence, &mut reuse);
+        assert!(is_reused, "nobody is online, so nothing is held back");
+    });
+}
+
+#[test]
+fn loom_a_reader_never_sees_a_reused_record() {
+    reader_against_reuse(false);
+}
+
+#[test]
+fn loom_a_reader_that_wakes_never_sees_a_reused_record() {
+    reader_against_reuse(true);
+}
+
+#[test]
+fn loom_pool_never_hands_out_an_index_twice() {
+    model(3, || {
+        let pool = Arc::new(SlotPool::new(2));
+        let [first, second] = [pool.alloc().unwrap(), pool.alloc().unwrap()];
+        pool.free(first);
+        pool.free(second);
+        let other = Arc::clone(&pool);
+        // Pops two and pushes the first back: a pop that slept meanwhile meets its old top again.
+        let thread = thread::spawn(move || {
+            let first = other.alloc();
+            let second = other.alloc();
+            if let Some(index) = first {
+                other.free(index);
+            }
+            second
+        });
+        let ours = [pool.alloc(), pool.alloc()];
+        let theirs = thread.join().unwrap();
+        let mut held: Vec<u32> = ours.into_iter().chain([theirs]).flatten().collect();
+        assert_eq!(pool.in_use() as usize, held.len());
+        held.sort_unstable();
+        let count = held.len();
+        held.dedup();
+        assert_eq!(held.len(), count, "an index is out twice");
+    });
+}
+
+fn model(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.check(body);
+}
+
+const HASH: u64 = 0x1234_5678_9abc_def0;
+const KEY: u64 = 7;
+const OTHER_KEY: u64 = 8;
