@@ -106,6 +106,8 @@ drop_reasons! {
     AlgConsumed = "alg_consumed",
 
     // Memory and transmission.
+    /// No room in front of the packet for the headers it needs.
+    NoHeadroom = "no_headroom",
     /// The mempool is empty.
     MempoolExhausted = "mempool_exhausted",
     /// The transmit queue is full.

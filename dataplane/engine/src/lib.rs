@@ -8,6 +8,7 @@ pub mod drop_reason;
 pub mod frame;
 pub mod ids;
 pub mod packet;
+pub mod router;
 pub mod stream;
 pub mod table;
 pub mod time;

@@ -1,0 +1,197 @@
+//! Routed interfaces: which one a frame came in on, and which addresses are ours.
+//!
+//! RFC 1812 section 5.3.4 and 5.3.5 (broadcasts). Built once from the configuration, then only read.
+
+use algate_config::{Config, Side};
+use hashbrown::HashMap;
+
+use crate::drop_reason::DropReason;
+use crate::ids::{InterfaceId, NicPortId};
+
+/// A routed interface: a port, untagged or one VLAN of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// Its number.
+    pub id: InterfaceId,
+    /// The port it lies on.
+    pub nic_port: NicPortId,
+    /// VLAN id; 0: untagged frames.
+    pub vlan: u16,
+    /// Own MAC address.
+    pub mac: [u8; 6],
+    /// Side of the NAT.
+    pub side: Side,
+    /// Largest IPv4 packet, bytes.
+    pub mtu: u16,
+    /// Own addresses; the first one speaks for the interface.
+    pub addresses: Vec<InterfaceAddress>,
+}
+
+/// An own address and its connected prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InterfaceAddress {
+    /// The address.
+    pub address: u32,
+    /// Length of the prefix, 0 to 32.
+    pub prefix_length: u8,
+}
+
+impl InterfaceAddress {
+    /// Whether `address` lies in the connected prefix.
+    #[must_use]
+    pub fn is_connected(&self, address: u32) -> bool {
+        (self.address ^ address) & self.mask() == 0
+    }
+
+    /// Whether `address` is the prefix's broadcast address, all ones or (RFC 1812 section 5.3.5) all
+    /// zeros. A /31 (RFC 3021) and a /32 have none.
+    #[must_use]
+    pub fn is_broadcast(&self, address: u32) -> bool {
+        let host_bits = !self.mask();
+        self.prefix_length < 31
+            && self.is_connected(address)
+            && (address & host_bits == host_bits || address & host_bits == 0)
+    }
+
+    /// First and last address of the connected prefix.
+    #[must_use]
+    pub fn range(&self) -> (u32, u32) {
+        (self.address & self.mask(), self.address | !self.mask())
+    }
+
+    fn mask(self) -> u32 {
+        u32::MAX.checked_shl(32 - u32::from(self.prefix_length)).unwrap_or(0)
+    }
+}
+
+impl Interface {
+    /// Whether `address` is one of this interface's own.
+    #[must_use]
+    pub fn has_address(&self, address: u32) -> bool {
+        self.addresses.iter().any(|own| own.address == address)
+    }
+
+    /// Whether `address` lies in one of the connected prefixes.
+    #[must_use]
+    pub fn is_connected(&self, address: u32) -> bool {
+        self.addresses.iter().any(|own| own.is_connected(address))
+    }
+
+    /// The own address that speaks to `peer`: the one whose prefix holds it, else the first one.
+    /// `None`: the interface has no address.
+    #[must_use]
+    pub fn address_towards(&self, peer: u32) -> Option<u32> {
+        let near = self.addresses.iter().find(|own| own.is_connected(peer));
+        near.or(self.addresses.first()).map(|own| own.address)
+    }
+}
+
+/// All interfaces.
+#[derive(Debug)]
+pub struct Interfaces {
+    list: Vec<Interface>,
+    ports: Vec<Port>,
+    own: HashMap<u32, InterfaceId>,
+}
+
+/// What decides the interface of a received frame.
+#[derive(Debug)]
+struct Port {
+    mac: [u8; 6],
+    /// By VLAN id; [`NO_INTERFACE`] where there is none.
+    interfaces: Box<[u16]>,
+}
+
+impl Interfaces {
+    /// The interfaces of `config`. `macs`: the ports' MAC addresses, in the order of the configuration.
+    #[must_use]
+    pub fn new(config: &Config, macs: &[[u8; 6]]) -> Self {
+        let mac_of = |nic_port: usize| macs.get(nic_port).copied().unwrap_or_default();
+        let mut ports: Vec<Port> = (0..config.nic_ports.len())
+            .map(|port| Port { mac: mac_of(port), interfaces: vec![NO_INTERFACE; VLAN_IDS].into() })
+            .collect();
+        let mut list = Vec::with_capacity(config.interfaces.len());
+        let mut own = HashMap::new();
+        for (interface, number) in config.interfaces.iter().zip(0u16..) {
+            let vlan = interface.vlan.unwrap_or(0);
+            let port = ports.get_mut(interface.nic_port);
+            if let Some(slot) = port.and_then(|port| port.interfaces.get_mut(usize::from(vlan))) {
+                *slot = number;
+            }
+            let addresses: Vec<_> = interface
+                .addresses
+                .iter()
+                .map(|net| InterfaceAddress { address: net.addr().into(), prefix_length: net.prefix_len() })
+                .collect();
+            own.extend(addresses.iter().map(|own| (own.address, InterfaceId(number))));
+            list.push(Interface {
+                id: InterfaceId(number),
+                nic_port: NicPortId(interface.nic_port as u16),
+                vlan,
+                mac: mac_of(interface.nic_port),
+                side: interface.side,
+                mtu: interface.mtu,
+                addresses,
+            });
+        }
+        Self { list, ports, own }
+    }
+
+    /// The interface that a frame received on `nic_port` belongs to. Two dependent loads.
+    ///
+    /// # Errors
+    ///
+    /// [`DropReason::NotForUs`]: another station's MAC address. [`DropReason::UnknownVlan`]: no interface of
+    /// the port has this VLAN (0: takes untagged frames).
+    #[inline]
+    pub fn classify(
+        &self,
+        nic_port: NicPortId,
+        vlan: u16,
+        dst_mac: [u8; 6],
+    ) -> Result<InterfaceId, DropReason> {
+        let port = self.ports.get(usize::from(nic_port.0)).ok_or(DropReason::UnknownVlan)?;
+        // Group addresses pass: ARP requests are broadcasts, and the parser has refused IPv4 in them.
+        if dst_mac != port.mac && dst_mac[0] & 1 == 0 {
+            return Err(DropReason::NotForUs);
+        }
+        match port.interfaces.get(usize::from(vlan)) {
+            Some(&number) if number != NO_INTERFACE => Ok(InterfaceId(number)),
+            _ => Err(DropReason::UnknownVlan),
+        }
+    }
+
+    /// The interface `id`, or `None` for a number that [`Interfaces`] did not give out.
+    #[must_use]
+    #[inline]
+    pub fn of(&self, id: InterfaceId) -> Option<&Interface> {
+        self.list.get(usize::from(id.0))
+    }
+
+    /// All interfaces, in the order of the configuration.
+    pub fn iter(&self) -> impl Iterator<Item = &Interface> {
+        self.list.iter()
+    }
+
+    /// The interface whose own address `address` is.
+    #[must_use]
+    pub fn owner(&self, address: u32) -> Option<InterfaceId> {
+        self.own.get(&address).copied()
+    }
+
+    /// Whether `address` is algate's own on any interface (RFC 1812 section 5.2.3: local delivery).
+    #[must_use]
+    pub fn is_own(&self, address: u32) -> bool {
+        self.own.contains_key(&address)
+    }
+
+    /// Whether `address` is the broadcast address of a connected prefix. For the slow path: walks all
+    /// interfaces.
+    #[must_use]
+    pub fn is_broadcast(&self, address: u32) -> bool {
+        self.list.iter().flat_map(|interface| &interface.addresses).any(|own| own.is_broadcast(address))
+    }
+}
+
+const VLAN_IDS: usize = 4_096;
+const NO_INTERFACE: u16 = u16::MAX;

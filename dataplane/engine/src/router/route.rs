@@ -1,0 +1,117 @@
+//! Longest-prefix match (RFC 1812 section 5.2.4.3) over connected and static routes.
+//!
+//! For the slow path: sessions cache what it returns. The prefixes are flattened once into disjoint
+//! ranges in ascending order, so that a lookup is one binary search and nothing nests.
+//!
+//! Where a static and a connected route have the same prefix, the connected one wins.
+
+use algate_config::Config;
+
+use crate::ids::InterfaceId;
+use crate::router::interface::Interfaces;
+
+/// Where a packet goes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hop {
+    /// Out of this interface.
+    pub interface: InterfaceId,
+    /// To this neighbour: a gateway, or the destination itself where it is connected.
+    pub address: u32,
+}
+
+/// One route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prefix {
+    /// First address.
+    pub network: u32,
+    /// Length, 0 to 32.
+    pub length: u8,
+    /// Outgoing interface.
+    pub interface: InterfaceId,
+    /// Gateway; `None`: destinations are neighbours.
+    pub gateway: Option<u32>,
+}
+
+impl Prefix {
+    fn last(&self) -> u32 {
+        self.network | u32::MAX.checked_shr(u32::from(self.length)).unwrap_or(0)
+    }
+}
+
+/// The routing table.
+#[derive(Debug, Default)]
+pub struct Routes {
+    ranges: Vec<Range>,
+}
+
+/// From `start` up to the next range's start.
+#[derive(Debug, Clone, Copy)]
+struct Range {
+    start: u32,
+    route: Option<Prefix>,
+}
+
+impl Routes {
+    /// The connected routes of `interfaces` and the static routes of `config`.
+    #[must_use]
+    pub fn new(config: &Config, interfaces: &Interfaces) -> Self {
+        let connected = interfaces.iter().flat_map(|interface| {
+            interface.addresses.iter().map(|own| {
+                let length = own.prefix_length;
+                let host_bits = u32::MAX.checked_shr(u32::from(length)).unwrap_or(0);
+                let network = own.address & !host_bits;
+                Prefix { network, length, interface: interface.id, gateway: None }
+            })
+        });
+        let fixed = config.routes.iter().map(|route| Prefix {
+            network: route.prefix.network().into(),
+            length: route.prefix.prefix_len(),
+            interface: InterfaceId(route.interface as u16),
+            gateway: Some(route.via.into()),
+        });
+        Self::from_prefixes(connected.chain(fixed))
+    }
+
+    /// A table of `prefixes`. Of equal ones the first counts.
+    #[must_use]
+    pub fn from_prefixes(prefixes: impl IntoIterator<Item = Prefix>) -> Self {
+        let mut prefixes: Vec<Prefix> = prefixes.into_iter().collect();
+        // Outer prefixes before the ones they hold; the sort is stable, so equal ones keep their order.
+        prefixes.sort_by_key(|prefix| (prefix.network, prefix.length));
+        prefixes.dedup_by_key(|prefix| (prefix.network, prefix.length));
+        let mut ranges = vec![Range { start: 0, route: None }];
+        let mut open: Vec<Prefix> = Vec::new();
+        for prefix in prefixes {
+            close(&mut open, &mut ranges, Some(prefix.network));
+            push(&mut ranges, prefix.network, Some(prefix));
+            open.push(prefix);
+        }
+        close(&mut open, &mut ranges, None);
+        Self { ranges }
+    }
+
+    /// The next hop towards `dst`, or `None` where no route leads. O(log n).
+    #[must_use]
+    pub fn lookup(&self, dst: u32) -> Option<Hop> {
+        let after = self.ranges.partition_point(|range| range.start <= dst);
+        let route = self.ranges.get(after.checked_sub(1)?)?.route?;
+        Some(Hop { interface: route.interface, address: route.gateway.unwrap_or(dst) })
+    }
+}
+
+/// Ends the open prefixes that end before `next` begins: behind each, the one around it goes on.
+fn close(open: &mut Vec<Prefix>, ranges: &mut Vec<Range>, next: Option<u32>) {
+    while let Some(inner) = open.pop_if(|inner| next.is_none_or(|next| inner.last() < next)) {
+        if let Some(start) = inner.last().checked_add(1) {
+            push(ranges, start, open.last().copied());
+        }
+    }
+}
+
+/// Appends a range; one that begins at the same address replaces the last.
+fn push(ranges: &mut Vec<Range>, start: u32, route: Option<Prefix>) {
+    match ranges.last_mut() {
+        Some(last) if last.start == start => last.route = route,
+        _ => ranges.push(Range { start, route }),
+    }
+}
