@@ -1,0 +1,75 @@
+//! The effective config as TOML: every default filled in, a line of reason above each key.
+
+use std::fmt::{Display, Write};
+
+use crate::schema::{Key, Section};
+
+/// Builds the text, section by section.
+#[derive(Default)]
+pub(crate) struct Printer {
+    text: String,
+    explained: Vec<&'static str>,
+    explains: bool,
+}
+
+impl Printer {
+    /// Begins a table. Of a list, the first one carries the comments.
+    pub(crate) fn table(&mut self, section: &Section) -> &mut Self {
+        self.explains = !self.explained.contains(&section.path);
+        self.explained.push(section.path);
+        if !self.text.is_empty() {
+            self.text.push('\n');
+        }
+        self.explain(section.about);
+        self.line(format_args!("{}", section.header()))
+    }
+
+    /// Adds a key to the table begun last.
+    pub(crate) fn key(&mut self, key: &Key, value: impl Display) -> &mut Self {
+        self.explain(key.reason);
+        self.line(format_args!("{} = {value}", key.name))
+    }
+
+    /// The whole text.
+    pub(crate) fn finish(self) -> String {
+        self.text
+    }
+
+    fn explain(&mut self, reason: &str) {
+        if self.explains {
+            self.line(format_args!("# {reason}"));
+        }
+    }
+
+    fn line(&mut self, line: impl Display) -> &mut Self {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.text, "{line}");
+        self
+    }
+}
+
+/// A TOML string.
+pub(crate) fn quoted(text: impl Display) -> String {
+    let mut quoted = String::from('"');
+    for c in text.to_string().chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// A TOML list of values that are TOML already.
+pub(crate) fn list<T: Display>(values: impl IntoIterator<Item = T>) -> String {
+    let values: Vec<String> = values.into_iter().map(|value| value.to_string()).collect();
+    format!("[{}]", values.join(", "))
+}
+
+/// An inline table.
+pub(crate) fn inline(entries: &[(&Key, String)]) -> String {
+    let entries: Vec<String> = entries.iter().map(|(key, value)| format!("{} = {value}", key.name)).collect();
+    format!("{{ {} }}", entries.join(", "))
+}

@@ -1,0 +1,82 @@
+//! `[tables]`: sizes of everything that is allocated at start; nothing grows later.
+
+use crate::model::{NicPort, Tables, Workers};
+use crate::print::Printer;
+use crate::read::{Located, Table};
+use crate::schema::{Form, Key, Section};
+use crate::value;
+
+pub(crate) const SECTION: Section = Section {
+    path: "tables",
+    form: Form::Table,
+    about: "Sizes of what is allocated at start; nothing grows later.",
+    keys: &[SESSIONS, MAPPINGS, EXPECTATIONS, ALG_FLOWS, NEIGHBORS, MBUFS],
+};
+
+const SESSIONS: Key = Key {
+    name: "sessions",
+    example: "65536",
+    reason: "Sessions at one time, up to 67108864; an office of 500 hosts has about 50000.",
+};
+const MAPPINGS: Key = Key {
+    name: "mappings",
+    example: "65536",
+    reason: "Mappings at one time; as many as sessions, for each session may have its own.",
+};
+const EXPECTATIONS: Key = Key {
+    name: "expectations",
+    example: "4096",
+    reason: "Promised connections outstanding, of all ALGs together.",
+};
+const ALG_FLOWS: Key =
+    Key { name: "alg_flows", example: "1024", reason: "Control sessions under an ALG at one time." };
+const NEIGHBORS: Key =
+    Key { name: "neighbors", example: "4096", reason: "Hosts on connected prefixes (ARP), at most 65535." };
+const MBUFS: Key = Key {
+    name: "mbufs",
+    example: "16384",
+    reason: "Packet buffers; all queues filled to the brim and a burst in every hand must find one.",
+};
+
+/// Reads the table.
+pub(crate) fn read(root: &Table<'_>, workers: &Workers, nic_ports: &[Located<'_, NicPort>]) -> Tables {
+    let table = root.table(&SECTION);
+    let sessions = table.get(&SESSIONS, value::integer(1..=MAX_SESSIONS)).unwrap_or(65_536);
+    let needed = mbufs_needed(workers, nic_ports.iter().map(|nic_port| &nic_port.value));
+    let mbufs = table.get_located(&MBUFS, value::integer(512..=16_777_216));
+    if let Some(mbufs) = mbufs.as_ref().filter(|mbufs| mbufs.value < needed) {
+        let problem = format!("is too few for the queues: filled to the brim they hold {needed}");
+        mbufs.place.refuse(problem, format!("choose {needed} or more, or lower nic_port.rx_descriptors"));
+    }
+    Tables {
+        sessions,
+        mappings: table.get(&MAPPINGS, value::integer(1..=MAX_SESSIONS)).unwrap_or(sessions),
+        expectations: table.get(&EXPECTATIONS, value::integer(1..=1_048_576)).unwrap_or(4096),
+        alg_flows: table.get(&ALG_FLOWS, value::integer(1..=1_048_576)).unwrap_or(1024),
+        neighbors: table.get(&NEIGHBORS, value::integer(1..=65_535)).unwrap_or(4096),
+        mbufs: mbufs.map_or(needed.next_power_of_two().max(16_384), |mbufs| mbufs.value),
+    }
+}
+
+/// Prints the table.
+pub(crate) fn print(tables: &Tables, out: &mut Printer) {
+    out.table(&SECTION)
+        .key(&SESSIONS, tables.sessions)
+        .key(&MAPPINGS, tables.mappings)
+        .key(&EXPECTATIONS, tables.expectations)
+        .key(&ALG_FLOWS, tables.alg_flows)
+        .key(&NEIGHBORS, tables.neighbors)
+        .key(&MBUFS, tables.mbufs);
+}
+
+/// Every worker and ALG core has a queue pair on every port and a burst in its hands. (An ALG core
+/// only transmits: its share of receive descriptors is the reserve.)
+fn mbufs_needed<'a>(workers: &Workers, nic_ports: impl Iterator<Item = &'a NicPort>) -> usize {
+    let threads = workers.cores.len() + workers.alg_cores.len();
+    let per_thread: usize =
+        nic_ports.map(|port| usize::from(port.rx_descriptors) + usize::from(port.tx_descriptors)).sum();
+    threads * (per_thread + usize::from(workers.burst))
+}
+
+/// 64 Mi.
+const MAX_SESSIONS: u64 = 67_108_864;
