@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use algate_alg::{Event, Events};
+
 use crate::drop_reason::DropReason;
 
 /// A counter with one writer. Readers see a value that was true a moment ago.
@@ -47,4 +49,62 @@ impl DropCounters {
     pub fn of(&self, reason: DropReason) -> u64 {
         self.counts.get(reason as usize).map_or(0, Counter::value)
     }
+}
+
+/// What an ALG stage counts.
+#[derive(Debug, Default)]
+pub struct AlgCounters {
+    events: [Counter; Event::ALL.len()],
+    /// Segments that the stream layer took.
+    pub segments_in: Counter,
+    /// Segments that it sent.
+    pub segments_out: Counter,
+    /// Control sessions begun.
+    pub flows: Counter,
+}
+
+impl AlgCounters {
+    /// Adds what an ALG counted.
+    pub fn add(&self, events: &Events) {
+        for (event, counter) in Event::ALL.iter().zip(&self.events) {
+            match events.of(*event) {
+                0 => {}
+                n => counter.add(n),
+            }
+        }
+    }
+
+    /// How often `event` happened.
+    #[must_use]
+    pub fn of(&self, event: Event) -> u64 {
+        self.events.get(event as usize).map_or(0, Counter::value)
+    }
+}
+
+/// What one worker or ALG core counts. Every frame received is in exactly one of `forwarded`, `arp`, `local`,
+/// the ALG stage's `segments_in`, `icmp_errors_translated` and the drops; every frame sent in `forwarded`, `originated` or the stage's `segments_out`, less
+/// what a transmit queue refused.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct WorkerCounters {
+    /// Frames received.
+    pub received: Counter,
+    /// Packets translated and handed to a next hop.
+    pub forwarded: Counter,
+    /// ARP packets handled.
+    pub arp: Counter,
+    /// Packets to algate itself that were answered.
+    pub local: Counter,
+    /// ICMP errors that algate sent.
+    pub icmp_sent: Counter,
+    /// Packets handed to the owner of their ALG flow.
+    pub handed_over: Counter,
+    /// Sessions made.
+    pub sessions_created: Counter,
+    /// Sessions and expectations that ended by time.
+    pub aged: Counter,
+    /// Drops by reason.
+    pub drops: DropCounters,
+    /// The ALG stage.
+    pub alg: AlgCounters,
 }

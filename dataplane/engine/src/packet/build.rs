@@ -208,7 +208,7 @@ pub fn arp<F: Frame>(frame: &mut F, dst_mac: [u8; 6], vlan: u16, packet: &ArpPac
 }
 
 /// Sizes `frame` for an IPv4 packet, writes its header and returns the `l4_bytes` behind it.
-fn ipv4<'a, F: Frame>(
+pub(crate) fn ipv4<'a, F: Frame>(
     frame: &'a mut F,
     ip: &Ipv4Fields,
     protocol: u8,

@@ -28,6 +28,20 @@ impl Delta {
         Self::normal(fold((!old) as u64 + new as u64))
     }
 
+    /// As a number, for a record.
+    #[must_use]
+    #[inline]
+    pub const fn to_bits(self) -> u16 {
+        self.0
+    }
+
+    /// From [`Self::to_bits`].
+    #[must_use]
+    #[inline]
+    pub const fn from_bits(bits: u16) -> Self {
+        Self::normal(bits)
+    }
+
     /// A checksum field after the change (RFC 1624, equation 3).
     #[must_use]
     #[inline]

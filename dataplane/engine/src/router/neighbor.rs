@@ -47,6 +47,20 @@ impl NeighborRef {
         Self((index as u32) << 16 | generation as u32)
     }
 
+    /// As a number, for a record.
+    #[must_use]
+    #[inline]
+    pub const fn to_bits(self) -> u32 {
+        self.0
+    }
+
+    /// From [`Self::to_bits`].
+    #[must_use]
+    #[inline]
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
     fn index(self) -> usize {
         (self.0 >> 16) as usize
     }

@@ -14,6 +14,16 @@ pub struct Line {
     pub words: [AtomicU64; LINE_WORDS],
 }
 
+impl Line {
+    /// Word number `word`, counted round and round: a constant below [`LINE_WORDS`] costs no check.
+    #[inline]
+    #[must_use]
+    pub fn word(&self, word: usize) -> &AtomicU64 {
+        #[expect(clippy::indexing_slicing, reason = "the remainder is within the array")]
+        &self.words[word % LINE_WORDS]
+    }
+}
+
 impl Default for Line {
     fn default() -> Self {
         Self { words: std::array::from_fn(|_| AtomicU64::new(0)) }

@@ -102,6 +102,12 @@ impl SlotPool {
         self.fresh.load(Ordering::Relaxed).saturating_sub(freed)
     }
 
+    /// How many indexes have ever been out: none at or above it needs to be looked at.
+    #[must_use]
+    pub fn high_water(&self) -> u32 {
+        self.fresh.load(Ordering::Relaxed)
+    }
+
     /// How many indexes there are.
     #[must_use]
     pub fn capacity(&self) -> u32 {

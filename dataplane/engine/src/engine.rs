@@ -1,0 +1,74 @@
+//! What all threads of one process share.
+
+use algate_config::Config;
+
+use crate::counters::WorkerCounters;
+use crate::ids::WorkerId;
+use crate::nat::Nat;
+use crate::router::Router;
+use crate::table::hash::HashKey;
+use crate::table::quiescence::Quiescence;
+
+/// The shared state: built once from the configuration, never grown.
+#[derive(Debug)]
+pub struct Engine {
+    /// Interfaces, routes, neighbours.
+    pub router: Router,
+    /// Sessions, mappings, ports, expectations.
+    pub nat: Nat,
+    pub(crate) quiescence: Quiescence,
+    pub(crate) key: HashKey,
+    pub(crate) config: Config,
+    counters: Box<[WorkerCounters]>,
+}
+
+impl Engine {
+    /// The engine of `config`. `macs`: the ports' MAC addresses in the order of the configuration;
+    /// `seed`: 256 unpredictable bits.
+    #[must_use]
+    pub fn new(config: &Config, macs: &[[u8; 6]], seed: [u64; 4]) -> Self {
+        let key = HashKey::from_seed(seed);
+        let threads = threads(config);
+        Self {
+            router: Router::new(config, macs),
+            nat: Nat::new(config, &key),
+            quiescence: Quiescence::new(threads),
+            key,
+            config: config.clone(),
+            counters: (0..threads).map(|_| WorkerCounters::default()).collect(),
+        }
+    }
+
+    /// The counters of every thread: workers first, then ALG cores.
+    #[must_use]
+    pub fn counters(&self) -> &[WorkerCounters] {
+        &self.counters
+    }
+
+    /// Worker threads.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.config.workers.cores.len()
+    }
+
+    /// Worker threads and ALG cores.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.counters.len()
+    }
+
+    /// The thread that will own an ALG flow whose SYN `worker` has received.
+    pub(crate) fn alg_owner(&self, worker: WorkerId, hash: u64) -> WorkerId {
+        let alg_cores = self.config.workers.alg_cores.len();
+        if alg_cores == 0 {
+            return worker;
+        }
+        // Both are small: the configuration bounds them by the machine's cores.
+        let core = (hash % alg_cores as u64) as usize;
+        WorkerId((self.workers() + core) as u16)
+    }
+}
+
+fn threads(config: &Config) -> usize {
+    config.workers.cores.len() + config.workers.alg_cores.len()
+}

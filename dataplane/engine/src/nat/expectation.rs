@@ -1,0 +1,225 @@
+//! Expectations: permission for a coming flow, asked for by an ALG.
+//!
+//! An expectation is found by the endpoint that was announced to the peer. It names the peer that may
+//! come and nobody else, admits a stated number of flows, and ends with its lifetime, its uses or its
+//! parent, whichever is first. Where the announced endpoint is external it holds a reference on the
+//! mapping behind it, so that an internal host that sends first leaves from the announced port.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::nat::key::Endpoint;
+use crate::table::hash::HashKey;
+use crate::table::index::{IndexTable, Inserted};
+use crate::table::record::{Line, Lines};
+use crate::table::slots::{Handle, SlotPool};
+use crate::time::{Instant, Tick};
+
+/// An expectation to be made, or as it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expectation {
+    /// IP protocol.
+    pub protocol: u8,
+    /// The endpoint that the peer was told.
+    pub announced: Endpoint,
+    /// Where its flow arrives, as that host knows itself.
+    pub target: Endpoint,
+    /// Who may come; port 0: from any port.
+    pub peer: Endpoint,
+    /// How many flows may still come.
+    pub uses: u32,
+    /// When it ends.
+    pub expires: Tick,
+    /// The control session.
+    pub parent: Handle,
+    /// The mapping behind the announced endpoint, if that is translated.
+    pub mapping: Option<u32>,
+}
+
+/// What a packet to an announced endpoint meets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// Nothing is expected there.
+    Unknown,
+    /// Something is, but not from this peer.
+    Refused,
+    /// The flow is let in, as a child of `parent`.
+    Admitted {
+        /// The expectation as it stood.
+        expectation: Expectation,
+        /// Its slot, when this was the last use: the caller ends it.
+        used_up: Option<u32>,
+    },
+}
+
+/// The table of expectations, shared by all workers.
+#[derive(Debug)]
+pub struct Expectations {
+    index: IndexTable,
+    slots: SlotPool,
+    lines: Lines,
+    key: HashKey,
+}
+
+impl Expectations {
+    /// Room for `capacity` expectations.
+    #[must_use]
+    pub fn new(capacity: usize, key: HashKey) -> Self {
+        Self {
+            index: IndexTable::with_capacity(capacity),
+            slots: SlotPool::new(u32::try_from(capacity).unwrap_or(u32::MAX)),
+            lines: Lines::new(capacity),
+            key,
+        }
+    }
+
+    /// Publishes an expectation. `None` when the table is full or the announced endpoint is already
+    /// promised.
+    #[must_use]
+    pub fn create(&self, new: &Expectation) -> Option<Handle> {
+        let slot = self.slots.alloc()?;
+        let line = self.lines.line(slot)?;
+        let set = |word: usize, value: u64| line.word(word).store(value, Ordering::Relaxed);
+        set(ANNOUNCED, announced_word(new.protocol, new.announced));
+        set(TARGET, new.target.to_u64());
+        set(PEER, new.peer.to_u64());
+        set(PARENT, new.parent.to_u64());
+        set(MAPPING, u64::from(new.mapping.map_or(0, |mapping| mapping + 1)));
+        set(STATE, (u64::from(new.expires.0) << 32) | u64::from(new.uses));
+        let hash = new.announced.hash(new.protocol, &self.key);
+        match self.index.insert(hash, slot, |other| self.is_at(other, new.protocol, new.announced)) {
+            Inserted::New => Some(self.slots.handle(slot)),
+            Inserted::Exists(_) | Inserted::Full => {
+                set(STATE, 0);
+                self.slots.free(slot);
+                None
+            }
+        }
+    }
+
+    /// A first packet from `source` to `destination`: is it expected? Counts a use when it is.
+    #[must_use]
+    pub fn admit(&self, protocol: u8, source: Endpoint, destination: Endpoint, now: Instant) -> Admission {
+        let hash = destination.hash(protocol, &self.key);
+        let Some(slot) = self.index.find(hash, |slot| self.is_at(slot, protocol, destination)) else {
+            return Admission::Unknown;
+        };
+        let Some(line) = self.lines.line(slot) else { return Admission::Unknown };
+        let expectation = read(line);
+        let from_peer = expectation.peer.address == source.address
+            && (expectation.peer.l4_port == 0 || expectation.peer.l4_port == source.l4_port);
+        if !from_peer || expectation.expires <= Tick::of(now) {
+            return Admission::Refused;
+        }
+        match take_use(line) {
+            0 => Admission::Unknown,
+            1 => Admission::Admitted { expectation, used_up: Some(slot) },
+            _ => Admission::Admitted { expectation, used_up: None },
+        }
+    }
+
+    /// Whether the expectation that `handle` names still waits for a flow.
+    #[must_use]
+    pub fn is_waiting(&self, handle: Handle) -> bool {
+        self.slots.is_current(handle) && self.lines.line(handle.index).is_some_and(|line| read(line).uses > 0)
+    }
+
+    /// Ends the expectation that `handle` names. `true` when this call ended it: the caller then calls
+    /// [`Expectations::unlink`].
+    #[must_use]
+    pub fn withdraw(&self, handle: Handle) -> bool {
+        self.slots.is_current(handle) && self.lines.line(handle.index).is_some_and(|line| take_all_uses(line))
+    }
+
+    /// Ends the expectation in `slot` when its time is over. `true` when this call ended it.
+    #[must_use]
+    pub fn age(&self, slot: u32, now: Instant, parent_lives: impl Fn(Handle) -> bool) -> bool {
+        let Some(line) = self.lines.line(slot) else { return false };
+        let expectation = read(line);
+        expectation.uses > 0
+            && (expectation.expires <= Tick::of(now) || !parent_lives(expectation.parent))
+            && take_all_uses(line)
+    }
+
+    /// Takes an ended expectation out of the index and returns the mapping it held.
+    pub fn unlink(&self, slot: u32) -> Option<u32> {
+        let expectation = self.expectation(slot)?;
+        self.index.remove(expectation.announced.hash(expectation.protocol, &self.key), slot);
+        expectation.mapping
+    }
+
+    /// Gives the slot of an ended expectation back, after the grace period.
+    pub fn free(&self, slot: u32) {
+        self.slots.free(slot);
+    }
+
+    /// The expectation in `slot`, ended or not.
+    #[must_use]
+    pub fn expectation(&self, slot: u32) -> Option<Expectation> {
+        self.lines.line(slot).map(read)
+    }
+
+    /// Slots that were ever used.
+    #[must_use]
+    pub fn high_water(&self) -> u32 {
+        self.slots.high_water()
+    }
+
+    /// Slots in use, ended ones included.
+    #[must_use]
+    pub fn in_use(&self) -> u32 {
+        self.slots.in_use()
+    }
+
+    fn is_at(&self, slot: u32, protocol: u8, announced: Endpoint) -> bool {
+        self.lines.line(slot).is_some_and(|line| {
+            line.word(ANNOUNCED).load(Ordering::Relaxed) == announced_word(protocol, announced)
+                && line.word(STATE).load(Ordering::Relaxed) & USES != 0
+        })
+    }
+}
+
+fn read(line: &Line) -> Expectation {
+    let load = |word: usize| line.word(word).load(Ordering::Relaxed);
+    let (announced, state) = (load(ANNOUNCED), load(STATE));
+    Expectation {
+        protocol: announced as u8,
+        announced: Endpoint::from_u64(announced >> 16),
+        target: Endpoint::from_u64(load(TARGET)),
+        peer: Endpoint::from_u64(load(PEER)),
+        uses: (state & USES) as u32,
+        expires: Tick((state >> 32) as u32),
+        parent: Handle::from_u64(load(PARENT)),
+        mapping: (load(MAPPING) as u32).checked_sub(1),
+    }
+}
+
+/// Takes one use; returns how many there were.
+fn take_use(line: &Line) -> u64 {
+    let word: &AtomicU64 = line.word(STATE);
+    let mut seen = word.load(Ordering::Relaxed);
+    while seen & USES != 0 {
+        match word.compare_exchange_weak(seen, seen - 1, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) => return seen & USES,
+            Err(now) => seen = now,
+        }
+    }
+    0
+}
+
+/// `true` when there was a use left and this call took the last of them.
+fn take_all_uses(line: &Line) -> bool {
+    line.word(STATE).fetch_and(!USES, Ordering::AcqRel) & USES != 0
+}
+
+const fn announced_word(protocol: u8, endpoint: Endpoint) -> u64 {
+    (endpoint.to_u64() << 16) | protocol as u64
+}
+
+const ANNOUNCED: usize = 0;
+const TARGET: usize = 1;
+const PEER: usize = 2;
+const STATE: usize = 3;
+const PARENT: usize = 4;
+const MAPPING: usize = 5;
+/// Uses left, in the low half of the state word.
+const USES: u64 = 0xffff_ffff;

@@ -1,0 +1,255 @@
+//! NAPT for IPv4: sessions, mappings, external ports, expectations, and who may open what.
+//!
+//! Follows RFC 4787, 5382 and 5508: endpoint-independent mapping, endpoint-independent filtering, address
+//! pooling "paired" (one external address per internal one), random ports. An ALG's expectations
+//! reserve mappings with a peer filter of their own.
+//!
+//! All tables are shared by all workers. What one thread owns (entries waiting for their grace period,
+//! its random numbers) is in [`NatWorker`]. A hit goes through [`Nat::find`], everything else through
+//! [`Nat::open`] (`slow_path`).
+
+pub mod expectation;
+pub mod key;
+pub mod mapping;
+pub mod ports;
+pub mod session;
+mod slow_path;
+mod sweep;
+pub mod tcp_state;
+
+use algate_alg::ExpectError;
+use algate_config::{Config, Transport};
+
+use crate::drop_reason::DropReason;
+use crate::nat::expectation::{Expectation, Expectations};
+use crate::nat::key::{Endpoint, FlowKey};
+use crate::nat::mapping::{Filtering, Mapping, Mappings};
+use crate::nat::ports::{PortPools, PortSpace};
+use crate::nat::session::{Facing, IdleTimes, Session, Sessions};
+pub use crate::nat::slow_path::{Opened, Refusal};
+use crate::packet::{PROTOCOL_TCP, PROTOCOL_UDP};
+use crate::table::hash::HashKey;
+use crate::table::quiescence::{Quiescence, Retired};
+use crate::table::slots::Handle;
+
+/// The NAT state that all workers share.
+#[derive(Debug)]
+pub struct Nat {
+    /// Sessions.
+    pub sessions: Sessions,
+    /// Mappings.
+    pub mappings: Mappings,
+    /// Expectations.
+    pub expectations: Expectations,
+    /// External ports.
+    pub ports: PortPools,
+    rules: Vec<algate_config::NatRule>,
+    /// Internal address of a forward's server, and its external address: the pairing of that host.
+    paired: Vec<(u32, u32)>,
+    ftp_ports: Vec<u16>,
+    key: HashKey,
+}
+
+/// The NAT state of one worker.
+#[derive(Debug)]
+pub struct NatWorker {
+    retired: Retired<Retiree>,
+    random: Random,
+    sweep: sweep::Cursor,
+}
+
+/// An entry nobody can find any more, waiting for its grace period.
+#[derive(Debug, Clone, Copy)]
+enum Retiree {
+    Session(u32),
+    Mapping(u32),
+    /// A mapping slot whose external port was never its own.
+    MappingSlot(u32),
+    Expectation(u32),
+}
+
+impl Nat {
+    /// Empty tables of the configured sizes, with the port forwards in place.
+    #[must_use]
+    pub fn new(config: &Config, key: &HashKey) -> Self {
+        let tables = &config.tables;
+        let nat = Self {
+            sessions: Sessions::new(tables.sessions, key.clone(), IdleTimes::new(&config.timeouts)),
+            mappings: Mappings::new(tables.mappings + config.nat.forwards.len(), key.clone()),
+            expectations: Expectations::new(tables.expectations, key.clone()),
+            ports: PortPools::new(&config.nat),
+            rules: config.nat.rules.clone(),
+            paired: paired(config),
+            ftp_ports: if config.alg.ftp.enabled { config.alg.ftp.control_ports.clone() } else { Vec::new() },
+            key: key.clone(),
+        };
+        config.nat.forwards.iter().for_each(|forward| nat.install(forward));
+        nat
+    }
+
+    /// The live session of a flow, and the side its packet came from.
+    #[inline]
+    #[must_use]
+    pub fn find(&self, hash: u64, key: FlowKey) -> Option<(Session<'_>, Facing)> {
+        self.sessions.find(hash, key)
+    }
+
+    /// Gives back what nobody can hold any more. Once per burst.
+    pub fn reclaim(&self, worker: &mut NatWorker, quiescence: &Quiescence) {
+        worker.retired.reclaim(quiescence, |retiree| match retiree {
+            Retiree::Session(index) => self.sessions.release(index),
+            Retiree::Expectation(index) => self.expectations.free(index),
+            Retiree::MappingSlot(index) => self.mappings.free(index),
+            Retiree::Mapping(index) => {
+                self.release_port(index);
+                self.mappings.free(index);
+            }
+        });
+    }
+
+    /// Reserves an external endpoint on `address` for flows that an ALG expects at `target`: the mapping
+    /// that `target` has, or a new one that only expected flows may use. One reference is taken.
+    ///
+    /// # Errors
+    /// No port is free, or the table is full.
+    pub fn reserve(
+        &self,
+        worker: &mut NatWorker,
+        protocol: u8,
+        target: Endpoint,
+        address: u32,
+    ) -> Result<(Endpoint, u32), ExpectError> {
+        let index = match self.mappings.acquire_internal(protocol, target) {
+            Some(index) => index,
+            None => self.create_mapping(worker, protocol, target, address, Filtering::Expected).map_err(
+                |refusal| match refusal {
+                    Refusal::Drop(DropReason::PoolExhausted) => ExpectError::PoolExhausted,
+                    Refusal::Drop(_) | Refusal::Raced => ExpectError::TableFull,
+                },
+            )?,
+        };
+        match self.mappings.mapping(index) {
+            Some(mapping) => Ok((mapping.external, index)),
+            None => Err(ExpectError::TableFull),
+        }
+    }
+
+    /// Publishes an expectation, which takes over the reference on its mapping. `None`: refused, and
+    /// the reference is given back.
+    pub fn promise(&self, worker: &mut NatWorker, expectation: &Expectation) -> Option<Handle> {
+        let handle = self.expectations.create(expectation);
+        if handle.is_none() {
+            self.release_mapping(worker, expectation.mapping);
+        }
+        handle
+    }
+
+    /// Ends an expectation that is still unused; one already used or gone is left alone.
+    pub fn withdraw(&self, worker: &mut NatWorker, handle: Handle) {
+        if self.expectations.withdraw(handle) {
+            self.end_expectation(worker, handle.index);
+        }
+    }
+
+    /// Drops one reference on a mapping, and retires it when that was the last.
+    fn release_mapping(&self, worker: &mut NatWorker, mapping: Option<u32>) {
+        if let Some(mapping) = mapping.filter(|mapping| self.mappings.release(*mapping)) {
+            worker.retire(Retiree::Mapping(mapping));
+        }
+    }
+
+    /// Ends an expectation that was just withdrawn, aged or used up.
+    fn end_expectation(&self, worker: &mut NatWorker, slot: u32) {
+        let mapping = self.expectations.unlink(slot);
+        self.release_mapping(worker, mapping);
+        worker.retire(Retiree::Expectation(slot));
+    }
+
+    fn release_port(&self, mapping: u32) {
+        if let Some(mapping) = self.mappings.mapping(mapping)
+            && let Some(space) = PortSpace::of_protocol(mapping.protocol)
+        {
+            self.ports.release(mapping.external.address, space, mapping.external.l4_port);
+        }
+    }
+
+    /// A port forward is a mapping that is never released.
+    fn install(&self, forward: &algate_config::Forward) {
+        let (protocol, space) = match forward.protocol {
+            Transport::Tcp => (PROTOCOL_TCP, PortSpace::Tcp),
+            Transport::Udp => (PROTOCOL_UDP, PortSpace::Udp),
+        };
+        let external = Endpoint::from(forward.external);
+        // The configuration has been checked: the port is in a pool and named once.
+        let _was_free = self.ports.take_exact(external.address, space, external.l4_port);
+        let mapping = Mapping {
+            protocol,
+            internal: Endpoint::from(forward.internal),
+            external,
+            filtering: Filtering::EndpointIndependent,
+        };
+        if let Err(mapping::CreateError::Exists(_)) = self.mappings.create(&mapping, |_| {}) {
+            self.mappings.create_external_only(&mapping);
+        }
+    }
+}
+
+impl NatWorker {
+    /// For worker number `number` of `workers` that share the sweep.
+    #[must_use]
+    pub fn new(number: u16, workers: u16, key: &HashKey) -> Self {
+        Self {
+            retired: Retired::new(RETIRED_ENTRIES),
+            random: Random { key: key.clone(), number, drawn: 0 },
+            sweep: sweep::Cursor::new(number, workers),
+        }
+    }
+
+    /// Entries that wait for their grace period.
+    #[must_use]
+    pub fn retired(&self) -> usize {
+        self.retired.len()
+    }
+
+    /// The sweep stops while the queue is nearly full, and the slow path retires at most a few entries
+    /// per packet, so the queue has room.
+    fn retire(&mut self, retiree: Retiree) {
+        let refused = self.retired.retire(retiree);
+        debug_assert!(refused.is_ok(), "{retiree:?} is lost");
+    }
+
+    fn has_room_to_retire(&self) -> bool {
+        self.retired.len() + RETIRED_HEADROOM < RETIRED_ENTRIES
+    }
+}
+
+/// Unpredictable numbers (RFC 6056): a counter under the keyed hash of the process.
+#[derive(Debug)]
+struct Random {
+    key: HashKey,
+    number: u16,
+    drawn: u64,
+}
+
+impl Random {
+    fn draw(&mut self) -> u64 {
+        self.drawn = self.drawn.wrapping_add(1);
+        self.key.hash2(self.drawn, !u64::from(self.number))
+    }
+}
+
+/// Hosts with port forwards leave from the address that the world knows them by.
+fn paired(config: &Config) -> Vec<(u32, u32)> {
+    let mut paired: Vec<(u32, u32)> = Vec::new();
+    for forward in &config.nat.forwards {
+        let internal = u32::from(*forward.internal.ip());
+        if !paired.iter().any(|(known, _)| *known == internal) {
+            paired.push((internal, u32::from(*forward.external.ip())));
+        }
+    }
+    paired.sort_unstable();
+    paired
+}
+
+const RETIRED_ENTRIES: usize = 16_384;
+const RETIRED_HEADROOM: usize = 4_096;

@@ -1,0 +1,679 @@
+//! Sessions: what a hit needs, in one cache line, and the little that only the slow path needs.
+//!
+//! A session joins two flow keys: the *internal* one (an outbound packet as it arrives from the
+//! internal side) and the *external* one (an inbound packet as it arrives from the external side). What
+//! an outbound packet becomes is the external key reversed, and the other way round; so both keys
+//! together are the whole translation, remote ends included (hairpin, twice NAT).
+//!
+//! Life of a session: a slot is taken and filled, then both keys are published. Expiry is a CAS of the
+//! state word from `live` to `dying`, after which every reader treats it as a miss; both keys are
+//! unlinked, and the slot is reused only after a grace period ([`crate::table::quiescence`]).
+//!
+//! The state word is the only one that a hit writes, and only when the tick or the TCP state changed.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use algate_alg::Direction;
+
+use crate::ids::{InterfaceId, WorkerId};
+use crate::nat::key::FlowKey;
+use crate::nat::tcp_state::{TcpEvent, TcpState, TcpTimeout};
+use crate::packet::checksum::Delta;
+use crate::packet::rewrite::Translation;
+use crate::packet::{PROTOCOL_ICMP, PROTOCOL_TCP};
+use crate::router::egress::NextHop;
+use crate::router::neighbor::NeighborRef;
+use crate::table::hash::HashKey;
+use crate::table::index::{IndexTable, Inserted};
+use crate::table::record::{Line, Lines};
+use crate::table::slots::{Handle, SlotPool};
+use crate::time::{Instant, Tick};
+
+/// Which key of a session a packet matched: the side it came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Facing {
+    /// From the internal side: outbound.
+    Internal,
+    /// From the external side: inbound.
+    External,
+}
+
+impl Facing {
+    /// The other side.
+    #[must_use]
+    pub const fn opposite(self) -> Self {
+        match self {
+            Self::Internal => Self::External,
+            Self::External => Self::Internal,
+        }
+    }
+}
+
+/// A session to be made.
+#[derive(Debug, Clone, Copy)]
+pub struct NewSession {
+    /// An outbound packet as it arrives.
+    pub internal_key: FlowKey,
+    /// An inbound packet as it arrives.
+    pub external_key: FlowKey,
+    /// The side of the first packet.
+    pub initiator: Facing,
+    /// Towards the internal side.
+    pub internal_hop: NextHop,
+    /// Towards the external side.
+    pub external_hop: NextHop,
+    /// The mapping it uses, if its addresses are translated.
+    pub mapping: Option<u32>,
+    /// The mapping of the other end, when that is translated too (hairpin).
+    pub remote_mapping: Option<u32>,
+    /// The control session that expected it.
+    pub parent: Option<Handle>,
+    /// The thread that owns its ALG flow, when an ALG reads it.
+    pub alg_owner: Option<WorkerId>,
+}
+
+/// Why no session was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CreateError {
+    /// Every slot is taken.
+    Full,
+    /// The flow already has a session, made by another worker a moment ago.
+    Exists,
+}
+
+/// Idle times, per class.
+#[derive(Debug, Clone, Copy)]
+pub struct IdleTimes {
+    tcp_established: Duration,
+    tcp_transitory: Duration,
+    udp: Duration,
+    icmp: Duration,
+}
+
+impl IdleTimes {
+    /// From the configuration.
+    #[must_use]
+    pub const fn new(timeouts: &algate_config::Timeouts) -> Self {
+        Self {
+            tcp_established: timeouts.tcp_established,
+            tcp_transitory: timeouts.tcp_transitory,
+            udp: timeouts.udp,
+            icmp: timeouts.icmp,
+        }
+    }
+
+    const fn of(&self, protocol: u8, tcp: TcpState) -> Duration {
+        match protocol {
+            PROTOCOL_TCP => match tcp.timeout() {
+                TcpTimeout::Established => self.tcp_established,
+                TcpTimeout::Transitory => self.tcp_transitory,
+            },
+            PROTOCOL_ICMP => self.icmp,
+            _ => self.udp,
+        }
+    }
+}
+
+/// What the sweep does with a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ageing {
+    /// Nothing there, or not yet due.
+    Stays,
+    /// It was idle for too long and is now `dying`; the caller unlinks and retires it.
+    Expired,
+}
+
+/// The table of sessions, shared by all workers.
+#[derive(Debug)]
+pub struct Sessions {
+    index: IndexTable,
+    slots: SlotPool,
+    lines: Lines,
+    cold: Box<[Cold]>,
+    /// Tick before which the sweep need not look at a session.
+    not_before: Box<[AtomicU32]>,
+    key: HashKey,
+    idle_times: IdleTimes,
+}
+
+/// What only the slow path reads.
+#[derive(Debug, Default)]
+struct Cold {
+    /// Handle of the parent, or [`NO_PARENT`].
+    parent: AtomicU64,
+    /// Live sessions that name this one as their parent.
+    children: AtomicU32,
+    /// Owner of the ALG flow.
+    alg_owner: AtomicU32,
+    /// Tick of creation.
+    created: AtomicU32,
+    /// Mapping of the remote end + 1, or 0.
+    remote_mapping: AtomicU32,
+}
+
+impl Sessions {
+    /// Room for `capacity` sessions.
+    #[must_use]
+    pub fn new(capacity: usize, key: HashKey, idle_times: IdleTimes) -> Self {
+        Self {
+            index: IndexTable::with_capacity(capacity * 2),
+            slots: SlotPool::new(u32::try_from(capacity).unwrap_or(u32::MAX)),
+            lines: Lines::new(capacity),
+            cold: (0..capacity).map(|_| Cold::default()).collect(),
+            not_before: (0..capacity).map(|_| AtomicU32::new(0)).collect(),
+            key,
+            idle_times,
+        }
+    }
+
+    /// The hash under which `key` is looked up.
+    #[inline]
+    #[must_use]
+    pub fn hash(&self, key: FlowKey) -> u64 {
+        key.hash(&self.key)
+    }
+
+    /// Brings the buckets of `hash` into the cache.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        self.index.prefetch(hash);
+    }
+
+    /// Brings the session that `hash` probably names into the cache, or its second bucket.
+    #[inline]
+    pub fn prefetch_record(&self, hash: u64) {
+        if let Some(value) = self.index.peek(hash) {
+            self.lines.prefetch(value >> 1);
+        }
+    }
+
+    /// The live session of a flow, and which of its keys matched.
+    #[inline]
+    #[must_use]
+    pub fn find(&self, hash: u64, key: FlowKey) -> Option<(Session<'_>, Facing)> {
+        let value = self.index.find(hash, |value| self.holds(value, key))?;
+        Some((self.session(value >> 1)?, facing_of(value)))
+    }
+
+    /// The live session that `handle` names.
+    #[must_use]
+    pub fn by_handle(&self, handle: Handle) -> Option<Session<'_>> {
+        let session = self.session(handle.index)?;
+        (self.slots.is_current(handle) && session.is_live()).then_some(session)
+    }
+
+    /// Makes a session and publishes both its keys.
+    ///
+    /// # Errors
+    /// [`CreateError`]: nothing was made. `Full` after the keys were partly published leaves a slot
+    /// in `retired`, to be reclaimed.
+    pub fn create(
+        &self,
+        new: &NewSession,
+        now: Instant,
+        mut retire: impl FnMut(u32),
+    ) -> Result<Session<'_>, CreateError> {
+        let slot = self.slots.alloc().ok_or(CreateError::Full)?;
+        let Some(session) = self.session(slot) else {
+            self.slots.free(slot);
+            return Err(CreateError::Full);
+        };
+        session.fill(new, Tick::of(now));
+        match self.publish(slot, new.internal_key, Facing::Internal) {
+            Inserted::New => {}
+            refused => {
+                session.line.word(STATE).store(0, Ordering::Relaxed);
+                self.slots.free(slot);
+                return Err(refusal(refused));
+            }
+        }
+        match self.publish(slot, new.external_key, Facing::External) {
+            Inserted::New => {
+                self.schedule(slot, Tick::of(now).plus(self.idle_of(&session)));
+                self.adopt(new.parent);
+                Ok(session)
+            }
+            refused => {
+                session.kill();
+                self.index.remove(self.hash(new.internal_key), value_of(slot, Facing::Internal));
+                retire(slot);
+                Err(refusal(refused))
+            }
+        }
+    }
+
+    /// Notes a packet of a hit session: TCP state and last-seen time.
+    #[inline]
+    pub fn touch(&self, session: &Session<'_>, facing: Facing, tcp_flags: Option<u8>, now: Instant) {
+        let word = session.line.word(STATE);
+        let old = word.load(Ordering::Relaxed);
+        let state = TcpState::from_u8(StateWord(old).tcp());
+        let (next, refreshes) = match tcp_flags {
+            Some(flags) => (state.next(StateWord(old).direction(facing), TcpEvent::of_flags(flags)), true),
+            // RFC 4787 REQ-6: outbound packets keep a mapping alive, inbound ones do not.
+            None => (state, facing == Facing::Internal),
+        };
+        let tick = if refreshes { Tick::of(now) } else { StateWord(old).last_seen() };
+        let new = StateWord(old).with(next, tick).0;
+        if new == old || StateWord(old).lifecycle() != LIVE {
+            return;
+        }
+        // A lost race leaves the other packet's note, which is as good as ours, or `dying`, which wins.
+        let stored = word.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if stored && next != state {
+            self.schedule(session.index, tick.plus(self.idle_of(session)));
+        }
+    }
+
+    /// Looks at slot `index`: is its session idle for too long? Sessions with live children stay.
+    pub fn age(&self, index: u32, now: Instant) -> Ageing {
+        let tick = Tick::of(now);
+        let Some(not_before) = self.not_before.get(index as usize) else { return Ageing::Stays };
+        if not_before.load(Ordering::Relaxed) > tick.0 {
+            return Ageing::Stays;
+        }
+        let Some(session) = self.session(index).filter(Session::is_live) else { return Ageing::Stays };
+        let word = session.line.word(STATE);
+        let seen = word.load(Ordering::Relaxed);
+        let due = StateWord(seen).last_seen().plus(self.idle_of(&session));
+        let has_children = session.cold.children.load(Ordering::Relaxed) > 0;
+        if due > tick || has_children {
+            self.schedule(index, due.max(Tick(tick.0 + 1)));
+            return Ageing::Stays;
+        }
+        // Against the word that was judged: a packet in between keeps the session. Release pairs with
+        // the Acquire of `is_live`, Acquire keeps the unlinking behind it.
+        let dying = StateWord(seen).dying().0;
+        match word.compare_exchange(seen, dying, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) => Ageing::Expired,
+            Err(_) => Ageing::Stays,
+        }
+    }
+
+    /// Ends a live session at once. `true` when this call ended it: the caller then unlinks it.
+    pub fn kill(&self, session: &Session<'_>) -> bool {
+        session.kill()
+    }
+
+    /// Takes a `dying` session out of the index. Its slot stays taken until [`Sessions::release`].
+    pub fn unlink(&self, index: u32, now: Instant) {
+        if let Some(session) = self.session(index) {
+            let (internal, external) = (session.internal_key(), session.external_key());
+            self.index.remove(self.hash(internal), value_of(index, Facing::Internal));
+            self.index.remove(self.hash(external), value_of(index, Facing::External));
+            self.disown(session.parent(), Tick::of(now));
+        }
+    }
+
+    /// Gives the slot back, after the grace period.
+    pub fn release(&self, index: u32) {
+        if let Some(session) = self.session(index) {
+            session.line.word(STATE).store(0, Ordering::Relaxed);
+        }
+        self.slots.free(index);
+    }
+
+    /// Slots that were ever used: the sweep and `show` look no further.
+    #[must_use]
+    pub fn high_water(&self) -> u32 {
+        self.slots.high_water()
+    }
+
+    /// Slots in use, dying ones included.
+    #[must_use]
+    pub fn in_use(&self) -> u32 {
+        self.slots.in_use()
+    }
+
+    /// The session in slot `index`, live or not.
+    #[inline]
+    #[must_use]
+    pub fn session(&self, index: u32) -> Option<Session<'_>> {
+        let line = self.lines.line(index)?;
+        let cold = self.cold.get(index as usize)?;
+        Some(Session { index, line, cold })
+    }
+
+    /// The name of a session that stays valid across quiescent points.
+    #[must_use]
+    pub fn handle(&self, session: &Session<'_>) -> Handle {
+        self.slots.handle(session.index)
+    }
+
+    /// How long `session` may still be silent.
+    #[must_use]
+    pub fn idle_of(&self, session: &Session<'_>) -> Duration {
+        let state = TcpState::from_u8(session.state().tcp());
+        self.idle_times.of(session.internal_key().protocol(), state)
+    }
+
+    #[inline]
+    fn holds(&self, value: u32, key: FlowKey) -> bool {
+        self.lines.line(value >> 1).is_some_and(|line| {
+            let (addresses, ports) = match facing_of(value) {
+                Facing::Internal => (INTERNAL_ADDRESSES, INTERNAL_PORTS),
+                Facing::External => (EXTERNAL_ADDRESSES, EXTERNAL_PORTS),
+            };
+            line.word(addresses).load(Ordering::Relaxed) == key.addresses
+                && line.word(ports).load(Ordering::Relaxed) == key.ports
+                && StateWord(line.word(STATE).load(Ordering::Relaxed)).lifecycle() == LIVE
+        })
+    }
+
+    fn publish(&self, slot: u32, key: FlowKey, facing: Facing) -> Inserted {
+        self.index.insert(self.hash(key), value_of(slot, facing), |value| self.holds(value, key))
+    }
+
+    fn schedule(&self, index: u32, tick: Tick) {
+        if let Some(not_before) = self.not_before.get(index as usize) {
+            not_before.store(tick.0, Ordering::Relaxed);
+        }
+    }
+
+    fn adopt(&self, parent: Option<Handle>) {
+        if let Some(parent) = parent.and_then(|parent| self.by_handle(parent)) {
+            parent.cold.children.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A child's end counts as a packet of its parent, which may have been silent while the child worked.
+    fn disown(&self, parent: Option<Handle>, now: Tick) {
+        let Some(parent) = parent.and_then(|parent| self.by_handle(parent)) else { return };
+        let word = parent.line.word(STATE);
+        let seen = word.load(Ordering::Relaxed);
+        let refreshed = StateWord(seen).with(TcpState::from_u8(StateWord(seen).tcp()), now).0;
+        // A lost race leaves a packet's own note, or `dying`, which the parent then deserves.
+        let _lost = word.compare_exchange(seen, refreshed, Ordering::Relaxed, Ordering::Relaxed);
+        parent.cold.children.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One session, seen through its table.
+#[derive(Debug, Clone, Copy)]
+pub struct Session<'a> {
+    index: u32,
+    line: &'a Line,
+    cold: &'a Cold,
+}
+
+impl Session<'_> {
+    /// Its slot.
+    #[must_use]
+    pub const fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Whether it is neither free nor dying.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.state().lifecycle() == LIVE
+    }
+
+    /// An outbound packet as it arrives.
+    #[inline]
+    #[must_use]
+    pub fn internal_key(&self) -> FlowKey {
+        FlowKey { addresses: self.load(INTERNAL_ADDRESSES), ports: self.load(INTERNAL_PORTS) }
+    }
+
+    /// An inbound packet as it arrives.
+    #[inline]
+    #[must_use]
+    pub fn external_key(&self) -> FlowKey {
+        FlowKey { addresses: self.load(EXTERNAL_ADDRESSES), ports: self.load(EXTERNAL_PORTS) }
+    }
+
+    /// What becomes of a packet that came from `facing`.
+    #[inline]
+    #[must_use]
+    pub fn translation(&self, facing: Facing) -> Translation {
+        let deltas = self.load(DELTAS);
+        let (becomes, shift) = match facing {
+            Facing::Internal => (self.external_key().reversed(), 32),
+            Facing::External => (self.internal_key().reversed(), 0),
+        };
+        Translation {
+            src: becomes.source().address,
+            dst: becomes.destination().address,
+            src_port: becomes.source().l4_port,
+            dst_port: becomes.destination().l4_port,
+            ip_delta: Delta::from_bits((deltas >> (shift + 16)) as u16),
+            l4_delta: Delta::from_bits((deltas >> shift) as u16),
+        }
+    }
+
+    /// Where a packet that came from `facing` leaves.
+    #[inline]
+    #[must_use]
+    pub fn next_hop(&self, facing: Facing) -> NextHop {
+        let (hops, info) = (self.load(HOPS), self.load(INFO));
+        match facing {
+            Facing::Internal => NextHop {
+                interface: InterfaceId((info >> 16) as u16),
+                neighbor: NeighborRef::from_bits((hops >> 32) as u32),
+            },
+            Facing::External => {
+                NextHop { interface: InterfaceId(info as u16), neighbor: NeighborRef::from_bits(hops as u32) }
+            }
+        }
+    }
+
+    /// Replaces the next hop of packets that came from `facing`: the old one was forgotten.
+    pub fn renew_neighbor(&self, facing: Facing, neighbor: NeighborRef) {
+        let old = self.load(HOPS);
+        let bits = u64::from(neighbor.to_bits());
+        let new = match facing {
+            Facing::Internal => (old & 0xffff_ffff) | (bits << 32),
+            Facing::External => (old & !0xffff_ffff) | bits,
+        };
+        // Relaxed: the word stands for itself; a lost race means that another worker renewed it.
+        let _lost = self.line.word(HOPS).compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Whether an ALG reads it.
+    #[inline]
+    #[must_use]
+    pub fn is_alg(&self) -> bool {
+        self.state().0 & ALG_FLAG != 0
+    }
+
+    /// Gives the session to the fast path for good.
+    pub fn leave_alg(&self) {
+        self.line.word(STATE).fetch_and(!ALG_FLAG, Ordering::Relaxed);
+    }
+
+    /// The thread that owns its ALG flow.
+    #[must_use]
+    pub fn alg_owner(&self) -> WorkerId {
+        WorkerId(self.cold.alg_owner.load(Ordering::Relaxed) as u16)
+    }
+
+    /// The control session that expected it.
+    #[must_use]
+    pub fn parent(&self) -> Option<Handle> {
+        match self.cold.parent.load(Ordering::Relaxed) {
+            NO_PARENT => None,
+            parent => Some(Handle::from_u64(parent)),
+        }
+    }
+
+    /// Sessions that live under it.
+    #[must_use]
+    pub fn children(&self) -> u32 {
+        self.cold.children.load(Ordering::Relaxed)
+    }
+
+    /// The mappings it holds a reference on: its own, and the remote end's when that is translated too.
+    #[must_use]
+    pub fn mappings(&self) -> [Option<u32>; 2] {
+        let own = (self.load(INFO) >> 32) as u32;
+        [own.checked_sub(1), self.cold.remote_mapping.load(Ordering::Relaxed).checked_sub(1)]
+    }
+
+    /// Direction of a packet that came from `facing`.
+    #[inline]
+    #[must_use]
+    pub fn direction(&self, facing: Facing) -> Direction {
+        self.state().direction(facing)
+    }
+
+    /// The side from which packets of `direction` come.
+    #[must_use]
+    pub fn facing(&self, direction: Direction) -> Facing {
+        if self.direction(Facing::Internal) == direction { Facing::Internal } else { Facing::External }
+    }
+
+    /// TCP state, for a TCP session.
+    #[must_use]
+    pub fn tcp_state(&self) -> Option<TcpState> {
+        (self.internal_key().protocol() == PROTOCOL_TCP).then(|| TcpState::from_u8(self.state().tcp()))
+    }
+
+    /// Tick of the last packet that counts against ageing.
+    #[must_use]
+    pub fn last_seen(&self) -> Tick {
+        self.state().last_seen()
+    }
+
+    /// Tick of creation.
+    #[must_use]
+    pub fn created(&self) -> Tick {
+        Tick(self.cold.created.load(Ordering::Relaxed))
+    }
+
+    fn fill(&self, new: &NewSession, now: Tick) {
+        let set = |word: usize, value: u64| self.line.word(word).store(value, Ordering::Relaxed);
+        set(INTERNAL_ADDRESSES, new.internal_key.addresses);
+        set(INTERNAL_PORTS, new.internal_key.ports);
+        set(EXTERNAL_ADDRESSES, new.external_key.addresses);
+        set(EXTERNAL_PORTS, new.external_key.ports);
+        let outbound = deltas(new.internal_key, new.external_key.reversed());
+        let inbound = deltas(new.external_key, new.internal_key.reversed());
+        set(DELTAS, (outbound << 32) | inbound);
+        let hop = |hop: NextHop| u64::from(hop.neighbor.to_bits());
+        set(HOPS, (hop(new.external_hop) << 32) | hop(new.internal_hop));
+        let interfaces =
+            (u64::from(new.external_hop.interface.0) << 16) | u64::from(new.internal_hop.interface.0);
+        set(INFO, (u64::from(new.mapping.map_or(0, |mapping| mapping + 1)) << 32) | interfaces);
+        self.cold.parent.store(new.parent.map_or(NO_PARENT, Handle::to_u64), Ordering::Relaxed);
+        self.cold.children.store(0, Ordering::Relaxed);
+        self.cold.alg_owner.store(new.alg_owner.map_or(0, |owner| u32::from(owner.0)), Ordering::Relaxed);
+        self.cold.created.store(now.0, Ordering::Relaxed);
+        let remote = new.remote_mapping.map_or(0, |mapping| mapping + 1);
+        self.cold.remote_mapping.store(remote, Ordering::Relaxed);
+        set(STATE, StateWord::first(new, now).0);
+    }
+
+    fn kill(&self) -> bool {
+        let word = self.line.word(STATE);
+        let mut seen = word.load(Ordering::Relaxed);
+        while StateWord(seen).lifecycle() == LIVE {
+            match word.compare_exchange(seen, StateWord(seen).dying().0, Ordering::AcqRel, Ordering::Relaxed)
+            {
+                Ok(_) => return true,
+                Err(now) => seen = now,
+            }
+        }
+        false
+    }
+
+    #[inline]
+    fn state(&self) -> StateWord {
+        StateWord(self.load(STATE))
+    }
+
+    #[inline]
+    fn load(&self, word: usize) -> u64 {
+        self.line.word(word).load(Ordering::Relaxed)
+    }
+}
+
+/// Last-seen tick (bits 0..32), TCP state (32..40), lifecycle (40..48), flags (48..).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct StateWord(u64);
+
+impl StateWord {
+    fn first(new: &NewSession, now: Tick) -> Self {
+        let mut flags = 0;
+        if new.initiator == Facing::External {
+            flags |= INBOUND_FLAG;
+        }
+        if new.alg_owner.is_some() {
+            flags |= ALG_FLAG;
+        }
+        Self(flags | (LIVE << 40) | ((TcpState::Init as u64) << 32) | u64::from(now.0))
+    }
+
+    const fn lifecycle(self) -> u64 {
+        (self.0 >> 40) & 0xff
+    }
+
+    const fn tcp(self) -> u8 {
+        (self.0 >> 32) as u8
+    }
+
+    const fn last_seen(self) -> Tick {
+        Tick(self.0 as u32)
+    }
+
+    const fn direction(self, facing: Facing) -> Direction {
+        match (facing, self.0 & INBOUND_FLAG != 0) {
+            (Facing::Internal, false) | (Facing::External, true) => Direction::Original,
+            (Facing::Internal, true) | (Facing::External, false) => Direction::Reply,
+        }
+    }
+
+    const fn with(self, tcp: TcpState, last_seen: Tick) -> Self {
+        Self((self.0 & !0xff_ffff_ffff) | ((tcp as u64) << 32) | last_seen.0 as u64)
+    }
+
+    const fn dying(self) -> Self {
+        Self((self.0 & !(0xff << 40)) | (DYING << 40))
+    }
+}
+
+/// IPv4 delta (high half) and L4 delta (low half) of a packet that turns from `old` into `new`. An
+/// ICMP checksum covers the identifier only, TCP and UDP checksums cover the addresses too.
+fn deltas(old: FlowKey, new: FlowKey) -> u64 {
+    let address = Delta::of_u32(old.source().address, new.source().address)
+        + Delta::of_u32(old.destination().address, new.destination().address);
+    let l4_ports = Delta::of_u16(old.source().l4_port, new.source().l4_port)
+        + Delta::of_u16(old.destination().l4_port, new.destination().l4_port);
+    let l4 = if old.protocol() == PROTOCOL_ICMP { l4_ports } else { address + l4_ports };
+    (u64::from(address.to_bits()) << 16) | u64::from(l4.to_bits())
+}
+
+const fn value_of(slot: u32, facing: Facing) -> u32 {
+    match facing {
+        Facing::Internal => slot << 1,
+        Facing::External => (slot << 1) | 1,
+    }
+}
+
+const fn facing_of(value: u32) -> Facing {
+    if value & 1 == 0 { Facing::Internal } else { Facing::External }
+}
+
+const fn refusal(refused: Inserted) -> CreateError {
+    match refused {
+        Inserted::Exists(_) => CreateError::Exists,
+        Inserted::New | Inserted::Full => CreateError::Full,
+    }
+}
+
+const INTERNAL_ADDRESSES: usize = 0;
+const INTERNAL_PORTS: usize = 1;
+const EXTERNAL_ADDRESSES: usize = 2;
+const EXTERNAL_PORTS: usize = 3;
+const DELTAS: usize = 4;
+const HOPS: usize = 5;
+const STATE: usize = 6;
+/// Mapping + 1 (high half), external interface, internal interface.
+const INFO: usize = 7;
+
+const LIVE: u64 = 1;
+const DYING: u64 = 2;
+const INBOUND_FLAG: u64 = 1 << 48;
+const ALG_FLAG: u64 = 1 << 49;
+const NO_PARENT: u64 = u64::MAX;

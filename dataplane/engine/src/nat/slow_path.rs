@@ -1,0 +1,330 @@
+//! The first packet of a flow: who may open a session, and with which translation.
+//!
+//! ```text
+//! from       to                 needs                         becomes
+//! internal   pool address       expectation, mapping          hairpin: both ends translated
+//! internal   external side      NAT rule, port                mapping (EIM) + session
+//! internal   internal side      route                         session without translation
+//! external   pool address       expectation, mapping, forward session to the internal endpoint
+//! external   anything else      -                             dropped
+//! ```
+//!
+//! TCP sessions begin with a SYN (RFC 5382 section 4.3). Everything made here is undone when a later step
+//! fails, so a refused packet leaves no trace but its counter.
+
+use algate_config::Side;
+
+use crate::drop_reason::DropReason;
+use crate::ids::WorkerId;
+use crate::nat::expectation::Admission;
+use crate::nat::key::{Endpoint, FlowKey};
+use crate::nat::mapping::{self, Filtering, Mapping};
+use crate::nat::ports::PortSpace;
+use crate::nat::session::{CreateError, Facing, NewSession, Session};
+use crate::nat::tcp_state::{FLAG_ACK, FLAG_RST, FLAG_SYN};
+use crate::nat::{Nat, NatWorker, Retiree};
+use crate::packet::PROTOCOL_TCP;
+use crate::packet::parse::{Ipv4View, L4Class};
+use crate::router::Router;
+use crate::router::egress::NextHop;
+use crate::table::slots::Handle;
+use crate::time::Instant;
+
+/// A session that the first packet made, and the side that packet came from.
+pub type Opened<'a> = (Session<'a>, Facing);
+
+/// Why a packet opened nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// It dies of this.
+    Drop(DropReason),
+    /// Another worker made the session at the same moment: look it up again.
+    Raced,
+}
+
+/// One end of a new session after translation, with what it holds.
+struct Source {
+    endpoint: Endpoint,
+    mapping: Option<u32>,
+}
+
+impl Nat {
+    /// Opens a session for the first packet of a flow that came from the `from` side. `owner` is the
+    /// thread that will own the flow should an ALG read it.
+    ///
+    /// # Errors
+    /// [`Refusal`]: nothing was opened.
+    pub fn open(
+        &self,
+        worker: &mut NatWorker,
+        router: &Router,
+        view: &Ipv4View,
+        from: Facing,
+        owner: WorkerId,
+        now: Instant,
+    ) -> Result<Opened<'_>, Refusal> {
+        check_opener(view).map_err(Refusal::Drop)?;
+        let key = FlowKey::of(view);
+        match (from, self.ports.contains(view.dst)) {
+            (Facing::External, true) => self.open_inbound(worker, router, key, owner, now),
+            (Facing::External, false) => Err(Refusal::Drop(DropReason::NoMapping)),
+            (Facing::Internal, true) => self.open_hairpin(worker, router, key, owner, now),
+            (Facing::Internal, false) => self.open_outbound(worker, router, key, owner, now),
+        }
+    }
+
+    fn open_outbound(
+        &self,
+        worker: &mut NatWorker,
+        router: &Router,
+        key: FlowKey,
+        owner: WorkerId,
+        now: Instant,
+    ) -> Result<Opened<'_>, Refusal> {
+        let external_hop = next_hop(router, key.destination().address, now)?;
+        let internal_hop = next_hop(router, key.source().address, now)?;
+        let is_translated = router
+            .interfaces
+            .of(external_hop.interface)
+            .is_some_and(|interface| interface.side == Side::External);
+        let source = if is_translated {
+            self.map_source(worker, key)?
+        } else {
+            Source { endpoint: key.source(), mapping: None }
+        };
+        let parent = self.admit_outbound(worker, key, now);
+        let new = NewSession {
+            internal_key: key,
+            external_key: FlowKey::new(key.protocol(), key.destination(), source.endpoint),
+            initiator: Facing::Internal,
+            internal_hop,
+            external_hop,
+            mapping: source.mapping,
+            remote_mapping: None,
+            parent,
+            alg_owner: self.alg_owner(key.protocol(), &[key.destination()], parent, owner),
+        };
+        self.create(worker, &new, now).map(|session| (session, Facing::Internal))
+    }
+
+    fn open_inbound(
+        &self,
+        worker: &mut NatWorker,
+        router: &Router,
+        key: FlowKey,
+        owner: WorkerId,
+        now: Instant,
+    ) -> Result<Opened<'_>, Refusal> {
+        let (target, parent) = self.admit_inbound(worker, key, now)?;
+        let hops = next_hop(router, target.endpoint.address, now)
+            .and_then(|internal| Ok((internal, next_hop(router, key.source().address, now)?)));
+        let (internal_hop, external_hop) = match hops {
+            Ok(hops) => hops,
+            Err(refusal) => {
+                self.release_mapping(worker, target.mapping);
+                return Err(refusal);
+            }
+        };
+        let ends = [key.destination(), target.endpoint];
+        let new = NewSession {
+            internal_key: FlowKey::new(key.protocol(), target.endpoint, key.source()),
+            external_key: key,
+            initiator: Facing::External,
+            internal_hop,
+            external_hop,
+            mapping: target.mapping,
+            remote_mapping: None,
+            parent,
+            alg_owner: self.alg_owner(key.protocol(), &ends, parent, owner),
+        };
+        self.create(worker, &new, now).map(|session| (session, Facing::External))
+    }
+
+    /// An internal host speaks to another one through its external endpoint (RFC 4787 REQ-9: the
+    /// receiver sees the sender's external endpoint).
+    fn open_hairpin(
+        &self,
+        worker: &mut NatWorker,
+        router: &Router,
+        key: FlowKey,
+        owner: WorkerId,
+        now: Instant,
+    ) -> Result<Opened<'_>, Refusal> {
+        let (target, parent) = self.admit_inbound(worker, key, now)?;
+        let made = self.map_source(worker, key).and_then(|source| {
+            let hops = next_hop(router, key.source().address, now)
+                .and_then(|internal| Ok((internal, next_hop(router, target.endpoint.address, now)?)));
+            match hops {
+                Ok((internal, external)) => Ok((source, internal, external)),
+                Err(refusal) => {
+                    self.release_mapping(worker, source.mapping);
+                    Err(refusal)
+                }
+            }
+        });
+        let (source, internal_hop, external_hop) = match made {
+            Ok(made) => made,
+            Err(refusal) => {
+                self.release_mapping(worker, target.mapping);
+                return Err(refusal);
+            }
+        };
+        let ends = [key.destination(), target.endpoint];
+        let new = NewSession {
+            internal_key: key,
+            external_key: FlowKey::new(key.protocol(), target.endpoint, source.endpoint),
+            initiator: Facing::Internal,
+            internal_hop,
+            external_hop,
+            mapping: source.mapping,
+            remote_mapping: target.mapping,
+            parent,
+            alg_owner: self.alg_owner(key.protocol(), &ends, parent, owner),
+        };
+        self.create(worker, &new, now).map(|session| (session, Facing::Internal))
+    }
+
+    /// The internal endpoint behind a pool address, with a reference on its mapping: by expectation,
+    /// else by a mapping that anyone may use.
+    fn admit_inbound(
+        &self,
+        worker: &mut NatWorker,
+        key: FlowKey,
+        now: Instant,
+    ) -> Result<(Source, Option<Handle>), Refusal> {
+        match self.expectations.admit(key.protocol(), key.source(), key.destination(), now) {
+            Admission::Refused => return Err(Refusal::Drop(DropReason::ExpectationPeer)),
+            Admission::Admitted { expectation, used_up } => {
+                // The session's own reference, taken before the expectation's may go.
+                let mapping = expectation.mapping.filter(|mapping| self.mappings.acquire(*mapping));
+                if let Some(slot) = used_up {
+                    self.end_expectation(worker, slot);
+                }
+                let target = Source { endpoint: expectation.target, mapping };
+                return Ok((target, Some(expectation.parent)));
+            }
+            Admission::Unknown => {}
+        }
+        let no_mapping = Refusal::Drop(DropReason::NoMapping);
+        let index = self.mappings.acquire_external(key.protocol(), key.destination()).ok_or(no_mapping)?;
+        match self.mappings.mapping(index) {
+            Some(found) if found.filtering == Filtering::EndpointIndependent => {
+                Ok((Source { endpoint: found.internal, mapping: Some(index) }, None))
+            }
+            _ => {
+                self.release_mapping(worker, Some(index));
+                Err(no_mapping)
+            }
+        }
+    }
+
+    /// The parent of an outbound flow that an ALG expects (the data connection of an internal server).
+    /// Outbound flows need no permission, so a refusal changes nothing.
+    fn admit_outbound(&self, worker: &mut NatWorker, key: FlowKey, now: Instant) -> Option<Handle> {
+        match self.expectations.admit(key.protocol(), key.source(), key.destination(), now) {
+            Admission::Admitted { expectation, used_up } => {
+                if let Some(slot) = used_up {
+                    self.end_expectation(worker, slot);
+                }
+                Some(expectation.parent)
+            }
+            Admission::Unknown | Admission::Refused => None,
+        }
+    }
+
+    /// The mapping of the sender, made if it has none: endpoint-independent (RFC 4787 REQ-1).
+    fn map_source(&self, worker: &mut NatWorker, key: FlowKey) -> Result<Source, Refusal> {
+        let (protocol, internal) = (key.protocol(), key.source());
+        let index = match self.mappings.acquire_internal(protocol, internal) {
+            Some(index) => index,
+            None => {
+                let address =
+                    self.external_address(internal.address).ok_or(Refusal::Drop(DropReason::NoNatRule))?;
+                self.create_mapping(worker, protocol, internal, address, Filtering::EndpointIndependent)?
+            }
+        };
+        let external = self.mappings.mapping(index).map(|mapping| mapping.external);
+        let endpoint = external.ok_or(Refusal::Drop(DropReason::MappingTableFull))?;
+        Ok(Source { endpoint, mapping: Some(index) })
+    }
+
+    /// A new mapping of `internal` on the external `address`, one reference taken.
+    ///
+    /// # Errors
+    /// [`Refusal`]: no port, no slot, or another worker was faster.
+    pub(super) fn create_mapping(
+        &self,
+        worker: &mut NatWorker,
+        protocol: u8,
+        internal: Endpoint,
+        address: u32,
+        filtering: Filtering,
+    ) -> Result<u32, Refusal> {
+        let space = PortSpace::of_protocol(protocol).ok_or(Refusal::Drop(DropReason::UnsupportedProtocol))?;
+        let l4_port = self
+            .ports
+            .take(address, space, worker.random.draw())
+            .ok_or(Refusal::Drop(DropReason::PoolExhausted))?;
+        let external = Endpoint { address, l4_port };
+        let new = Mapping { protocol, internal, external, filtering };
+        self.mappings.create(&new, |slot| worker.retire(Retiree::MappingSlot(slot))).map_err(|error| {
+            self.ports.release(address, space, l4_port);
+            match error {
+                mapping::CreateError::Exists(_) => Refusal::Raced,
+                mapping::CreateError::Full => Refusal::Drop(DropReason::MappingTableFull),
+            }
+        })
+    }
+
+    /// The one external address of an internal host (RFC 4787 REQ-2, paired), by the first rule that
+    /// covers it.
+    pub(super) fn external_address(&self, internal: u32) -> Option<u32> {
+        if let Ok(at) = self.paired.binary_search_by_key(&internal, |(host, _)| *host) {
+            return self.paired.get(at).map(|(_, external)| *external);
+        }
+        let host = std::net::Ipv4Addr::from(internal);
+        let rule = self.rules.iter().find(|rule| rule.internal.contains(&host))?;
+        self.ports.address(rule.pool, self.key.hash1(u64::from(internal)))
+    }
+
+    fn create(&self, worker: &mut NatWorker, new: &NewSession, now: Instant) -> Result<Session<'_>, Refusal> {
+        let made = self.sessions.create(new, now, |slot| worker.retire(Retiree::Session(slot)));
+        made.map_err(|error| {
+            self.release_mapping(worker, new.mapping);
+            self.release_mapping(worker, new.remote_mapping);
+            match error {
+                CreateError::Exists => Refusal::Raced,
+                CreateError::Full => Refusal::Drop(DropReason::SessionTableFull),
+            }
+        })
+    }
+
+    /// A control session is known by its well-known port; an expected flow never is one.
+    fn alg_owner(
+        &self,
+        protocol: u8,
+        servers: &[Endpoint],
+        parent: Option<Handle>,
+        owner: WorkerId,
+    ) -> Option<WorkerId> {
+        let is_control = protocol == PROTOCOL_TCP
+            && parent.is_none()
+            && servers.iter().any(|server| self.ftp_ports.contains(&server.l4_port));
+        is_control.then_some(owner)
+    }
+}
+
+/// Whether a packet may begin a flow at all.
+fn check_opener(view: &Ipv4View) -> Result<(), DropReason> {
+    match view.class {
+        L4Class::Tcp if view.tcp_flags & (FLAG_SYN | FLAG_ACK | FLAG_RST) == FLAG_SYN => Ok(()),
+        L4Class::Tcp => Err(DropReason::TcpNoSession),
+        L4Class::Udp | L4Class::IcmpQueryRequest => Ok(()),
+        L4Class::IcmpQueryReply | L4Class::IcmpError | L4Class::IcmpOther => Err(DropReason::BadIcmp),
+        L4Class::Other => Err(DropReason::UnsupportedProtocol),
+    }
+}
+
+fn next_hop(router: &Router, address: u32, now: Instant) -> Result<NextHop, Refusal> {
+    router.next_hop(address, now).map_err(Refusal::Drop)
+}

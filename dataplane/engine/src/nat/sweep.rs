@@ -1,0 +1,101 @@
+//! Ageing: each worker looks at its share of all slots about once a second.
+//!
+//! The work is spread over the bursts of that second, so no burst pays for a full pass. Blocks of
+//! slots are dealt to the workers in turn. While the queue of retired entries is nearly full the sweep
+//! waits: expiry is late then, never lost.
+
+use std::time::Duration;
+
+use crate::nat::session::Ageing;
+use crate::nat::{Nat, NatWorker, Retiree};
+use crate::time::Instant;
+
+/// Where a worker's sweep stands.
+#[derive(Debug)]
+pub(super) struct Cursor {
+    number: u32,
+    workers: u32,
+    /// Next block of sessions, counted over the worker's own blocks.
+    block: u32,
+    /// When the present pass began.
+    began: Instant,
+    /// When expectations are due again.
+    expectations: Instant,
+}
+
+impl Cursor {
+    pub(super) fn new(number: u16, workers: u16) -> Self {
+        Self {
+            number: u32::from(number),
+            workers: u32::from(workers.max(1)),
+            block: 0,
+            began: Instant::default(),
+            expectations: Instant::default(),
+        }
+    }
+}
+
+impl Nat {
+    /// Does the part of the sweep that is due at `now`. Returns how many entries ended.
+    pub fn sweep(&self, worker: &mut NatWorker, now: Instant) -> usize {
+        self.sweep_expectations(worker, now) + self.sweep_sessions(worker, now)
+    }
+
+    fn sweep_sessions(&self, worker: &mut NatWorker, now: Instant) -> usize {
+        let slots = self.sessions.high_water();
+        let own_blocks = slots.div_ceil(BLOCK_SLOTS).div_ceil(worker.sweep.workers);
+        let elapsed = now.since(worker.sweep.began);
+        // The block that should be reached by now, were the pass spread evenly over its second.
+        let share = elapsed.as_micros().min(PASS.as_micros()) * u128::from(own_blocks) / PASS.as_micros();
+        let target = u32::try_from(share).unwrap_or(own_blocks);
+        let mut ended = 0;
+        while worker.sweep.block < target && worker.has_room_to_retire() {
+            let block = worker.sweep.block * worker.sweep.workers + worker.sweep.number;
+            worker.sweep.block += 1;
+            let first = block.saturating_mul(BLOCK_SLOTS);
+            for index in first..first.saturating_add(BLOCK_SLOTS).min(slots) {
+                if self.sessions.age(index, now) == Ageing::Expired {
+                    self.end_session(worker, index, now);
+                    ended += 1;
+                }
+            }
+        }
+        if worker.sweep.block >= own_blocks && elapsed >= PASS {
+            worker.sweep.block = 0;
+            worker.sweep.began = now;
+        }
+        ended
+    }
+
+    /// Unlinks a session that this thread has just made `dying`, and gives its mapping back.
+    pub(super) fn end_session(&self, worker: &mut NatWorker, index: u32, now: Instant) {
+        let mappings = self.sessions.session(index).map_or([None; 2], |session| session.mappings());
+        self.sessions.unlink(index, now);
+        mappings.into_iter().for_each(|mapping| self.release_mapping(worker, mapping));
+        worker.retire(Retiree::Session(index));
+    }
+
+    fn sweep_expectations(&self, worker: &mut NatWorker, now: Instant) -> usize {
+        if now < worker.sweep.expectations {
+            return 0;
+        }
+        worker.sweep.expectations = now.plus(EXPECTATION_PERIOD);
+        let mut ended = 0;
+        for slot in 0..self.expectations.high_water() {
+            let mine = slot % worker.sweep.workers == worker.sweep.number;
+            let lives = |parent| self.sessions.by_handle(parent).is_some();
+            if mine && worker.has_room_to_retire() && self.expectations.age(slot, now, lives) {
+                self.end_expectation(worker, slot);
+                ended += 1;
+            }
+        }
+        ended
+    }
+}
+
+/// Slots looked at in one go.
+const BLOCK_SLOTS: u32 = 64;
+/// How long a pass over all sessions takes.
+const PASS: Duration = Duration::from_secs(1);
+/// How often expectations are looked at: they end within a second of their parent.
+const EXPECTATION_PERIOD: Duration = Duration::from_millis(500);

@@ -1,0 +1,231 @@
+//! What `show` tells: plain rows, read from the shared tables without stopping a worker.
+//!
+//! A row is true for a moment: its session may end while it is read. The reader holds no index across
+//! rows, so it needs no place among the participants: a slot that is reused meanwhile yields the new
+//! entry's row.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+use algate_alg::{Direction, Event};
+
+use crate::counters::{Counter, WorkerCounters};
+use crate::drop_reason::DropReason;
+use crate::engine::Engine;
+use crate::ids::InterfaceId;
+use crate::nat::mapping::Filtering;
+use crate::nat::session::{Facing, Session};
+use crate::router::neighbor::NeighborState;
+use crate::time::{Instant, Tick};
+
+/// One session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionRow {
+    /// IP protocol.
+    pub protocol: u8,
+    /// The internal host, as it knows itself.
+    pub internal: SocketAddrV4,
+    /// The internal host, as the world sees it.
+    pub external: SocketAddrV4,
+    /// The other end, as the internal host addresses it.
+    pub remote: SocketAddrV4,
+    /// Whether the first packet came from the internal side.
+    pub is_outbound: bool,
+    /// TCP state, or `active`.
+    pub state: &'static str,
+    /// Time since the last packet that counts against ageing.
+    pub idle: Duration,
+    /// Time until it ends, should nothing come.
+    pub expires: Duration,
+    /// Time since it was made.
+    pub age: Duration,
+    /// Whether an ALG reads it.
+    pub is_alg: bool,
+    /// Whether an ALG expected it.
+    pub is_child: bool,
+    /// Sessions that live under it.
+    pub children: u32,
+}
+
+/// One mapping.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MappingRow {
+    /// IP protocol.
+    pub protocol: u8,
+    /// The internal host, as it knows itself.
+    pub internal: SocketAddrV4,
+    /// The same, as the world sees it.
+    pub external: SocketAddrV4,
+    /// Who may use it from outside.
+    pub filtering: &'static str,
+    /// Sessions, expectations and forwards that hold it.
+    pub references: u64,
+}
+
+/// One expectation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpectationRow {
+    /// IP protocol.
+    pub protocol: u8,
+    /// Who may come; port 0: any.
+    pub peer: SocketAddrV4,
+    /// The endpoint it was told.
+    pub announced: SocketAddrV4,
+    /// Where its flow arrives.
+    pub target: SocketAddrV4,
+    /// Flows that may still come.
+    pub uses: u32,
+    /// Time until it ends.
+    pub expires: Duration,
+}
+
+/// One neighbour.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NeighborRow {
+    /// The interface it is on.
+    pub interface: InterfaceId,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Its MAC address; zeros where none is known.
+    pub mac: [u8; 6],
+    /// Its state.
+    pub state: &'static str,
+}
+
+/// One counter, added up over all threads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CounterRow {
+    /// Its dotted name.
+    pub name: String,
+    /// Its value.
+    pub value: u64,
+}
+
+impl Engine {
+    /// Live sessions, at most `limit`, in the order of their slots.
+    pub fn session_rows(&self, now: Instant, limit: usize) -> Vec<SessionRow> {
+        let sessions = &self.nat.sessions;
+        (0..sessions.high_water())
+            .filter_map(|index| sessions.session(index))
+            .filter(Session::is_live)
+            .take(limit)
+            .map(|session| self.session_row(&session, now))
+            .collect()
+    }
+
+    /// Live mappings, at most `limit`.
+    pub fn mapping_rows(&self, limit: usize) -> Vec<MappingRow> {
+        let mappings = &self.nat.mappings;
+        (0..mappings.high_water())
+            .filter(|index| mappings.references(*index) > 0)
+            .filter_map(|index| Some((mappings.mapping(index)?, mappings.references(index))))
+            .take(limit)
+            .map(|(mapping, references)| MappingRow {
+                protocol: mapping.protocol,
+                internal: mapping.internal.into(),
+                external: mapping.external.into(),
+                filtering: match mapping.filtering {
+                    Filtering::EndpointIndependent => "endpoint_independent",
+                    Filtering::Expected => "expected",
+                },
+                references,
+            })
+            .collect()
+    }
+
+    /// Expectations that still wait, at most `limit`.
+    pub fn expectation_rows(&self, now: Instant, limit: usize) -> Vec<ExpectationRow> {
+        let expectations = &self.nat.expectations;
+        (0..expectations.high_water())
+            .filter_map(|slot| expectations.expectation(slot))
+            .filter(|expectation| expectation.uses > 0)
+            .take(limit)
+            .map(|expectation| ExpectationRow {
+                protocol: expectation.protocol,
+                peer: expectation.peer.into(),
+                announced: expectation.announced.into(),
+                target: expectation.target.into(),
+                uses: expectation.uses,
+                expires: expectation.expires.since(Tick::of(now)),
+            })
+            .collect()
+    }
+
+    /// Neighbours, at most `limit`.
+    pub fn neighbor_rows(&self, limit: usize) -> Vec<NeighborRow> {
+        self.router
+            .neighbors
+            .entries()
+            .take(limit)
+            .map(|entry| NeighborRow {
+                interface: entry.interface,
+                address: Ipv4Addr::from(entry.address),
+                mac: entry.mac,
+                state: match entry.state {
+                    NeighborState::Incomplete => "incomplete",
+                    NeighborState::Reachable => "reachable",
+                    NeighborState::Probe => "probe",
+                    NeighborState::Failed => "failed",
+                },
+            })
+            .collect()
+    }
+
+    /// Every counter of the engine, and the gauges of its tables.
+    #[must_use]
+    pub fn counter_rows(&self) -> Vec<CounterRow> {
+        let total = |read: &dyn Fn(&WorkerCounters) -> u64| self.counters().iter().map(read).sum();
+        let of = |name: &str, value: u64| CounterRow { name: name.to_owned(), value };
+        let mut rows: Vec<CounterRow> = NAMED
+            .iter()
+            .map(|(name, counter)| of(name, total(&|counters| counter(counters).value())))
+            .collect();
+        rows.extend(DropReason::ALL.iter().map(|reason| {
+            of(&format!("drop.{}", reason.text()), total(&|counters| counters.drops.of(*reason)))
+        }));
+        rows.extend(Event::ALL.iter().map(|event| {
+            of(&format!("alg.ftp.{}", event.text()), total(&|counters| counters.alg.of(*event)))
+        }));
+        rows.push(of("table.sessions", u64::from(self.nat.sessions.in_use())));
+        rows.push(of("table.mappings", u64::from(self.nat.mappings.in_use())));
+        rows.push(of("table.expectations", u64::from(self.nat.expectations.in_use())));
+        rows.push(of("table.external_ports", self.nat.ports.taken()));
+        rows
+    }
+
+    fn session_row(&self, session: &Session<'_>, now: Instant) -> SessionRow {
+        let key = session.internal_key();
+        let tick = Tick::of(now);
+        let idle = tick.since(session.last_seen());
+        SessionRow {
+            protocol: key.protocol(),
+            internal: key.source().into(),
+            external: session.external_key().destination().into(),
+            remote: key.destination().into(),
+            is_outbound: session.direction(Facing::Internal) == Direction::Original,
+            state: session.tcp_state().map_or("active", |state| state.text()),
+            idle,
+            expires: self.nat.sessions.idle_of(session).saturating_sub(idle),
+            age: tick.since(session.created()),
+            is_alg: session.is_alg(),
+            is_child: session.parent().is_some(),
+            children: session.children(),
+        }
+    }
+}
+
+type Named = (&'static str, fn(&WorkerCounters) -> &Counter);
+
+const NAMED: &[Named] = &[
+    ("received", |counters| &counters.received),
+    ("forwarded", |counters| &counters.forwarded),
+    ("arp", |counters| &counters.arp),
+    ("local", |counters| &counters.local),
+    ("icmp_sent", |counters| &counters.icmp_sent),
+    ("handed_over", |counters| &counters.handed_over),
+    ("sessions_created", |counters| &counters.sessions_created),
+    ("aged", |counters| &counters.aged),
+    ("alg.flows", |counters| &counters.alg.flows),
+    ("alg.segments_in", |counters| &counters.alg.segments_in),
+    ("alg.segments_out", |counters| &counters.alg.segments_out),
+];

@@ -1,0 +1,99 @@
+//! A batch of frames between parsing and lookup.
+
+use crate::drop_reason::DropReason;
+use crate::frame::{Frame, PacketIo};
+use crate::ids::{InterfaceId, NicPortId};
+use crate::nat::key::FlowKey;
+use crate::packet::parse::{FragmentKind, Ipv4View, L4Class, Parsed, ParsedKind, parse};
+use crate::router::arp;
+use crate::worker::Turn;
+
+/// Frames that are looked up together.
+pub(super) const BATCH_FRAMES: usize = 32;
+
+/// A parsed frame, ready to be looked up.
+#[derive(Debug)]
+pub(super) struct Lane<F> {
+    pub(super) frame: F,
+    pub(super) view: Ipv4View,
+    pub(super) interface: InterfaceId,
+    pub(super) key: FlowKey,
+    pub(super) hash: u64,
+}
+
+/// The lanes of a batch, in the order the frames came.
+#[derive(Debug)]
+pub(super) struct Batch<F> {
+    lanes: Vec<Lane<F>>,
+}
+
+impl<F> Default for Batch<F> {
+    fn default() -> Self {
+        Self { lanes: Vec::with_capacity(BATCH_FRAMES) }
+    }
+}
+
+impl<P: PacketIo> Turn<'_, P> {
+    /// Parses `frame`; what needs no lookup is handled at once.
+    #[inline]
+    pub(super) fn parse(&mut self, batch: &mut Batch<P::Frame>, nic_port: NicPortId, frame: P::Frame) {
+        let mut frame = frame;
+        let parsed = match parse(frame.head(), frame.len(), frame.rx_checksums()) {
+            Err(DropReason::ChainedHeaders) if frame.linearize() => {
+                parse(frame.head(), frame.len(), frame.rx_checksums())
+            }
+            parsed => parsed,
+        };
+        let admitted = parsed.and_then(|parsed| {
+            let router = &self.engine.router;
+            Ok((parsed, router.interfaces.classify(nic_port, parsed.vlan, parsed.dst_mac)?))
+        });
+        match admitted {
+            Ok((Parsed { kind: ParsedKind::Ipv4(view), .. }, interface)) => {
+                self.enter(batch, frame, view, interface);
+            }
+            Ok((Parsed { kind: ParsedKind::Arp { offset }, .. }, interface)) => {
+                match arp::receive(&self.context, self.io, frame, usize::from(offset), interface) {
+                    Ok(()) => self.counters.arp.add(1),
+                    Err(reason) => self.drop(reason),
+                }
+            }
+            Err(reason) => self.drop(reason),
+        }
+    }
+
+    #[inline]
+    fn enter(
+        &mut self,
+        batch: &mut Batch<P::Frame>,
+        frame: P::Frame,
+        view: Ipv4View,
+        interface: InterfaceId,
+    ) {
+        if view.fragment != FragmentKind::None {
+            return self.drop(DropReason::Fragment);
+        }
+        if view.class == L4Class::IcmpError {
+            return self.icmp_error(frame, &view, interface);
+        }
+        let key = FlowKey::of(&view);
+        let sessions = &self.engine.nat.sessions;
+        let hash = sessions.hash(key);
+        sessions.prefetch(hash);
+        batch.lanes.push(Lane { frame, view, interface, key, hash });
+    }
+
+    /// Looks up and handles every lane of the batch.
+    #[inline]
+    pub(super) fn handle(&mut self, batch: &mut Batch<P::Frame>) {
+        for lane in &batch.lanes {
+            self.engine.nat.sessions.prefetch_record(lane.hash);
+        }
+        for lane in batch.lanes.drain(..) {
+            match self.engine.nat.find(lane.hash, lane.key) {
+                Some((session, facing)) => self.hit(lane.frame, &lane.view, lane.interface, session, facing),
+                None => self.miss(lane),
+            }
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! From a parsed packet to its next hop: hits, first packets, ALG flows.
+
+use algate_config::Side;
+
+use crate::alg_stage::handover::Handed;
+use crate::alg_stage::{Handled, Surroundings};
+use crate::drop_reason::DropReason;
+use crate::frame::{Frame, PacketIo};
+use crate::ids::InterfaceId;
+use crate::nat::Refusal;
+use crate::nat::session::{Facing, Session};
+use crate::packet::parse::{Ipv4View, L4Class};
+use crate::packet::rewrite::{decrement_ttl, translate};
+use crate::router::egress::NextHop;
+use crate::router::icmp::{IcmpError, Offender};
+use crate::worker::batch::Lane;
+use crate::worker::{Owned, Turn};
+
+impl<P: PacketIo> Turn<'_, P> {
+    /// A packet of a known session.
+    #[inline]
+    pub(super) fn hit(
+        &mut self,
+        frame: P::Frame,
+        view: &Ipv4View,
+        came_in: InterfaceId,
+        session: Session<'_>,
+        facing: Facing,
+    ) {
+        let next_hop = session.next_hop(facing);
+        if let Err(error) = self.check_transit(view, next_hop) {
+            return self.refuse(&frame, view, came_in, error);
+        }
+        let tcp_flags = (view.class == L4Class::Tcp).then_some(view.tcp_flags);
+        self.engine.nat.sessions.touch(&session, facing, tcp_flags, self.context.now);
+        if session.is_alg() {
+            return self.alg_hit(frame, view, session, facing);
+        }
+        self.translate_and_send(frame, view, session, facing);
+    }
+
+    /// The first packet of a flow, or one that belongs to none.
+    #[cold]
+    pub(super) fn miss(&mut self, lane: Lane<P::Frame>) {
+        let Lane { frame, view, interface, key, hash } = lane;
+        let router = &self.engine.router;
+        if router.interfaces.is_own(view.dst) {
+            return self.local(frame, &view);
+        }
+        if router.interfaces.is_broadcast(view.dst) {
+            return self.drop(DropReason::MartianDestination);
+        }
+        let Some(side) = router.interfaces.of(interface).map(|interface| interface.side) else {
+            return self.drop(DropReason::UnknownVlan);
+        };
+        let from = match side {
+            Side::Internal => Facing::Internal,
+            Side::External => Facing::External,
+        };
+        let owner = self.engine.alg_owner(self.id, hash);
+        let nat = &self.engine.nat;
+        let now = self.context.now;
+        let opened = match nat.open(&mut self.owned.nat, router, &view, from, owner, now) {
+            // Another worker has just made the session, or the mapping it needs: once more.
+            Err(Refusal::Raced) => match nat.find(hash, key) {
+                Some(found) => Ok(found),
+                None => nat.open(&mut self.owned.nat, router, &view, from, owner, now),
+            },
+            opened => opened,
+        };
+        match opened {
+            Ok((session, facing)) => {
+                self.counters.sessions_created.add(1);
+                self.hit(frame, &view, interface, session, facing);
+            }
+            Err(Refusal::Drop(DropReason::NoRoute)) => {
+                self.refuse(&frame, &view, interface, (DropReason::NoRoute, NET_UNREACHABLE));
+            }
+            Err(Refusal::Drop(reason)) => self.drop(reason),
+            Err(Refusal::Raced) => self.drop(DropReason::SessionTableFull),
+        }
+    }
+
+    /// A packet of an ALG flow, in its owner's hands.
+    pub(super) fn alg_packet(
+        &mut self,
+        mut frame: P::Frame,
+        view: &Ipv4View,
+        session: Session<'_>,
+        facing: Facing,
+    ) {
+        let Owned { nat, egress, stage, .. } = &mut *self.owned;
+        let mut around = Surroundings {
+            context: &self.context,
+            nat: &self.engine.nat,
+            nat_worker: nat,
+            egress,
+            io: self.io,
+            counters: &self.counters.alg,
+        };
+        match stage.receive(&mut around, &mut frame, view, session, facing) {
+            Handled::Taken => self.counters.alg.segments_in.add(1),
+            Handled::Drop(reason) => self.drop(reason),
+            Handled::Forward => self.translate_and_send(frame, view, session, facing),
+        }
+    }
+
+    /// A packet of an ALG flow, in the hands of whoever received it.
+    fn alg_hit(&mut self, frame: P::Frame, view: &Ipv4View, session: Session<'_>, facing: Facing) {
+        let owner = session.alg_owner();
+        if owner == self.id {
+            return self.alg_packet(frame, view, session, facing);
+        }
+        let handle = self.engine.nat.sessions.handle(&session);
+        let handed = Handed { frame, view: *view, session: handle, facing };
+        match self.handover.push(owner, handed) {
+            Ok(()) => self.counters.handed_over.add(1),
+            Err(_) => self.drop(DropReason::HandoverQueueFull),
+        }
+    }
+
+    #[inline]
+    pub(super) fn translate_and_send(
+        &mut self,
+        mut frame: P::Frame,
+        view: &Ipv4View,
+        session: Session<'_>,
+        facing: Facing,
+    ) {
+        let head = frame.head_mut();
+        if let Err(reason) = translate(head, view, &session.translation(facing)) {
+            return self.drop(reason);
+        }
+        decrement_ttl(head, view);
+        self.counters.forwarded.add(1);
+        let next_hop = session.next_hop(facing);
+        let l3 = usize::from(view.l3);
+        if let Err(frame) = self.owned.egress.send(&self.context, self.io, frame, l3, next_hop) {
+            self.send_anew(frame, l3, session, facing);
+        }
+    }
+
+    /// The session's neighbour was forgotten: asks the routing table again.
+    #[cold]
+    pub(super) fn send_anew(&mut self, frame: P::Frame, l3: usize, session: Session<'_>, facing: Facing) {
+        let dst = session.translation(facing).dst;
+        match self.engine.router.next_hop(dst, self.context.now) {
+            Ok(next_hop) => {
+                session.renew_neighbor(facing, next_hop.neighbor);
+                if self.owned.egress.send(&self.context, self.io, frame, l3, next_hop).is_err() {
+                    self.drop(DropReason::NeighborUnreachable);
+                }
+            }
+            Err(reason) => self.drop(reason),
+        }
+    }
+
+    /// Whether the packet may leave on `next_hop`: TTL and size (RFC 1812 sections 5.3.1 and 4.2.2.7).
+    #[inline]
+    fn check_transit(&self, view: &Ipv4View, next_hop: NextHop) -> Result<(), (DropReason, IcmpError)> {
+        if view.ttl <= 1 {
+            return Err((DropReason::TtlExceeded, IcmpError::TimeExceeded));
+        }
+        let mtu = self.engine.router.interfaces.of(next_hop.interface).map_or(0, |interface| interface.mtu);
+        if view.packet_bytes() <= mtu {
+            return Ok(());
+        }
+        // Sent without DF too: there is no fragmentation yet, and path MTU discovery helps where it is used.
+        let reason = if view.dont_fragment { DropReason::FragmentationNeeded } else { DropReason::TooBig };
+        Err((reason, IcmpError::FragmentationNeeded { mtu }))
+    }
+
+    /// Drops a packet and tells its sender, as it was before translation.
+    #[cold]
+    fn refuse(
+        &mut self,
+        frame: &P::Frame,
+        view: &Ipv4View,
+        came_in: InterfaceId,
+        (reason, error): (DropReason, IcmpError),
+    ) {
+        self.drop(reason);
+        let offender = Offender { head: frame.head(), view, interface: came_in };
+        let Owned { egress, icmp, .. } = &mut *self.owned;
+        if icmp.send_error(&self.context, egress, self.io, offender, error) {
+            self.counters.icmp_sent.add(1);
+        }
+    }
+}
+
+const NET_UNREACHABLE: IcmpError = IcmpError::DestinationUnreachable { code: 0 };

@@ -1,0 +1,197 @@
+//! A worker's turn: a burst of frames in, frames out.
+//!
+//! The burst goes through in batches. Every frame of a batch is parsed and its bucket prefetched before the
+//! first lookup, and its session prefetched before the first translation, so that the cache misses of a batch
+//! overlap. A hit is translated in place; a miss takes the slow path ([`crate::nat`]) in the same
+//! worker; ALG flows go to their owner's stage. One `now` holds for the whole burst.
+//!
+//! ALG cores run the same [`Worker`], with nothing to receive but what is handed over.
+
+mod batch;
+mod forward;
+mod icmp_error;
+mod local;
+
+use std::sync::Arc;
+
+use crate::alg_stage::handover::Handover;
+use crate::alg_stage::{AlgStage, Surroundings};
+use crate::counters::WorkerCounters;
+use crate::engine::Engine;
+use crate::frame::PacketIo;
+use crate::ids::{NicPortId, WorkerId};
+use crate::nat::NatWorker;
+use crate::router::arp;
+use crate::router::egress::{Context, Egress};
+use crate::router::icmp::IcmpSource;
+use crate::table::quiescence::Participant;
+use crate::time::Instant;
+use crate::worker::batch::Batch;
+
+/// One thread that handles packets, and all it owns.
+#[derive(Debug)]
+pub struct Worker<F> {
+    engine: Arc<Engine>,
+    handover: Arc<Handover<F>>,
+    id: WorkerId,
+    participant: Participant,
+    owned: Owned<F>,
+    batch: Batch<F>,
+}
+
+/// What the thread changes while it handles a packet.
+#[derive(Debug)]
+struct Owned<F> {
+    nat: NatWorker,
+    egress: Egress<F>,
+    icmp: IcmpSource,
+    stage: AlgStage,
+}
+
+/// What every step of a turn needs.
+struct Turn<'a, P: PacketIo> {
+    engine: &'a Engine,
+    handover: &'a Handover<P::Frame>,
+    id: WorkerId,
+    owned: &'a mut Owned<P::Frame>,
+    counters: &'a WorkerCounters,
+    context: Context<'a>,
+    io: &'a mut P,
+}
+
+impl<F: crate::frame::Frame> Worker<F> {
+    /// Thread number `id` of `engine`: a worker, or behind the workers an ALG core. Takes all its
+    /// memory here. `None`: there is no such thread, or it exists already.
+    #[must_use]
+    pub fn new(engine: Arc<Engine>, handover: Arc<Handover<F>>, id: WorkerId, now: Instant) -> Option<Self> {
+        let participant = engine.quiescence.participant(usize::from(id.0))?;
+        let workers = u16::try_from(engine.workers()).unwrap_or(u16::MAX);
+        let owned = Owned {
+            nat: NatWorker::new(id.0, workers, &engine.key),
+            egress: Egress::default(),
+            icmp: IcmpSource::new(engine.config.icmp.rate_per_second, now),
+            stage: AlgStage::new(&engine.config),
+        };
+        Some(Self { engine, handover, id, participant, owned, batch: Batch::default() })
+    }
+
+    /// Announces algate's addresses to the neighbours (gratuitous ARP). Returns how many addresses
+    /// were left out because there are too many. Once, by one worker.
+    pub fn announce<P: PacketIo<Frame = F>>(&mut self, io: &mut P, now: Instant) -> usize {
+        let (turn, _) = self.turn(io, now);
+        arp::announce(&turn.context, turn.io)
+    }
+
+    /// Handles the frames of `burst`, received on `nic_port`, and leaves it empty.
+    pub fn receive<P: PacketIo<Frame = F>>(
+        &mut self,
+        io: &mut P,
+        now: Instant,
+        nic_port: NicPortId,
+        burst: &mut Vec<F>,
+    ) {
+        let (mut turn, batch) = self.turn(io, now);
+        turn.counters.received.add(burst.len() as u64);
+        let mut frames = burst.drain(..);
+        while frames.len() > 0 {
+            for frame in frames.by_ref().take(batch::BATCH_FRAMES) {
+                turn.parse(batch, nic_port, frame);
+            }
+            turn.handle(batch);
+        }
+    }
+
+    /// What is due besides received frames: packets handed over, timers, ARP, ageing, memory whose grace
+    /// period is over. Once per loop. Returns whether there was anything to do.
+    pub fn poll<P: PacketIo<Frame = F>>(&mut self, io: &mut P, now: Instant) -> bool {
+        // Between bursts the thread holds no index of a shared table.
+        self.participant.quiescent();
+        let is_worker = usize::from(self.id.0) < self.engine.workers();
+        let (mut turn, _) = self.turn(io, now);
+        let mut busy = turn.take_handed_over();
+        turn.owned.egress.poll(&turn.context, turn.io);
+        busy |= turn.poll_stage();
+        if is_worker {
+            let ended = turn.engine.nat.sweep(&mut turn.owned.nat, now);
+            turn.counters.aged.add(ended as u64);
+            busy |= ended > 0;
+        }
+        turn.engine.nat.reclaim(&mut turn.owned.nat, &turn.engine.quiescence);
+        busy
+    }
+
+    /// Says that the thread will touch no table until [`Worker::resume`]: before it sleeps.
+    pub fn pause(&self) {
+        self.participant.offline();
+    }
+
+    /// Ends a [`Worker::pause`].
+    pub fn resume(&self) {
+        self.participant.online();
+    }
+
+    /// Control sessions this thread owns.
+    #[must_use]
+    pub fn alg_flows(&self) -> usize {
+        self.owned.stage.flows()
+    }
+
+    fn turn<'a, P: PacketIo<Frame = F>>(
+        &'a mut self,
+        io: &'a mut P,
+        now: Instant,
+    ) -> (Turn<'a, P>, &'a mut Batch<F>) {
+        let engine = &*self.engine;
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "a participant exists for each thread with counters only"
+        )]
+        let counters = &engine.counters()[usize::from(self.id.0)];
+        let context = Context { router: &engine.router, drops: &counters.drops, now };
+        let turn = Turn {
+            engine,
+            handover: &self.handover,
+            id: self.id,
+            owned: &mut self.owned,
+            counters,
+            context,
+            io,
+        };
+        (turn, &mut self.batch)
+    }
+}
+
+impl<P: PacketIo> Turn<'_, P> {
+    fn poll_stage(&mut self) -> bool {
+        let Owned { nat, egress, stage, .. } = &mut *self.owned;
+        stage.poll(&mut Surroundings {
+            context: &self.context,
+            nat: &self.engine.nat,
+            nat_worker: nat,
+            egress,
+            io: self.io,
+            counters: &self.counters.alg,
+        })
+    }
+
+    fn take_handed_over(&mut self) -> bool {
+        let mut taken = 0;
+        while taken < HANDED_OVER_PER_TURN
+            && let Some(handed) = self.handover.pop(self.id)
+        {
+            taken += 1;
+            match self.engine.nat.sessions.by_handle(handed.session) {
+                Some(session) => self.alg_packet(handed.frame, &handed.view, session, handed.facing),
+                None => self.drop(crate::drop_reason::DropReason::TcpNoSession),
+            }
+        }
+        taken > 0
+    }
+
+    fn drop(&self, reason: crate::drop_reason::DropReason) {
+        self.counters.drops.count(reason);
+    }
+}
+
+/// Packets taken from the hand-over queue in one turn: own queues must not starve.
+const HANDED_OVER_PER_TURN: usize = 64;
