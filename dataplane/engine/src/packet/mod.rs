@@ -10,6 +10,7 @@ pub mod arp;
 pub mod build;
 mod bytes;
 pub mod checksum;
+pub mod icmp_error;
 pub mod parse;
 pub mod rewrite;
 pub mod vec_frame;
