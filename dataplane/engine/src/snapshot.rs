@@ -155,7 +155,7 @@ impl Engine {
     pub fn neighbor_rows(&self, limit: usize) -> Vec<NeighborRow> {
         self.router
             .neighbors
-            .entries()
+            .iter()
             .take(limit)
             .map(|entry| NeighborRow {
                 interface: entry.interface,

@@ -23,11 +23,13 @@ use crate::drop_reason::DropReason;
 use crate::frame::{Frame, PacketIo, RxChecksum};
 use crate::nat::session::{Facing, Session};
 use crate::nat::{Nat, NatWorker};
+use crate::packet::icmp_error::IcmpErrorView;
 use crate::packet::parse::Ipv4View;
 use crate::packet::{PROTOCOL_TCP, checksum};
 use crate::router::egress::{Context, Egress};
 use crate::stream::segment::{TcpFlags, TcpSegment};
-use crate::stream::{Outcome, StreamContext, StreamLimits, StreamMemory, TcpStream};
+use crate::stream::seq::SeqNum;
+use crate::stream::{FragmentationNeeded, Outcome, StreamContext, StreamLimits, StreamMemory, TcpStream};
 use crate::table::slots::Handle;
 use crate::time::Instant;
 
@@ -56,6 +58,18 @@ pub enum Handled {
     Drop(DropReason),
     /// It is none of the stage's business: translate it like any other packet.
     Forward,
+}
+
+/// What becomes of an ICMP error about a packet of an ALG flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IcmpVerdict {
+    /// It goes to the sender of the packet, about the byte `tcp_seq` as that sender counts.
+    Forward {
+        /// The embedded sequence number to write; `None`: as it is.
+        tcp_seq: Option<u32>,
+    },
+    /// It was about an edit of ours: we cut smaller from now on, and the sender need not know.
+    Heeded,
 }
 
 /// The control sessions that one thread owns.
@@ -138,6 +152,35 @@ impl AlgStage {
         let handled = self.segment(around, at, &session, facing, view, frame.head(), &segment);
         self.settle(around, at, &session);
         handled
+    }
+
+    /// An ICMP error about a packet of `session`, from `facing`: who must hear of it, and of which byte.
+    pub fn icmp_error<P: PacketIo>(
+        &mut self,
+        around: &mut Surroundings<'_, P>,
+        head: &[u8],
+        error: &IcmpErrorView,
+        session: Session<'_>,
+        facing: Facing,
+    ) -> IcmpVerdict {
+        let as_it_came = IcmpVerdict::Forward { tcp_seq: None };
+        let handle = around.nat.sessions.handle(&session);
+        let at = self.by_session.get(&handle.index).copied();
+        let Some(flow) = at.and_then(|at| self.flows.get_mut(at)) else { return as_it_came };
+        let (true, Some(seq)) = (flow.session == Some(handle), error.tcp_seq) else { return as_it_came };
+        // The packet it is about travelled towards the error's author.
+        let direction = session.direction(facing.opposite());
+        let Some(seq) = flow.stream.map_embedded_seq(direction, SeqNum(seq)) else { return as_it_came };
+        if let Some(mtu) = error.path_mtu(head) {
+            let now = around.context.now;
+            let outcome = flow.with_stream(around, &mut self.memory, session, |stream, cx| {
+                stream.frag_needed(now, direction, mtu, cx)
+            });
+            if outcome == FragmentationNeeded::Heeded {
+                return IcmpVerdict::Heeded;
+            }
+        }
+        IcmpVerdict::Forward { tcp_seq: Some(seq.0) }
     }
 
     /// Runs due timers, and lets go of flows whose session has ended. Returns whether it did anything.

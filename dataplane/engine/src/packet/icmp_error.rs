@@ -41,6 +41,16 @@ pub struct IcmpErrorView {
     pub tcp_seq: Option<u32>,
 }
 
+impl IcmpErrorView {
+    /// The MTU of the next hop, when the message is "fragmentation needed" (RFC 1191 section 4); 0 from
+    /// routers older than that. `head`: the frame it was parsed from.
+    #[must_use]
+    pub fn path_mtu(&self, head: &[u8]) -> Option<u16> {
+        let mtu_offset = usize::from(self.l3).checked_sub(2)?;
+        if (self.icmp_type, self.code) == (3, 4) { read_u16(head, mtu_offset) } else { None }
+    }
+}
+
 /// What a translated ICMP error shall carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IcmpErrorTranslation {

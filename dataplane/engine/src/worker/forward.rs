@@ -2,8 +2,8 @@
 
 use algate_config::Side;
 
+use crate::alg_stage::Handled;
 use crate::alg_stage::handover::Handed;
-use crate::alg_stage::{Handled, Surroundings};
 use crate::drop_reason::DropReason;
 use crate::frame::{Frame, PacketIo};
 use crate::ids::InterfaceId;
@@ -89,16 +89,10 @@ impl<P: PacketIo> Turn<'_, P> {
         session: Session<'_>,
         facing: Facing,
     ) {
-        let Owned { nat, egress, stage, .. } = &mut *self.owned;
-        let mut around = Surroundings {
-            context: &self.context,
-            nat: &self.engine.nat,
-            nat_worker: nat,
-            egress,
-            io: self.io,
-            counters: &self.counters.alg,
-        };
-        match stage.receive(&mut around, &mut frame, view, session, facing) {
+        if view.class == L4Class::IcmpError {
+            return self.alg_icmp_error(frame, view, session, facing);
+        }
+        match self.with_stage(|stage, around| stage.receive(around, &mut frame, view, session, facing)) {
             Handled::Taken => self.counters.alg.segments_in.add(1),
             Handled::Drop(reason) => self.drop(reason),
             Handled::Forward => self.translate_and_send(frame, view, session, facing),
@@ -106,7 +100,7 @@ impl<P: PacketIo> Turn<'_, P> {
     }
 
     /// A packet of an ALG flow, in the hands of whoever received it.
-    fn alg_hit(&mut self, frame: P::Frame, view: &Ipv4View, session: Session<'_>, facing: Facing) {
+    pub(super) fn alg_hit(&mut self, frame: P::Frame, view: &Ipv4View, session: Session<'_>, facing: Facing) {
         let owner = session.alg_owner();
         if owner == self.id {
             return self.alg_packet(frame, view, session, facing);
@@ -132,9 +126,20 @@ impl<P: PacketIo> Turn<'_, P> {
             return self.drop(reason);
         }
         decrement_ttl(head, view);
+        self.send_translated(frame, usize::from(view.l3), session, facing);
+    }
+
+    /// Sends a packet that has been translated, to the next hop of the session.
+    #[inline]
+    pub(super) fn send_translated(
+        &mut self,
+        frame: P::Frame,
+        l3: usize,
+        session: Session<'_>,
+        facing: Facing,
+    ) {
         self.counters.forwarded.add(1);
         let next_hop = session.next_hop(facing);
-        let l3 = usize::from(view.l3);
         if let Err(frame) = self.owned.egress.send(&self.context, self.io, frame, l3, next_hop) {
             self.send_anew(frame, l3, session, facing);
         }
@@ -142,7 +147,7 @@ impl<P: PacketIo> Turn<'_, P> {
 
     /// The session's neighbour was forgotten: asks the routing table again.
     #[cold]
-    pub(super) fn send_anew(&mut self, frame: P::Frame, l3: usize, session: Session<'_>, facing: Facing) {
+    fn send_anew(&mut self, frame: P::Frame, l3: usize, session: Session<'_>, facing: Facing) {
         let dst = session.translation(facing).dst;
         match self.engine.router.next_hop(dst, self.context.now) {
             Ok(next_hop) => {

@@ -1,13 +1,132 @@
-//! ICMP errors about packets of a session.
+//! ICMP errors about packets of a session: translated like the packet they are about, only backwards.
+//!
+//! RFC 5508 section 4 (REQ-3 to REQ-5): inner addresses and ports are reverted; the outer destination becomes
+//! the host whose packet it was. An error from the internal side leaves from the session's external
+//! address when the session's own host sent it, else from algate's own address. The session is neither
+//! refreshed nor ended (REQ-6). An error about a packet of an ALG flow goes through the owner of the
+//! flow, who maps the embedded sequence number back.
 
+use crate::alg_stage::IcmpVerdict;
 use crate::drop_reason::DropReason;
-use crate::frame::PacketIo;
+use crate::frame::{Frame, PacketIo};
 use crate::ids::InterfaceId;
+use crate::nat::key::{Endpoint, FlowKey};
+use crate::nat::session::{Facing, Session};
+use crate::packet::icmp_error::{self, IcmpErrorTranslation, IcmpErrorView};
 use crate::packet::parse::Ipv4View;
+use crate::packet::rewrite::{Tuple, decrement_ttl};
 use crate::worker::Turn;
 
 impl<P: PacketIo> Turn<'_, P> {
-    pub(super) fn icmp_error(&mut self, _frame: P::Frame, _view: &Ipv4View, _interface: InterfaceId) {
-        self.drop(DropReason::BadIcmp);
+    /// An ICMP error that came in on `interface`: about a packet of a session, or of algate's own.
+    #[cold]
+    pub(super) fn icmp_error(&mut self, mut frame: P::Frame, view: &Ipv4View, interface: InterfaceId) {
+        if self.engine.router.interfaces.is_own(view.dst) {
+            // About what algate itself sent: nothing depends on it.
+            return self.counters.local.add(1);
+        }
+        if view.ttl <= 1 {
+            return self.drop(DropReason::TtlExceeded);
+        }
+        if !frame.linearize() {
+            return self.drop(DropReason::ChainedHeaders);
+        }
+        let error = match icmp_error::parse(frame.head(), view) {
+            Ok(error) => error,
+            Err(reason) => return self.drop(reason),
+        };
+        let key = reply_key(&error);
+        let nat = &self.engine.nat;
+        let Some((session, facing)) = nat.find(nat.sessions.hash(key), key) else {
+            return self.drop(DropReason::BadIcmp);
+        };
+        // A forger on the other side names the right flow from the wrong interface.
+        if session.next_hop(facing.opposite()).interface != interface {
+            return self.drop(DropReason::BadIcmp);
+        }
+        if session.is_alg() {
+            return self.alg_hit(frame, view, session, facing);
+        }
+        self.send_icmp_error(frame, view, &error, None, session, facing);
     }
+
+    /// The same in the hands of the flow's owner.
+    pub(super) fn alg_icmp_error(
+        &mut self,
+        frame: P::Frame,
+        view: &Ipv4View,
+        session: Session<'_>,
+        facing: Facing,
+    ) {
+        let error = match icmp_error::parse(frame.head(), view) {
+            Ok(error) => error,
+            Err(reason) => return self.drop(reason),
+        };
+        match self.with_stage(|stage, around| stage.icmp_error(around, frame.head(), &error, session, facing))
+        {
+            IcmpVerdict::Forward { tcp_seq } => {
+                self.send_icmp_error(frame, view, &error, tcp_seq, session, facing);
+            }
+            IcmpVerdict::Heeded => self.counters.local.add(1),
+        }
+    }
+
+    fn send_icmp_error(
+        &mut self,
+        mut frame: P::Frame,
+        view: &Ipv4View,
+        error: &IcmpErrorView,
+        tcp_seq: Option<u32>,
+        session: Session<'_>,
+        facing: Facing,
+    ) {
+        let offender = match facing {
+            Facing::External => session.internal_key(),
+            Facing::Internal => session.external_key(),
+        };
+        let to = IcmpErrorTranslation {
+            outer_src: self.outer_source(view.src, session, facing),
+            outer_dst: offender.source().address,
+            tuple: Tuple {
+                src: offender.source().address,
+                dst: offender.destination().address,
+                src_port: offender.source().l4_port,
+                dst_port: offender.destination().l4_port,
+            },
+            tcp_seq,
+        };
+        if let Err(reason) = icmp_error::translate_icmp_error(frame.head_mut(), view, error, &to) {
+            return self.drop(reason);
+        }
+        decrement_ttl(frame.head_mut(), view);
+        self.send_translated(frame, usize::from(view.l3), session, facing);
+    }
+
+    fn outer_source(&self, author: u32, session: Session<'_>, facing: Facing) -> u32 {
+        let from_here = match facing {
+            Facing::Internal => session.internal_key(),
+            Facing::External => session.external_key(),
+        };
+        if author == from_here.source().address {
+            return session.translation(facing).src;
+        }
+        match facing {
+            Facing::External => author,
+            Facing::Internal => {
+                let to = session.translation(facing).dst;
+                let interface = self.engine.router.interfaces.of(session.next_hop(facing).interface);
+                interface.and_then(|interface| interface.address_towards(to)).unwrap_or(author)
+            }
+        }
+    }
+}
+
+/// A packet of the same flow in the direction of the error: what its sender would have answered.
+fn reply_key(error: &IcmpErrorView) -> FlowKey {
+    let tuple = error.tuple;
+    FlowKey::new(
+        error.protocol,
+        Endpoint { address: tuple.dst, l4_port: tuple.dst_port },
+        Endpoint { address: tuple.src, l4_port: tuple.src_port },
+    )
 }

@@ -110,7 +110,7 @@ impl<F: crate::frame::Frame> Worker<F> {
         let (mut turn, _) = self.turn(io, now);
         let mut busy = turn.take_handed_over();
         turn.owned.egress.poll(&turn.context, turn.io);
-        busy |= turn.poll_stage();
+        busy |= turn.with_stage(|stage, around| stage.poll(around));
         if is_worker {
             let ended = turn.engine.nat.sweep(&mut turn.owned.nat, now);
             turn.counters.aged.add(ended as u64);
@@ -162,16 +162,18 @@ impl<F: crate::frame::Frame> Worker<F> {
 }
 
 impl<P: PacketIo> Turn<'_, P> {
-    fn poll_stage(&mut self) -> bool {
+    /// Calls `act` with the thread's ALG stage and all it needs.
+    fn with_stage<R>(&mut self, act: impl FnOnce(&mut AlgStage, &mut Surroundings<'_, P>) -> R) -> R {
         let Owned { nat, egress, stage, .. } = &mut *self.owned;
-        stage.poll(&mut Surroundings {
+        let mut around = Surroundings {
             context: &self.context,
             nat: &self.engine.nat,
             nat_worker: nat,
             egress,
             io: self.io,
             counters: &self.counters.alg,
-        })
+        };
+        act(stage, &mut around)
     }
 
     fn take_handed_over(&mut self) -> bool {
