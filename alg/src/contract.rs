@@ -4,7 +4,8 @@
 //! It shows the ALG the undecided bytes of one direction and gets back a [`Step`]: wait for more, or
 //! one complete message with its [`Verdict`]. Bytes that have a verdict are never shown again. A
 //! verdict in one direction may free what the ALG holds in the other (a reply tells how to read the
-//! commands behind it): the stage then shows the other direction's undecided bytes again.
+//! commands behind it): after each, the stage shows the other direction's undecided bytes again,
+//! before it goes on in this one.
 //!
 //! Invariants an ALG keeps:
 //! - *Deterministic*: the same bytes in the same order give the same steps, whatever the
@@ -133,7 +134,8 @@ pub struct Context<'a> {
 /// What an ALG asks of NAT.
 pub trait Nat {
     /// Reserves a mapping for a coming flow. Returns the endpoint that must be announced to the
-    /// peer; it equals `request.target` where that end is not translated.
+    /// peer; it equals `request.target` where that end is not translated. Asked again for the target of
+    /// an unused expectation, NAT may return that one.
     ///
     /// # Errors
     /// [`ExpectError`] says why nothing was reserved.
@@ -362,5 +364,70 @@ impl Events {
     #[must_use]
     pub fn of(&self, event: Event) -> u64 {
         self.counts.get(event as usize).copied().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edits_keep_their_order_and_their_room() {
+        let mut edits = Edits::with_capacity(2, 8);
+        let (items, bytes) = (edits.items.capacity(), edits.bytes.capacity());
+        for _ in 0..3 {
+            assert!(edits.replace(2..4, b"abc"));
+            assert!(!edits.replace(3..5, b"d"), "overlaps the one before");
+            assert!(!edits.replace(1..1, b"d"), "before the one before");
+            #[expect(clippy::reversed_empty_ranges, reason = "what a careless caller passes")]
+            let reversed = 9..5;
+            assert!(!edits.replace(reversed, b"d"));
+            assert!(!edits.replace(4..5, &vec![b'd'; bytes]), "more bytes than there is room");
+            assert!(edits.replace(4..4, b""));
+            let seen: Vec<_> = edits.iter().collect();
+            assert_eq!(seen, [(2..4, &b"abc"[..]), (4..4, b"")]);
+            for at in 5..5 + items {
+                let _ = edits.replace(at..at, b"");
+            }
+            assert_eq!((edits.items.capacity(), edits.bytes.capacity()), (items, bytes), "memory was taken");
+            edits.clear();
+            assert_eq!(edits.iter().count(), 0);
+        }
+    }
+
+    #[test]
+    fn injections_keep_their_order_and_their_room() {
+        let mut inject = Injections::with_capacity(2, 8);
+        let (items, bytes) = (inject.items.capacity(), inject.bytes.capacity());
+        for _ in 0..3 {
+            assert!(inject.push(Direction::Reply, b"500 "));
+            assert!(inject.push(Direction::Original, b"x"));
+            assert!(!inject.push(Direction::Reply, &vec![b'x'; bytes]), "more bytes than there is room");
+            let seen: Vec<_> = inject.iter().collect();
+            assert_eq!(seen, [(Direction::Reply, &b"500 "[..]), (Direction::Original, b"x")]);
+            for _ in 0..items {
+                let _ = inject.push(Direction::Reply, b"");
+            }
+            assert_eq!(
+                (inject.items.capacity(), inject.bytes.capacity()),
+                (items, bytes),
+                "memory was taken"
+            );
+            inject.clear();
+            assert_eq!(inject.iter().count(), 0);
+        }
+    }
+
+    #[test]
+    fn every_event_has_a_count_and_a_name_of_its_own() {
+        let mut events = Events::default();
+        for (index, event) in Event::ALL.into_iter().enumerate() {
+            assert_eq!(event as usize, index);
+            for _ in 0..=index {
+                events.count(event);
+            }
+            assert_eq!(events.of(event), index as u64 + 1);
+            assert_eq!(Event::ALL.iter().filter(|other| other.text() == event.text()).count(), 1);
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Every line-based ALG reads through this layer, so that none of them ever sees half a line or one
 //! without bound. A line ends with LF, with or without a CR before it; a CR alone is no end
-//! (RFC 959 section 3.1.1.5.2 asks for CR LF, and peers send bare LF). A line over the limit is
+//! (RFC 959 section 5.3 asks for CR LF, and peers send bare LF). A line over the limit is
 //! reported once with its first bytes and then passed over to its end, unread.
 //!
 //! Invariants: what is reported depends on the bytes alone, never on how they were cut, except that

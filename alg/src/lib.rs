@@ -9,6 +9,8 @@ mod contract;
 mod framing;
 mod ftp;
 mod registry;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use contract::*;
 pub use framing::{Framed, LineFramer};

@@ -74,6 +74,9 @@ impl Alg for Instance {
     }
 }
 
+/// Bytes of one control session: a pool of them is taken at start, so growth is decided, not an accident.
+const _: () = assert!(size_of::<Instance>() <= 1152);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 //!
 //! A verb is 3 to 7 letters and digits, the first a letter, in any case: RFC 959 stops at four, the
 //! extensions in use do not (`XSHA256`). Telnet commands before it are skipped: BSD clients send
-//! IAC IP IAC DM before ABOR (RFC 959 section 4.1.3). What has another shape, and the methods of
+//! IAC IP IAC DM before ABOR (RFC 959 section 4.1). What has another shape, and the methods of
 //! HTTP although they have this one, is not FTP.
 
 use super::address::{self, AddressError, AddressText};

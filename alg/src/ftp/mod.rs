@@ -13,7 +13,8 @@
 //! - *One at a time.* An announcement replaces the session's unused expectation once its own reply is
 //!   positive; it is withdrawn when that is negative. PORT, LIST, 550, PORT again is normal.
 //! - *No guess across TLS.* While an AUTH is outstanding the client's bytes are held: only its reply
-//!   tells whether they are commands. After 234 nothing is read in either direction.
+//!   tells whether they are commands; when they can be held no longer, the session is detached. After
+//!   234 nothing is read in either direction.
 //!
 //! ```text
 //! state     client line            server line              becomes
@@ -53,6 +54,8 @@ mod address;
 mod command;
 mod outstanding;
 mod reply;
+#[cfg(test)]
+mod tests;
 
 /// How FTP is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,8 +145,9 @@ impl Ftp {
                 None => self.detach(length, cx),
             },
             Framed::TooLong { head } => {
-                cx.events.count(Event::LineTooLong);
-                self.on_unread_command(head, cx)
+                let step = self.on_unread_command(head, cx);
+                self.count_too_long(cx);
+                step
             }
             Framed::Cut { head } => self.on_unread_command(head, cx),
             Framed::Rest { length } => Step::Message { length, verdict: Verdict::Pass },
@@ -158,15 +162,27 @@ impl Ftp {
             Framed::Incomplete => self.detach(input.len(), cx),
             Framed::Line { text, length } => self.on_reply_line(text, length, true, cx),
             Framed::TooLong { head } => {
-                cx.events.count(Event::LineTooLong);
-                self.on_reply_line(head, head.len(), false, cx)
+                let step = self.on_reply_line(head, head.len(), false, cx);
+                self.count_too_long(cx);
+                step
             }
             Framed::Cut { head } => self.on_reply_line(head, head.len(), false, cx),
             Framed::Rest { length } => Step::Message { length, verdict: Verdict::Pass },
         }
     }
 
+    /// A line over the limit. If its head was no FTP, that was counted, and could be before the limit
+    /// was reached: how the bytes came must not show in the counters.
+    fn count_too_long(&self, cx: &mut Context<'_>) {
+        if self.state != State::Done {
+            cx.events.count(Event::LineTooLong);
+        }
+    }
+
     fn on_command(&mut self, command: Command, length: usize, cx: &mut Context<'_>) -> Step {
+        if self.outstanding.is_full() && command != Command::Blank {
+            return self.lose_track(length, cx);
+        }
         let extended_only = self.extended_only || self.outstanding.contains(Awaited::EpsvAll);
         let mut verdict = Verdict::Pass;
         let awaited = match command {
@@ -177,15 +193,13 @@ impl Ftp {
                 Awaited::Other
             }
             Command::Active(read) => {
-                let announced = match &read {
-                    Ok(text) => self.open(Direction::Original, text.endpoint, text.form, cx),
+                let opened = match read {
+                    Ok(text) => self.open(Direction::Original, text.endpoint, &text, cx),
                     Err(AddressError::Malformed) => refuse(Event::Malformed, cx),
                     Err(AddressError::OtherFamily) => refuse(Event::ForeignAddress, cx),
                 };
-                if let (Ok(text), Some(announced)) = (read, announced) {
-                    verdict = write(text.endpoint, announced.endpoint, text, cx);
-                }
-                Awaited::Active(announced.map(|announced| announced.id))
+                verdict = opened.map_or(Verdict::Pass, |(_, verdict)| verdict);
+                Awaited::Active(opened.map(|(announced, _)| announced.id))
             }
             Command::Pasv => Awaited::Pasv,
             Command::Epsv => Awaited::Epsv,
@@ -193,34 +207,21 @@ impl Ftp {
             Command::Auth => Awaited::Auth,
             Command::Other => Awaited::Other,
         };
-        self.await_reply(awaited, length, verdict, cx)
+        self.outstanding.push(awaited);
+        Step::Message { length, verdict }
     }
 
     /// A command whose line is not all there opens nothing, but it will be answered like any other.
     fn on_unread_command(&mut self, head: &[u8], cx: &mut Context<'_>) -> Step {
         let length = head.len();
-        if command::may_become_command(head) {
-            self.await_reply(Awaited::Other, length, Verdict::Pass, cx)
-        } else {
-            self.detach(length, cx)
+        if !command::may_become_command(head) {
+            return self.detach(length, cx);
         }
-    }
-
-    fn await_reply(
-        &mut self,
-        awaited: Awaited,
-        length: usize,
-        verdict: Verdict,
-        cx: &mut Context<'_>,
-    ) -> Step {
-        if self.outstanding.push(awaited) {
-            return Step::Message { length, verdict };
+        if self.outstanding.is_full() {
+            return self.lose_track(length, cx);
         }
-        if let Awaited::Active(Some(expectation)) = awaited {
-            cx.nat.withdraw(expectation);
-        }
-        cx.events.count(Event::TooManyOutstanding);
-        self.detach(length, cx)
+        self.outstanding.push(Awaited::Other);
+        Step::Message { length, verdict: Verdict::Pass }
     }
 
     fn on_reply_line(&mut self, text: &[u8], length: usize, whole: bool, cx: &mut Context<'_>) -> Step {
@@ -299,26 +300,33 @@ impl Ftp {
             }
             Form::Decimals | Form::Delimited(_) => text.endpoint,
         };
-        let passive = match self.passive {
-            Some(passive) if passive.target == target => passive,
+        match self.passive {
+            Some(passive) if passive.target == target => {
+                let again =
+                    passive.announced.and_then(|announced| write(target, announced.endpoint, &text, cx));
+                again.unwrap_or(Verdict::Pass)
+            }
             Some(_) => {
                 cx.events.count(Event::Malformed);
-                return Verdict::Pass;
+                Verdict::Pass
             }
-            None => Passive { target, announced: self.open(Direction::Reply, target, text.form, cx) },
-        };
-        self.passive = Some(passive);
-        passive.announced.map_or(Verdict::Pass, |announced| write(target, announced.endpoint, text, cx))
+            None => {
+                let opened = self.open(Direction::Reply, target, &text, cx);
+                self.passive = Some(Passive { target, announced: opened.map(|(announced, _)| announced) });
+                opened.map_or(Verdict::Pass, |(_, verdict)| verdict)
+            }
+        }
     }
 
-    /// Asks NAT to admit a data session to `target`, if its `owner` may announce that.
+    /// Asks NAT to admit a data session to `target`, if its `owner` may announce that, and writes what
+    /// is announced in its place.
     fn open(
         &self,
         owner: Direction,
         target: SocketAddrV4,
-        form: Form,
+        text: &AddressText,
         cx: &mut Context<'_>,
-    ) -> Option<Announced> {
+    ) -> Option<(Announced, Verdict)> {
         if target.ip() != cx.endpoints.sender(owner).ip() {
             return refuse(Event::ForeignAddress, cx);
         }
@@ -339,12 +347,13 @@ impl Ftp {
         let Ok(announced) = cx.nat.expect(&request) else {
             return refuse(Event::ExpectationRefused, cx);
         };
-        if form == Form::Port && announced.endpoint.ip() != cx.endpoints.sender_seen(owner).ip() {
-            // A 229 has no place for an address other than the one the peer is connected to.
-            cx.nat.withdraw(announced.id);
-            return refuse(Event::ExpectationRefused, cx);
+        // A 229 has no place for an address other than the one the peer is connected to.
+        let fits = text.form != Form::Port || announced.endpoint.ip() == cx.endpoints.sender_seen(owner).ip();
+        if let Some(verdict) = fits.then(|| write(target, announced.endpoint, text, cx)).flatten() {
+            return Some((announced, verdict));
         }
-        Some(announced)
+        cx.nat.withdraw(announced.id);
+        refuse(Event::ExpectationRefused, cx)
     }
 
     /// An announcement was accepted: it replaces the one before.
@@ -375,6 +384,12 @@ impl Ftp {
         }
     }
 
+    /// Replies can no longer be matched: nothing may be concluded from them.
+    fn lose_track(&mut self, length: usize, cx: &mut Context<'_>) -> Step {
+        cx.events.count(Event::TooManyOutstanding);
+        self.detach(length, cx)
+    }
+
     fn detach(&mut self, length: usize, cx: &mut Context<'_>) -> Step {
         self.state = State::Done;
         cx.events.count(Event::Detached);
@@ -393,22 +408,28 @@ impl Alg for Ftp {
 }
 
 /// Counts why nothing was opened.
-fn refuse(event: Event, cx: &mut Context<'_>) -> Option<Announced> {
+fn refuse<T>(event: Event, cx: &mut Context<'_>) -> Option<T> {
     cx.events.count(event);
     None
 }
 
-/// Puts the announced endpoint in the place of the one read, where they differ.
-fn write(target: SocketAddrV4, announced: SocketAddrV4, text: AddressText, cx: &mut Context<'_>) -> Verdict {
+/// Puts the announced endpoint in the place of the one read, where they differ. `None`: the room for
+/// edits is used up, and the message is as it was.
+fn write(
+    target: SocketAddrV4,
+    announced: SocketAddrV4,
+    text: &AddressText,
+    cx: &mut Context<'_>,
+) -> Option<Verdict> {
     if target == announced {
-        return Verdict::Pass;
+        return Some(Verdict::Pass);
     }
     let written = Written::new(announced, text.form);
-    if !cx.edits.replace(text.range, written.as_bytes()) {
-        return Verdict::Pass;
+    if !cx.edits.replace(text.range.clone(), written.as_bytes()) {
+        return None;
     }
     cx.events.count(Event::Rewritten);
-    Verdict::Rewrite
+    Some(Verdict::Rewrite)
 }
 
 /// The one command whose answer `code` can be.

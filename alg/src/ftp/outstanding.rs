@@ -40,17 +40,20 @@ impl Outstanding {
         Self { ring: [Awaited::Other; CAPACITY], first: 0, length: 0, limit: limit.min(CAPACITY) }
     }
 
-    /// Adds a command behind the others; `false` when there is no room.
-    #[must_use]
-    pub(super) fn push(&mut self, awaited: Awaited) -> bool {
-        if self.length >= self.limit {
-            return false;
+    /// Whether there is no room for another.
+    pub(super) fn is_full(&self) -> bool {
+        self.length >= self.limit
+    }
+
+    /// Adds a command behind the others; it is lost when there is no room.
+    pub(super) fn push(&mut self, awaited: Awaited) {
+        if self.is_full() {
+            return;
         }
         if let Some(slot) = self.ring.get_mut((self.first + self.length) % CAPACITY) {
             *slot = awaited;
             self.length += 1;
         }
-        true
     }
 
     /// Takes the oldest command.
@@ -83,10 +86,12 @@ mod tests {
     fn keeps_order_round_the_end_of_the_ring_and_refuses_beyond_the_limit() {
         let mut queue = Outstanding::new(3);
         for round in 0..2 * CAPACITY as u64 {
-            assert!(queue.push(Awaited::Active(Some(ExpectationId(round)))));
-            assert!(queue.push(Awaited::Pasv));
-            assert!(queue.push(Awaited::Auth));
-            assert!(!queue.push(Awaited::Other));
+            queue.push(Awaited::Active(Some(ExpectationId(round))));
+            queue.push(Awaited::Pasv);
+            assert!(!queue.is_full());
+            queue.push(Awaited::Auth);
+            assert!(queue.is_full());
+            queue.push(Awaited::Other);
             assert!(queue.contains(Awaited::Auth) && !queue.contains(Awaited::Other));
             assert_eq!(queue.pop(), Some(Awaited::Active(Some(ExpectationId(round)))));
             assert_eq!(queue.iter().collect::<Vec<_>>(), [Awaited::Pasv, Awaited::Auth]);

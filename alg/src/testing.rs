@@ -1,0 +1,349 @@
+//! What tests of an ALG need: a stage without a network, and a NAT that only takes notes.
+//!
+//! [`Driver`] does to two streams what the engine's stage does, without segments or sequence numbers:
+//! it holds undecided bytes, applies edits, and shows the other direction again after each verdict.
+//! It checks the invariants of the contract on every call and panics where one is broken. Present in
+//! this crate's tests and behind the feature `testing`.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use crate::contract::{
+    Alg, Announced, Context, Direction, Edits, Event, Events, ExpectError, Expectation, ExpectationId,
+    Injections, Nat, SessionEndpoints, Step, Verdict,
+};
+use crate::ftp::{Ftp, FtpSettings};
+
+/// A NAT that announces the end's address as the peer sees it, with ports counted up from 20,000
+/// where that differs from its own, and records what it was asked. The same request gets the same
+/// expectation as long as that is open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FakeNat {
+    /// Refuses everything when set.
+    pub refusal: Option<ExpectError>,
+    /// Announces this address instead of the one the peer sees.
+    pub announced_address: Option<Ipv4Addr>,
+    /// What was asked, in order.
+    pub calls: Vec<NatCall>,
+    live: Vec<(Announced, Expectation)>,
+    endpoints: SessionEndpoints,
+    next_id: u64,
+    next_l4_port: u16,
+}
+
+/// One call of [`Nat`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NatCall {
+    /// An expectation was asked for, with this answer.
+    Expect(Expectation, Result<Announced, ExpectError>),
+    /// One was withdrawn.
+    Withdraw(ExpectationId),
+}
+
+impl FakeNat {
+    /// A NAT between these ends.
+    #[must_use]
+    pub fn new(endpoints: SessionEndpoints) -> Self {
+        Self {
+            refusal: None,
+            announced_address: None,
+            calls: Vec::new(),
+            live: Vec::new(),
+            endpoints,
+            next_id: 1,
+            next_l4_port: 20_000,
+        }
+    }
+
+    /// The targets of the expectations that are open, oldest first.
+    #[must_use]
+    pub fn open_targets(&self) -> Vec<SocketAddrV4> {
+        self.live.iter().map(|(_, expectation)| expectation.target).collect()
+    }
+}
+
+impl Nat for FakeNat {
+    fn expect(&mut self, request: &Expectation) -> Result<Announced, ExpectError> {
+        let own = self.endpoints.sender(request.owner);
+        let seen = self.endpoints.sender_seen(request.owner);
+        assert_eq!(request.target.ip(), own.ip(), "a target must be its owner's");
+        let known = self.live.iter().find(|(_, live)| live == request).map(|(announced, _)| *announced);
+        let answer = match (self.refusal, known) {
+            (Some(refusal), _) => Err(refusal),
+            (None, Some(announced)) => Ok(announced),
+            (None, None) => {
+                let id = ExpectationId(self.next_id);
+                self.next_id += 1;
+                let endpoint = if seen.ip() == own.ip() {
+                    request.target
+                } else {
+                    self.next_l4_port += 1;
+                    SocketAddrV4::new(self.announced_address.unwrap_or(*seen.ip()), self.next_l4_port - 1)
+                };
+                let announced = Announced { id, endpoint };
+                self.live.push((announced, *request));
+                Ok(announced)
+            }
+        };
+        self.calls.push(NatCall::Expect(*request, answer));
+        answer
+    }
+
+    fn withdraw(&mut self, expectation: ExpectationId) {
+        self.live.retain(|(announced, _)| announced.id != expectation);
+        self.calls.push(NatCall::Withdraw(expectation));
+    }
+}
+
+/// One decided message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decided {
+    /// Who sent it.
+    pub direction: Direction,
+    /// As it came. Empty for `Detach`, whose length says nothing.
+    pub bytes: Vec<u8>,
+    /// What was decided.
+    pub verdict: Verdict,
+}
+
+/// All that a dialogue did: equal for every segmentation of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The stream from the originator as the responder reads it.
+    pub original: Vec<u8>,
+    /// The stream from the responder as the originator reads it.
+    pub reply: Vec<u8>,
+    /// The verdicts, with the pieces of a line joined.
+    pub decided: Vec<Decided>,
+    /// What was counted.
+    pub events: Events,
+    /// What was asked of NAT.
+    pub calls: Vec<NatCall>,
+}
+
+/// Runs one ALG over two streams.
+#[derive(Debug)]
+pub struct Driver<A> {
+    alg: A,
+    endpoints: SessionEndpoints,
+    /// The NAT behind it.
+    pub nat: FakeNat,
+    edits: Edits,
+    inject: Injections,
+    events: Events,
+    original: Stream,
+    reply: Stream,
+    decided: Vec<Decided>,
+    unread: bool,
+    inspections: usize,
+}
+
+#[derive(Debug, Default)]
+struct Stream {
+    held: Vec<u8>,
+    output: Vec<u8>,
+    at_end: bool,
+}
+
+impl<A: Alg> Driver<A> {
+    /// A session between `endpoints` at byte 0.
+    pub fn new(alg: A, endpoints: SessionEndpoints) -> Self {
+        Self {
+            alg,
+            endpoints,
+            nat: FakeNat::new(endpoints),
+            edits: Edits::with_capacity(16, 1024),
+            inject: Injections::with_capacity(16, 1024),
+            events: Events::default(),
+            original: Stream::default(),
+            reply: Stream::default(),
+            decided: Vec::new(),
+            unread: false,
+            inspections: 0,
+        }
+    }
+
+    /// Shows `bytes` sent in `direction` and carries out all verdicts that follow.
+    pub fn feed(&mut self, direction: Direction, bytes: &[u8]) {
+        self.stream(direction).held.extend_from_slice(bytes);
+        self.run(direction);
+    }
+
+    /// Nothing follows in `direction`.
+    pub fn end(&mut self, direction: Direction) {
+        self.stream(direction).at_end = true;
+        self.run(direction);
+    }
+
+    /// How often `event` was counted.
+    #[must_use]
+    pub fn count_of(&self, event: Event) -> u64 {
+        self.events.of(event)
+    }
+
+    /// How often the ALG was asked.
+    #[must_use]
+    pub fn inspections(&self) -> usize {
+        self.inspections
+    }
+
+    /// Bytes of `direction` that wait for a verdict.
+    #[must_use]
+    pub fn held(&self, direction: Direction) -> &[u8] {
+        match direction {
+            Direction::Original => &self.original.held,
+            Direction::Reply => &self.reply.held,
+        }
+    }
+
+    /// What has happened so far.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        Outcome {
+            original: self.original.output.clone(),
+            reply: self.reply.output.clone(),
+            decided: self.decided.clone(),
+            events: self.events,
+            calls: self.nat.calls.clone(),
+        }
+    }
+
+    fn stream(&mut self, direction: Direction) -> &mut Stream {
+        match direction {
+            Direction::Original => &mut self.original,
+            Direction::Reply => &mut self.reply,
+        }
+    }
+
+    /// What a verdict frees in the other direction comes before the next message of this one.
+    fn run(&mut self, direction: Direction) {
+        while self.decide(direction.reversed()) || self.decide(direction) {}
+    }
+
+    /// Takes one message of `direction`; `false` when none is complete.
+    fn decide(&mut self, direction: Direction) -> bool {
+        let at_end = self.stream(direction).at_end;
+        let input = std::mem::take(&mut self.stream(direction).held);
+        if input.is_empty() {
+            return false;
+        }
+        if self.unread {
+            self.stream(direction).output.extend_from_slice(&input);
+            return true;
+        }
+        let step = self.ask(direction, &input, at_end);
+        match step {
+            Step::Incomplete if at_end => {
+                self.stream(direction).output.extend_from_slice(&input);
+                false
+            }
+            Step::Incomplete => {
+                let (events, calls) = (self.events, self.nat.calls.len());
+                assert_eq!(self.ask(direction, &input, at_end), step, "asked twice, answered differently");
+                assert_eq!((events, calls), (self.events, self.nat.calls.len()), "Incomplete had an effect");
+                self.stream(direction).held = input;
+                false
+            }
+            Step::Message { length, verdict } => {
+                assert!((1..=input.len()).contains(&length), "decided {length} of {} bytes", input.len());
+                let (message, rest) = input.split_at(length);
+                self.carry_out(direction, message, verdict);
+                self.stream(direction).held = rest.to_vec();
+                true
+            }
+        }
+    }
+
+    fn ask(&mut self, direction: Direction, input: &[u8], at_end: bool) -> Step {
+        self.inspections += 1;
+        self.edits.clear();
+        self.inject.clear();
+        let step = self.alg.inspect(
+            direction,
+            input,
+            &mut Context {
+                endpoints: &self.endpoints,
+                nat: &mut self.nat,
+                edits: &mut self.edits,
+                inject: &mut self.inject,
+                events: &mut self.events,
+                at_end,
+            },
+        );
+        let rewrites = matches!(step, Step::Message { verdict: Verdict::Rewrite, .. });
+        assert_eq!(rewrites, self.edits.iter().next().is_some(), "edits without Rewrite, or none with it");
+        step
+    }
+
+    fn carry_out(&mut self, direction: Direction, message: &[u8], verdict: Verdict) {
+        let mut output = Vec::new();
+        match verdict {
+            Verdict::Remove => {}
+            Verdict::Rewrite => {
+                let mut at = 0;
+                for (range, with) in self.edits.iter() {
+                    output.extend_from_slice(message.get(at..range.start).unwrap_or_default());
+                    output.extend_from_slice(with);
+                    assert!(range.end <= message.len(), "an edit behind the message");
+                    at = range.end;
+                }
+                output.extend_from_slice(message.get(at..).unwrap_or_default());
+            }
+            Verdict::Pass | Verdict::Opaque | Verdict::Detach | Verdict::Terminate => {
+                output.extend_from_slice(message);
+            }
+        }
+        self.unread = matches!(verdict, Verdict::Opaque | Verdict::Detach | Verdict::Terminate);
+        if verdict == Verdict::Detach {
+            self.nat.live.clear();
+        }
+        self.stream(direction).output.extend_from_slice(&output);
+        let injected: Vec<_> = self.inject.iter().map(|(into, bytes)| (into, bytes.to_vec())).collect();
+        for (into, bytes) in injected {
+            self.stream(into).output.extend_from_slice(&bytes);
+        }
+        let bytes = if verdict == Verdict::Detach { Vec::new() } else { message.to_vec() };
+        match self.decided.last_mut() {
+            // A further part of a line that is not read.
+            Some(last)
+                if last.direction == direction
+                    && last.verdict == Verdict::Pass
+                    && verdict == Verdict::Pass
+                    && !last.bytes.ends_with(b"\n") =>
+            {
+                last.bytes.extend_from_slice(&bytes);
+            }
+            _ => self.decided.push(Decided { direction, bytes, verdict }),
+        }
+    }
+}
+
+/// Runs FTP over arbitrary bytes, once as they come and once byte by byte, and compares.
+///
+/// `data` is a row of turns: a byte whose top bit says who sends and whose other bits say how many
+/// of the following bytes (0 to 127) are sent at once.
+pub fn fuzz_ftp(data: &[u8]) {
+    let endpoints = SessionEndpoints {
+        originator: SocketAddrV4::new([10, 0, 0, 2].into(), 40_000),
+        originator_seen: SocketAddrV4::new([198, 51, 100, 240].into(), 50_000),
+        responder: SocketAddrV4::new([203, 0, 113, 9].into(), 21),
+        responder_seen: SocketAddrV4::new([203, 0, 113, 9].into(), 21),
+    };
+    let settings = FtpSettings { line_bytes: 100, ..FtpSettings::default() };
+    let mut whole = Driver::new(Ftp::new(settings), endpoints);
+    let mut bytewise = Driver::new(Ftp::new(settings), endpoints);
+    let mut data = data;
+    while let Some((&head, rest)) = data.split_first() {
+        let direction = if head & 0x80 == 0 { Direction::Original } else { Direction::Reply };
+        let (turn, rest) = rest.split_at(usize::from(head & 0x7f).min(rest.len()));
+        whole.feed(direction, turn);
+        for byte in turn.chunks(1) {
+            bytewise.feed(direction, byte);
+        }
+        data = rest;
+    }
+    for direction in [Direction::Original, Direction::Reply] {
+        whole.end(direction);
+        bytewise.end(direction);
+    }
+    assert_eq!(whole.outcome(), bytewise.outcome());
+}
