@@ -102,6 +102,8 @@ drop_reasons! {
     HandoverQueueFull = "handover_queue_full",
     /// The ALG stage has no room for the segment; TCP sends it again.
     AlgStageFull = "alg_stage_full",
+    /// Its numbers fit no state of its ALG session.
+    AlgBadSegment = "alg_bad_segment",
     /// The stream layer took the segment: its bytes travel in segments of its own.
     AlgConsumed = "alg_consumed",
 

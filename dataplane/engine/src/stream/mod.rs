@@ -1,4 +1,33 @@
 //! TCP flows under an ALG: read from byte 0 in order, edited, and passed on with numbers mapped.
+//!
+//! The two ends keep their own handshake, congestion control and repetition; the stage maps numbers
+//! (RFC 9293) and takes ownership of bytes only where it must: an undecided tail, a removed message, an
+//! injected reply. It emits segments of its own for all it received, it never edits one in place.
+//!
+//! ```text
+//! segment --> receive.rs   accepted? acknowledgement, data at its place, FIN, RST, SYN
+//!             decide.rs    held bytes in order --> ALG --> send buffer and edit log
+//!             transmit.rs  send buffer --> segments; acknowledgements and window of the other direction
+//! on_timer -> receive.rs   what the stage owns goes again (RFC 6298); a tail held too long passes
+//! ```
+//!
+//! Invariants:
+//! - A byte acknowledged to its sender was acknowledged by the receiver or lies in a buffer here.
+//! - No byte of a message leaves before the message's verdict.
+//! - The same source bytes become the same target bytes, whatever the segmentation, repetition or order.
+//! - Nothing is allocated after [`StreamMemory::new`], and no input panics.
+//!
+//! Not done here: checksums, addresses and ports (the caller's), congestion control (the sender's: the
+//! stage sends only what a sender has sent, and repeats at most [`REPEAT_SEGMENTS`] segments at once).
+
+mod buffer;
+mod decide;
+mod edit_log;
+mod half;
+mod receive;
+mod timer;
+mod transmit;
+
 pub mod options;
 pub mod segment;
 pub mod seq;
@@ -7,8 +36,11 @@ use std::time::Duration;
 
 use algate_alg::{Alg, Direction, Edits, Events, Injections, Nat, SessionEndpoints};
 
-use self::segment::{Outgoing, TcpSegment};
-use self::seq::{SeqDelta, SeqNum};
+use self::buffer::{HalfBuffers, HeldBytes, SendBuffer};
+use self::half::Half;
+use self::segment::Outgoing;
+use self::seq::{SeqDelta, SeqNum, Target};
+use self::transmit::Cause;
 use crate::drop_reason::DropReason;
 use crate::time::Instant;
 
@@ -59,13 +91,33 @@ impl Default for StreamLimits {
 #[derive(Debug)]
 pub struct StreamMemory {
     limits: StreamLimits,
+    free: Vec<[HalfBuffers; 2]>,
+    edits: Edits,
+    injections: Injections,
 }
 
 impl StreamMemory {
-    /// Memory for `streams` streams with bytes in care at the same time.
+    /// Memory for `streams` streams with bytes in care at the same time: with the default limits 72 KiB
+    /// each. A stream that finds none left drops the segment, and TCP sends it again.
     #[must_use]
-    pub fn new(limits: StreamLimits, _streams: usize) -> Self {
-        Self { limits }
+    pub fn new(limits: StreamLimits, streams: usize) -> Self {
+        let buffers = || HalfBuffers {
+            held: HeldBytes::new(limits.held_bytes, limits.gaps),
+            send: SendBuffer::new(limits.held_bytes + limits.message_edit_bytes + 2 * limits.injection_bytes),
+            edits: Vec::with_capacity(limits.edits.max(limits.message_edits + 2 * limits.injections + 1)),
+        };
+        Self {
+            limits,
+            free: (0..streams).map(|_| [buffers(), buffers()]).collect(),
+            edits: Edits::with_capacity(limits.message_edits, limits.message_edit_bytes),
+            injections: Injections::with_capacity(limits.injections, limits.injection_bytes),
+        }
+    }
+
+    /// How many more streams can have bytes in care.
+    #[must_use]
+    pub fn free(&self) -> usize {
+        self.free.len()
     }
 }
 
@@ -133,83 +185,139 @@ pub struct StreamStatus {
     pub closed: bool,
 }
 
-/// One TCP session under an ALG.
+/// One TCP session under an ALG. Small; its buffers are borrowed while they hold something.
 #[derive(Debug, Default)]
-pub struct TcpStream {}
+pub struct TcpStream {
+    original: Half,
+    reply: Half,
+    /// Buffers are lent.
+    is_lent: bool,
+    /// TCP-MD5 or TCP-AO: every segment passes as it is.
+    is_signed: bool,
+    state: State,
+}
+
+/// Whether the stream lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum State {
+    /// It does.
+    #[default]
+    Alive,
+    /// An end reset it. Segments still pass: the reset may have been lost.
+    Reset,
+    /// The stage reset it: a verdict, or it gave up. Every segment is answered with a reset.
+    Terminated,
+}
 
 impl TcpStream {
     /// A stream that waits for its SYN. Takes no memory of its own.
     #[must_use]
     pub fn new() -> Self {
-        Self {}
+        Self::default()
     }
 
     /// Forgets everything and gives borrowed memory back.
-    pub fn reset(&mut self, _memory: &mut StreamMemory) {}
-
-    /// Takes one `segment` travelling in `direction`, checksum verified.
-    pub fn segment(
-        &mut self,
-        _now: Instant,
-        direction: Direction,
-        segment: &TcpSegment<'_>,
-        cx: &mut StreamContext<'_>,
-    ) -> Outcome {
-        cx.out.emit(
-            direction,
-            &Outgoing {
-                seq: segment.seq,
-                ack: segment.ack,
-                flags: segment.flags,
-                window: segment.window,
-                urgent: segment.urgent,
-                options: segment.options.raw,
-                payload: [segment.payload, &[]],
-            },
-        );
-        Outcome::Taken
+    pub fn reset(&mut self, memory: &mut StreamMemory) {
+        self.give_back(memory);
+        *self = Self::default();
     }
-
-    /// When [`TcpStream::on_timer`] wants to be called, if at all.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Instant> {
-        None
-    }
-
-    /// Does what is due at `now`.
-    pub fn on_timer(&mut self, _now: Instant, _cx: &mut StreamContext<'_>) {}
 
     /// Stops reading in both directions and passes on what is held: the ALG failed.
-    pub fn detach(&mut self, _now: Instant, _cx: &mut StreamContext<'_>) {}
-
-    /// Heeds an ICMP "fragmentation needed" for a packet that travelled in `direction`; `mtu` in bytes.
-    pub fn frag_needed(
-        &mut self,
-        _now: Instant,
-        _direction: Direction,
-        _mtu: u16,
-        _cx: &mut StreamContext<'_>,
-    ) -> FragmentationNeeded {
-        FragmentationNeeded::Forward
+    pub fn detach(&mut self, now: Instant, cx: &mut StreamContext<'_>) {
+        self.turn_opaque();
+        self.finish(now, &mut Cause::default(), cx);
     }
 
     /// The sender's number for `seq` in a packet that travelled in `direction` and came back in an ICMP
     /// error; `None` before the SYN.
     #[must_use]
-    pub fn map_embedded_seq(&self, _direction: Direction, seq: SeqNum) -> Option<SeqNum> {
-        Some(seq)
+    pub fn map_embedded_seq(&self, direction: Direction, seq: SeqNum) -> Option<SeqNum> {
+        let half = self.half(direction);
+        let target = Target::near(seq, half.isn, half.acked);
+        half.opened.then(|| half.source_below_or_until(target).seq(half.isn))
     }
 
     /// The constant shift of each direction (original, reply), once nothing is read, held or owned any
     /// more: the flow may go back to the fast path.
     #[must_use]
     pub fn settled(&self) -> Option<[SeqDelta; 2]> {
-        None
+        let [original, reply] = [&self.original, &self.reply].map(|half| {
+            // The low 32 bits are the difference of the numbers on the wire.
+            (half.opened && half.opaque && half.is_idle())
+                .then(|| SeqDelta((half.end.0 - half.decided.0) as i32))
+        });
+        if self.is_signed { Some([SeqDelta(0); 2]) } else { Some([original?, reply?]) }
+    }
+
+    /// When [`TcpStream::on_timer`] wants to be called, if at all.
+    #[must_use]
+    pub fn deadline(&self, limits: &StreamLimits) -> Option<Instant> {
+        let halves = [&self.original, &self.reply];
+        let timers = halves.into_iter().filter_map(|half| half.timer.deadline());
+        let held = halves.into_iter().filter_map(|half| Some(half.held_since?.plus(limits.held_time)));
+        timers.chain(held).min()
     }
 
     /// What `show` tells.
     #[must_use]
     pub fn status(&self) -> StreamStatus {
-        StreamStatus::default()
+        let halves = [&self.original, &self.reply];
+        StreamStatus {
+            held_bytes: halves.map(|half| half.held.in_order().len()),
+            unacknowledged_bytes: halves.map(|half| half.send.len()),
+            edits: halves.map(|half| half.log.len()),
+            decided_bytes: halves.map(|half| u64::try_from(half.decided.0 - 1).unwrap_or(0)),
+            opaque: self.original.opaque || self.is_signed,
+            closed: self.state != State::Alive,
+        }
+    }
+
+    fn half(&self, direction: Direction) -> &Half {
+        match direction {
+            Direction::Original => &self.original,
+            Direction::Reply => &self.reply,
+        }
+    }
+
+    fn half_mut(&mut self, direction: Direction) -> &mut Half {
+        match direction {
+            Direction::Original => &mut self.original,
+            Direction::Reply => &mut self.reply,
+        }
+    }
+
+    /// The half of `direction` and the other one.
+    fn pair_mut(&mut self, direction: Direction) -> (&mut Half, &mut Half) {
+        match direction {
+            Direction::Original => (&mut self.original, &mut self.reply),
+            Direction::Reply => (&mut self.reply, &mut self.original),
+        }
+    }
+
+    fn turn_opaque(&mut self) {
+        self.original.turn_opaque();
+        self.reply.turn_opaque();
+    }
+
+    /// Borrows buffers. `false` when none is left.
+    fn borrow(&mut self, memory: &mut StreamMemory) -> bool {
+        if !self.is_lent
+            && let Some([original, reply]) = memory.free.pop()
+        {
+            self.original.lend(original);
+            self.reply.lend(reply);
+            self.is_lent = true;
+        }
+        self.is_lent
+    }
+
+    fn give_back(&mut self, memory: &mut StreamMemory) {
+        if self.is_lent {
+            memory.free.push([self.original.reclaim(), self.reply.reclaim()]);
+            self.is_lent = false;
+        }
     }
 }
+
+/// Most segments repeated at once on the stage's own account (the initial window of RFC 6928).
+pub const REPEAT_SEGMENTS: i64 = 10;
