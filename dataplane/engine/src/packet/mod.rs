@@ -15,6 +15,9 @@ pub mod parse;
 pub mod rewrite;
 pub mod vec_frame;
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 /// Length of an Ethernet header without VLAN tag, bytes.
 pub const ETHERNET_BYTES: usize = 14;
 /// Length of one 802.1Q tag, bytes.
