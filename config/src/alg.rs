@@ -39,7 +39,7 @@ const CONTROL_PORTS: Key =
 const LINE_BYTES: Key = Key {
     name: "line_bytes",
     example: "512",
-    reason: "Longest line that is parsed, 64 to 4096; no real command comes near 512.",
+    reason: "Longest line that is parsed, 64 to 4096 bytes with its end; 512 leaves room for long file names.",
 };
 const EXPECTATION_LIFETIME: Key = Key {
     name: "expectation_lifetime",
@@ -49,7 +49,7 @@ const EXPECTATION_LIFETIME: Key = Key {
 const EXPECTATIONS: Key = Key {
     name: "expectations",
     example: "8",
-    reason: "Promised data connections outstanding per control session, 1 to 64; one is usual.",
+    reason: "Promised data connections outstanding per control session, 1 to 64; clients need one at a time.",
 };
 
 /// Reads both tables.

@@ -82,13 +82,9 @@ impl<'a> Draft<'a> {
 
 /// Reads the list.
 pub(crate) fn read<'a>(root: &Table<'a>, nic_ports: &[Located<'a, NicPort>]) -> Vec<Draft<'a>> {
-    if !root.has_section(&SECTION) {
-        let remedy = format!("add {} for each network that algate routes", SECTION.header());
-        root.place_absent(SECTION.path).refuse("is missing: at least one interface is needed", remedy);
-    }
     let mut names = value::Names::default();
     let mut drafts: Vec<Draft<'a>> = Vec::new();
-    for table in root.tables(&SECTION) {
+    for table in root.require_tables(&SECTION, "add [[interface]] for each network that algate routes") {
         let draft = read_one(&table, nic_ports);
         names.claim(&draft.name);
         let is_vlan_known = draft.vlan.is_some() || !table.has(&VLAN);
@@ -168,12 +164,9 @@ fn refuse_same_link(draft: &Draft<'_>, earlier: &[Draft<'_>]) {
         draft.nic_port.is_some() && (other.nic_port, other.vlan) == (draft.nic_port, draft.vlan)
     };
     if let Some(other) = earlier.iter().find(is_same) {
-        let link = draft.vlan.map_or("untagged frames".to_string(), |vlan| format!("VLAN {vlan}"));
-        let problem = format!(
-            "takes {link} of the NIC port of interface {:?} (line {})",
-            other.name(),
-            other.place.line()
-        );
+        let link = draft.vlan.map_or("untagged frames".to_string(), |vlan| format!("frames of VLAN {vlan}"));
+        let problem =
+            format!("takes the same {link} as interface {:?} (line {})", other.name(), other.place.line());
         draft.place.refuse(problem, "give it another nic_port or vlan");
     }
 }

@@ -1,7 +1,7 @@
 //! The facts of the machine that a config is checked against.
 
 use crate::read::Field;
-use crate::schema::join_and;
+use crate::schema::enumerate;
 use crate::value;
 
 /// What the machine has. Stated by the caller: this crate does not look for itself.
@@ -33,9 +33,7 @@ impl Machine {
                 return Some(core);
             }
             let cores: Vec<String> = self.cores.iter().map(usize::to_string).collect();
-            field
-                .place
-                .refuse("does not exist or may not be used", format!("the cores are {}", join_and(&cores)));
+            field.place.refuse("does not exist or may not be used", enumerate("core", &cores));
             None
         }
     }
@@ -46,7 +44,7 @@ impl Machine {
             let name = value::kernel_interface(field)?;
             match &self.kernel_interfaces {
                 Some(existing) if !existing.contains(&name) => {
-                    let remedy = format!("the kernel's interfaces are {}", join_and(existing));
+                    let remedy = enumerate("kernel interface", existing);
                     field.place.refuse("does not exist on this machine", remedy);
                     None
                 }

@@ -47,11 +47,7 @@ const PROMISCUOUS: Key = Key {
 
 /// Reads the list.
 pub(crate) fn read<'a>(root: &Table<'a>, machine: &Machine) -> Vec<Located<'a, NicPort>> {
-    let tables = root.tables(&SECTION);
-    if !root.has_section(&SECTION) {
-        let remedy = format!("add {} with {} = {}", SECTION.header(), DEVICE_KEY.name, DEVICE_KEY.example);
-        root.place_absent(SECTION.path).refuse("is missing: at least one NIC port is needed", remedy);
-    }
+    let tables = root.require_tables(&SECTION, "add [[nic_port]] for each NIC, two as a rule");
     if let Some(table) = tables.get(MAX_NIC_PORTS) {
         table.place.refuse(format!("is one more than the {MAX_NIC_PORTS} NIC ports supported"), "remove it");
     }

@@ -4,29 +4,29 @@ use std::fmt::{Display, Write};
 
 use crate::schema::{Key, Section};
 
-/// Builds the text, section by section.
+/// Builds the text, table by table.
 #[derive(Default)]
 pub(crate) struct Printer {
     text: String,
-    explained: Vec<&'static str>,
-    explains: bool,
+    table: &'static str,
+    /// What has its reason already, as table and key: in a list, the first entry carries the reasons.
+    explained: Vec<(&'static str, &'static str)>,
 }
 
 impl Printer {
-    /// Begins a table. Of a list, the first one carries the comments.
+    /// Begins a table.
     pub(crate) fn table(&mut self, section: &Section) -> &mut Self {
-        self.explains = !self.explained.contains(&section.path);
-        self.explained.push(section.path);
         if !self.text.is_empty() {
             self.text.push('\n');
         }
-        self.explain(section.about);
+        self.table = section.path;
+        self.explain("", section.about);
         self.line(format_args!("{}", section.header()))
     }
 
     /// Adds a key to the table begun last.
     pub(crate) fn key(&mut self, key: &Key, value: impl Display) -> &mut Self {
-        self.explain(key.reason);
+        self.explain(key.name, key.reason);
         self.line(format_args!("{} = {value}", key.name))
     }
 
@@ -35,8 +35,9 @@ impl Printer {
         self.text
     }
 
-    fn explain(&mut self, reason: &str) {
-        if self.explains {
+    fn explain(&mut self, key: &'static str, reason: &str) {
+        if !self.explained.contains(&(self.table, key)) {
+            self.explained.push((self.table, key));
             self.line(format_args!("# {reason}"));
         }
     }

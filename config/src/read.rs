@@ -206,9 +206,14 @@ impl<'a> Table<'a> {
         tables
     }
 
-    /// Whether the table is written, right or wrong.
-    pub(crate) fn has_section(&self, section: &Section) -> bool {
-        self.entry(section.name()).is_some()
+    /// The tables `[[section]]` in this one, of which one is needed at least.
+    pub(crate) fn require_tables(&self, section: &'static Section, remedy: &str) -> Vec<Table<'a>> {
+        match self.entry(section.name()) {
+            None => self.place_absent(section.name()).refuse("is missing", remedy),
+            Some((place, DeValue::Array(entries))) if entries.is_empty() => place.refuse("is empty", remedy),
+            Some(_) => {}
+        }
+        self.tables(section)
     }
 
     /// Whether the key is written, right or wrong.

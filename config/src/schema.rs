@@ -1,7 +1,8 @@
 //! The grammar as data: which tables exist, which keys each one has, and why a key is there.
 //!
 //! Each section's file declares its [`Section`] and reads and prints by the same [`Key`]s, so a key
-//! is named once. A new section is one file, one line in [`SECTIONS`] and one in `Config::parse`.
+//! is named once. A new section is one file, its line in [`SECTIONS`], and its calls in `Config::read`
+//! and `Config::to_toml`.
 
 use crate::{alg, control, eal, icmp, interface, log, nat, nic_port, route, tables, timeouts, workers};
 
@@ -74,7 +75,7 @@ impl Section {
             Form::Table if self.path.is_empty() => "the file".to_string(),
             Form::Table => format!("[{}]", self.path),
             Form::List => format!("[[{}]]", self.path),
-            Form::Inline => format!("{} = {{ ... }}", self.path),
+            Form::Inline => self.path.to_string(),
         }
     }
 
@@ -105,24 +106,30 @@ impl Section {
         let near = entries
             .iter()
             .map(|(name, written)| (strsim::normalized_damerau_levenshtein(name, unknown), written))
-            .filter(|(likeness, _)| *likeness >= 0.6)
+            .filter(|(likeness, _)| *likeness > 0.5)
             .max_by(|a, b| a.0.total_cmp(&b.0));
         match near {
             Some((_, written)) => format!("did you mean {written}?"),
-            None if self.path.is_empty() => format!("the tables are {}", join_and(&written(entries))),
-            None => format!("the keys are {}", join_and(&written(entries))),
+            None => {
+                let written: Vec<String> = entries.into_iter().map(|(_, written)| written).collect();
+                enumerate(if self.path.is_empty() { "table" } else { "key" }, &written)
+            }
         }
+    }
+}
+
+/// What there is to choose from: `the keys are a, b and c`.
+pub(crate) fn enumerate(what: &str, words: &[String]) -> String {
+    match words {
+        [] => format!("there are no {what}s"),
+        [one] => format!("the only {what} is {one}"),
+        several => format!("the {what}s are {}", join(several, "and")),
     }
 }
 
 /// `a, b or c`
 pub(crate) fn join_or(words: &[String]) -> String {
     join(words, "or")
-}
-
-/// `a, b and c`
-pub(crate) fn join_and(words: &[String]) -> String {
-    join(words, "and")
 }
 
 fn join(words: &[String], last: &str) -> String {
@@ -133,6 +140,34 @@ fn join(words: &[String], last: &str) -> String {
     }
 }
 
-fn written(entries: Vec<(&'static str, String)>) -> Vec<String> {
-    entries.into_iter().map(|(_, written)| written).collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_and_key_is_declared_once_with_an_example() {
+        for (index, section) in SECTIONS.iter().enumerate() {
+            assert!(SECTIONS.iter().take(index).all(|other| other.path != section.path), "{}", section.path);
+            for (index, key) in section.keys.iter().enumerate() {
+                let name = format!("{} {}", section.path, key.name);
+                assert!(section.keys.iter().take(index).all(|other| other.name != key.name), "{name}");
+                let line = format!("{} = {}", key.name, key.example);
+                assert!(toml::de::DeTable::parse(&line).is_ok(), "{name}: {line}");
+            }
+        }
+    }
+
+    #[test]
+    fn suggests_the_right_table_before_a_near_key() {
+        for (section, unknown, suggestion) in [
+            (&eal::SECTION, "burst", "it belongs in [workers]"),
+            (&eal::SECTION, "ftp", "it belongs in [alg]"),
+            (&eal::SECTION, "hugepage", "did you mean hugepages?"),
+            (&nat::SECTION, "pools", "did you mean [[nat.pool]]?"),
+            (&ROOT, "interfaces", "did you mean [[interface]]?"),
+            (&log::SECTION, "file", "the only key is level"),
+        ] {
+            assert_eq!(section.suggest(unknown), suggestion, "{unknown}");
+        }
+    }
 }

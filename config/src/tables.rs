@@ -16,7 +16,7 @@ pub(crate) const SECTION: Section = Section {
 const SESSIONS: Key = Key {
     name: "sessions",
     example: "65536",
-    reason: "Sessions at one time, up to 67108864; an office of 500 hosts has about 50000.",
+    reason: "Sessions at one time, up to 67108864; a full table refuses new ones and keeps the old.",
 };
 const MAPPINGS: Key = Key {
     name: "mappings",

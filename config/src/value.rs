@@ -12,7 +12,7 @@ use toml::de::DeValue;
 
 use crate::duration;
 use crate::read::{Field, Located};
-use crate::schema::{join_and, join_or};
+use crate::schema::{enumerate, join_or};
 
 /// The words of a choice and what each one means; the first is the one to show as an example.
 pub(crate) type Choices<T> = &'static [(&'static str, T)];
@@ -267,12 +267,7 @@ pub(crate) fn find_by_name(wanted: &Located<'_, String>, what: &str, names: &[&s
     let are_all_known = names.iter().all(|name| !name.is_empty());
     if found.is_none() && are_all_known {
         let shown: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
-        let remedy = match shown.as_slice() {
-            [] => format!("there are no {what}s: add one"),
-            [one] => format!("the only {what} is {one}"),
-            several => format!("the {what}s are {}", join_and(several)),
-        };
-        wanted.place.refuse(format!("is not the name of a {what}"), remedy);
+        wanted.place.refuse(format!("names no {what}"), enumerate(what, &shown));
     }
     found
 }

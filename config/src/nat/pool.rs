@@ -1,7 +1,7 @@
 //! `[[nat.pool]]`: external addresses to translate to.
 //!
 //! Ranges are disjoint within and between pools, and outside internal subnets and own addresses
-//! (RFC 4787 REQ-7 asks for separate internal and external address space).
+//! (RFC 4787 REQ-7: internal and external addresses must not conflict).
 
 use std::net::Ipv4Addr;
 
@@ -89,6 +89,7 @@ pub(crate) fn read<'a>(
             refuse_repeated(range, pools.iter().flat_map(|pool| pool.ranges.iter().map(move |r| (pool, r))));
             refuse_internal(range, interfaces, routes);
             refuse_own(range, interfaces);
+            refuse_next_hops(range, routes);
         }
         pools.push(pool);
     }
@@ -97,14 +98,11 @@ pub(crate) fn read<'a>(
 
 /// Prints the list.
 pub(crate) fn print(pools: &[Pool], out: &mut Printer) {
-    let range = |(first, last): &Range| {
-        if first == last { quoted(first) } else { quoted(format_args!("{first}-{last}")) }
-    };
     for pool in pools {
         let (low, high) = pool.l4_ports;
         out.table(&SECTION)
             .key(&NAME, quoted(&pool.name))
-            .key(&ADDRESSES, list(pool.ranges.iter().map(range)))
+            .key(&ADDRESSES, list(pool.ranges.iter().map(|range| quoted(text(*range)))))
             .key(&L4_PORTS, quoted(format_args!("{low}-{high}")));
     }
 }
@@ -163,6 +161,15 @@ fn refuse_own(range: &Located<'_, Range>, interfaces: &[Interface<'_>]) {
     }
 }
 
+/// algate answers ARP for a pool's addresses: it must not do so for the router it sends to.
+fn refuse_next_hops(range: &Located<'_, Range>, routes: &[Located<'_, Route>]) {
+    let via = |route: &&Located<'_, Route>| overlap(range.value, (route.value.via, route.value.via));
+    if let Some(route) = routes.iter().find(via) {
+        let problem = format!("holds the next hop {} (route, line {})", route.value.via, route.place.line());
+        range.place.refuse(problem, "leave it out: it belongs to a router");
+    }
+}
+
 /// `203.0.113.9`, `203.0.113.10-203.0.113.20` or `198.51.100.0/28`.
 fn address_range(field: &Field<'_>) -> Option<Range> {
     let written = value::text(field)?;
@@ -211,6 +218,13 @@ fn overlap(a: Range, b: Range) -> bool {
     a.0 <= b.1 && b.0 <= a.1
 }
 
+/// A range as one would write it: an address, a prefix of four addresses or more, or both ends.
 fn text((first, last): Range) -> String {
-    if first == last { first.to_string() } else { format!("{first}-{last}") }
+    let host_bits = (u32::from(first) ^ u32::from(last)).count_ones();
+    let prefix = Ipv4Net::new(first, 32_u8.saturating_sub(u8::try_from(host_bits).unwrap_or(32)));
+    match prefix {
+        _ if first == last => first.to_string(),
+        Ok(prefix) if host_bits >= 2 && bounds(&prefix) == (first, last) => prefix.to_string(),
+        _ => format!("{first}-{last}"),
+    }
 }

@@ -6,7 +6,7 @@ use crate::machine::Machine;
 use crate::model::{Device, MemifRole};
 use crate::print::{inline, quoted};
 use crate::read::{Field, Located, Place, Table};
-use crate::schema::{Form, Key, Section};
+use crate::schema::{Form, Key, Section, enumerate};
 use crate::value::{self, Choices};
 
 /// The keys of every driver together.
@@ -168,10 +168,7 @@ fn refuse_other_drivers_keys(table: &Table<'_>, driver: Driver) {
     for key in SECTION.keys.iter().filter(|key| key.name != DRIVER.name && table.has(key)) {
         if !driver.keys().iter().any(|own| own.name == key.name) {
             let names: Vec<String> = driver.keys().iter().map(|own| own.name.to_string()).collect();
-            let remedy = match names.as_slice() {
-                [] => "remove it".to_string(),
-                names => format!("its keys are {}", crate::schema::join_and(names)),
-            };
+            let remedy = enumerate("key", &names);
             table.place_absent(key.name).refuse(format!("is not a key of driver {word}"), remedy);
         }
     }
