@@ -33,10 +33,10 @@
 //! remover's or reader's burst lasts ([`super::quiescence`]). A kill that comes late can hit a later
 //! publication of the same word by the same owner, which starts over and loses nothing.
 //!
-//! *It ends.* A rival ahead is given [`POLITE_ROUNDS`] rounds, in which the one with the lowest
+//! *It ends.* A rival ahead is given `POLITE_ROUNDS` rounds, in which the one with the lowest
 //! position has nobody who may kill it and needs some 20 loads to commit. If it does not, its thread
 //! is not running: from then on everybody kills, so nobody waits for a thread that sleeps. Whoever
-//! has lost [`ROUNDS`] rounds all the same gives up with `Full`: an insert is at most 64 x 32 loads,
+//! has lost `ROUNDS` rounds all the same gives up with `Full`: an insert is at most 64 x 32 loads,
 //! whatever the others do, and the packet's sender tries again.
 //!
 //! # Load

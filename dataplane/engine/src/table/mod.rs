@@ -38,3 +38,5 @@ pub mod quiescence;
 pub mod record;
 pub mod slots;
 pub mod sync;
+#[cfg(all(test, not(loom)))]
+mod tests;

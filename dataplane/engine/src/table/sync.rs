@@ -1,17 +1,18 @@
 //! Atomics of the tables: std's, or loom's when a model is checked.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test -p algate-engine --lib --release loom_` runs the models. What
+//! `RUSTFLAGS="--cfg loom" cargo test -p algate-engine --lib loom_` runs the models. What
 //! loom cannot see:
 //!
 //! - It treats a `SeqCst` load or store as acquire/release, so wherever the total order matters we use
 //!   `fence(SeqCst)`, which it models.
-//! - It explores bounded preemptions, two or three threads and buckets of [`index::SLOTS`] = 2, not 8:
-//!   what needs more rivals than that is left to the stress tests with real threads.
-//! - It does not model the wrap of the 32-bit tags and generations in [`slots`].
-//! - Prefetches are no accesses; nothing is modelled of them.
-//!
-//! [`index::SLOTS`]: super::index
-//! [`slots`]: super::slots
+//! - It remembers one last access per atomic. A thread that loads a word and then swaps it hides from
+//!   loom that another has loaded the word before. So the models let the writer run first, in the
+//!   main thread, and readers in threads of their own, and fail when too few executions were explored.
+//! - A load never returns what is stored later. That a use comes after its reuse shows only in loom's
+//!   own cells, so the models of reuse have one.
+//! - It explores bounded preemptions, two or three threads and buckets of two slots, not eight: what
+//!   needs more rivals than that is left to the stress tests with real threads.
+//! - It does not model the wrap of the 32-bit tags and generations in [`super::slots`].
 
 #[cfg(not(loom))]
 pub use std::{
