@@ -80,6 +80,7 @@ pub struct AlgStage {
     /// Session slot to flow.
     by_session: HashMap<u32, usize>,
     memory: StreamMemory,
+    limits: StreamLimits,
     settings: Settings,
     /// No flow needs its timer before this.
     next_timer: Instant,
@@ -121,6 +122,7 @@ impl AlgStage {
             free: (0..count).rev().collect(),
             by_session: HashMap::with_capacity(count),
             memory: StreamMemory::new(limits, count),
+            limits,
             settings,
             next_timer: Instant::default(),
             next_review: Instant::default(),
@@ -272,7 +274,7 @@ impl AlgStage {
     /// After each turn of a flow: its timer, its end, its way back to the fast path.
     fn settle<P: PacketIo>(&mut self, around: &mut Surroundings<'_, P>, at: usize, session: &Session<'_>) {
         let Some(flow) = self.flows.get_mut(at) else { return };
-        if let Some(deadline) = flow.stream.deadline() {
+        if let Some(deadline) = flow.stream.deadline(&self.limits) {
             self.next_timer = self.next_timer.min(deadline);
         }
         let is_unshifted =
@@ -293,7 +295,7 @@ impl AlgStage {
             let Some(handle) = flow.session else { continue };
             let nat = around.nat;
             let Some(session) = nat.sessions.by_handle(handle) else { continue };
-            if flow.stream.deadline().is_some_and(|deadline| deadline <= now) {
+            if flow.stream.deadline(&self.limits).is_some_and(|deadline| deadline <= now) {
                 flow.with_stream(around, &mut self.memory, session, |stream, cx| stream.on_timer(now, cx));
             }
             self.settle(around, at, &session);

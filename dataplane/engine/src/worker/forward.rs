@@ -92,6 +92,10 @@ impl<P: PacketIo> Turn<'_, P> {
         if view.class == L4Class::IcmpError {
             return self.alg_icmp_error(frame, view, session, facing);
         }
+        if !session.is_alg() {
+            // It left the stage while this packet was on its way here.
+            return self.translate_and_send(frame, view, session, facing);
+        }
         match self.with_stage(|stage, around| stage.receive(around, &mut frame, view, session, facing)) {
             Handled::Taken => self.counters.alg.segments_in.add(1),
             Handled::Drop(reason) => self.drop(reason),
