@@ -6,7 +6,9 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
+use crate::address;
 use crate::model::{Interface, NicPort, Side};
+use crate::names;
 use crate::print::{Printer, list, quoted};
 use crate::read::{Located, Place, Table};
 use crate::schema::{Form, Key, Section};
@@ -82,7 +84,7 @@ impl<'a> Draft<'a> {
 
 /// Reads the list.
 pub(crate) fn read<'a>(root: &Table<'a>, nic_ports: &[Located<'a, NicPort>]) -> Vec<Draft<'a>> {
-    let mut names = value::Names::default();
+    let mut names = names::Names::default();
     let mut drafts: Vec<Draft<'a>> = Vec::new();
     for table in root.require_tables(&SECTION, "add [[interface]] for each network that algate routes") {
         let draft = read_one(&table, nic_ports);
@@ -136,7 +138,7 @@ fn read_one<'a>(table: &Table<'a>, nic_ports: &[Located<'a, NicPort>]) -> Draft<
     let nic_port = table.require(&NIC_PORT, value::name);
     let nic_port = nic_port.and_then(|name| {
         let names: Vec<&str> = nic_ports.iter().map(|nic_port| nic_port.value.name.as_str()).collect();
-        value::find_by_name(&name, "NIC port", &names)
+        names::find_by_name(&name, "NIC port", &names)
     });
     let mtu_of_port = nic_port.and_then(|index| nic_ports.get(index)).map_or(9000, |port| port.value.mtu);
     let mtu = table.get_located(&MTU, value::integer(68..=9000));
@@ -151,7 +153,7 @@ fn read_one<'a>(table: &Table<'a>, nic_ports: &[Located<'a, NicPort>]) -> Draft<
         vlan: table.get(&VLAN, value::integer(1..=4094)),
         side: table.require(&SIDE, value::choice(SIDES)).map(|side| side.value),
         addresses: table
-            .require(&ADDRESSES, value::non_empty(value::list(value::own_address)))
+            .require(&ADDRESSES, value::non_empty(value::list(address::own_address)))
             .map(|addresses| addresses.value)
             .unwrap_or_default(),
         mtu: mtu.map_or(mtu_of_port, |mtu| mtu.value),

@@ -4,7 +4,7 @@
 //! of the machine is stated as a [`Machine`].
 //!
 //! Each table of the file is one module that declares its keys (`schema`), reads them through a
-//! cursor that notes every mistake (`read`, `value`), and prints them (`print`).
+//! cursor that notes every mistake (`read`, `value`, `address`, `names`), and prints them (`print`).
 //!
 //! ```
 //! use algate_config::{Config, Machine};
@@ -17,6 +17,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod address;
 mod alg;
 mod control;
 mod duration;
@@ -27,6 +28,7 @@ mod interface;
 mod log;
 mod machine;
 mod model;
+mod names;
 mod nat;
 mod nic_port;
 mod print;

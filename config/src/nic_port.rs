@@ -4,6 +4,7 @@ mod device;
 
 use crate::machine::Machine;
 use crate::model::NicPort;
+use crate::names;
 use crate::print::{Printer, quoted};
 use crate::read::{Located, Table};
 use crate::schema::{Form, Key, Section};
@@ -51,7 +52,7 @@ pub(crate) fn read<'a>(root: &Table<'a>, machine: &Machine) -> Vec<Located<'a, N
     if let Some(table) = tables.get(MAX_NIC_PORTS) {
         table.place.refuse(format!("is one more than the {MAX_NIC_PORTS} NIC ports supported"), "remove it");
     }
-    let mut names = value::Names::default();
+    let mut names = names::Names::default();
     let mut devices = device::Devices::default();
     let read_one = |table: Table<'a>| {
         let name = table.require(&NAME, value::name);

@@ -144,13 +144,10 @@ impl<'a> Table<'a> {
     fn open(place: Place<'a>, section: &'static Section, entries: &'a DeTable<'a>) -> Self {
         let table = Self { place, section, entries: Some(entries) };
         let known: Vec<&str> = section.entries().into_iter().map(|(name, _)| name).collect();
-        for (key, value) in entries {
+        for key in entries.keys() {
             let name: &str = key.get_ref();
             if !known.contains(&name) {
-                let mut place = table.place_of(name, value.span(), value.get_ref());
-                place.span.start = key.span().start;
-                place.span.end = place.span.start;
-                place.shows_value = false;
+                let place = Place { span: key.span(), ..table.place_absent(name) };
                 let problem = match section.path {
                     "" => "is not a table of this file".to_string(),
                     _ => format!("is not a key of {}", section.header()),
@@ -187,23 +184,20 @@ impl<'a> Table<'a> {
             );
             return Vec::new();
         };
-        let mut tables = Vec::new();
-        for (index, entry) in array.iter().enumerate() {
+        let open = |(index, entry): (usize, &'a toml::Spanned<DeValue<'a>>)| {
             let key = format!("{}[{index}]", place.key);
-            let value = entry.get_ref();
-            let mut place = Place { key, span: entry.span(), shows_value: false, ..place.clone() };
-            match value {
-                DeValue::Table(entries) => tables.push(Table::open(place, section, entries)),
-                other => {
-                    place.shows_value = true;
-                    place.refuse(
-                        format!("is {}, not a table", type_of(other)),
-                        format!("write {} for each", section.header()),
-                    );
-                }
-            }
-        }
-        tables
+            let DeValue::Table(entries) = entry.get_ref() else {
+                let place = Place { key, span: entry.span(), shows_value: true, ..place.clone() };
+                place.refuse(
+                    format!("is {}, not a table", type_of(entry.get_ref())),
+                    format!("write {} for each", section.header()),
+                );
+                return None;
+            };
+            let place = Place { key, span: entry.span(), shows_value: false, ..place.clone() };
+            Some(Table::open(place, section, entries))
+        };
+        array.iter().enumerate().filter_map(open).collect()
     }
 
     /// The tables `[[section]]` in this one, of which one is needed at least.

@@ -4,8 +4,10 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
+use crate::address;
 use crate::interface::{self, Draft};
 use crate::model::{Interface, Route};
+use crate::names;
 use crate::print::{Printer, quoted};
 use crate::read::{Located, Table};
 use crate::schema::{Form, Key, Section};
@@ -36,12 +38,12 @@ pub(crate) fn read<'a>(root: &Table<'a>, interfaces: &[Draft<'a>]) -> Vec<Locate
     let mut seen: Vec<Located<'a, Ipv4Net>> = Vec::new();
     let mut routes = Vec::new();
     for table in root.tables(&SECTION) {
-        let prefix = table.require(&PREFIX, value::prefix);
+        let prefix = table.require(&PREFIX, address::prefix);
         if let Some(prefix) = &prefix {
             refuse_known(prefix, &seen, interfaces);
             seen.push(prefix.clone());
         }
-        let via = table.require(&VIA, value::host_address);
+        let via = table.require(&VIA, address::host_address);
         let named = table.get_located(&INTERFACE, value::name);
         let named = named.and_then(|name| find_named(&name, interfaces));
         let is_name_wrong = table.has(&INTERFACE) && named.is_none();
@@ -81,7 +83,7 @@ fn refuse_known(prefix: &Located<'_, Ipv4Net>, seen: &[Located<'_, Ipv4Net>], in
 
 fn find_named(name: &Located<'_, String>, interfaces: &[Draft<'_>]) -> Option<usize> {
     let names: Vec<&str> = interfaces.iter().map(|interface| interface.name()).collect();
-    value::find_by_name(name, "interface", &names)
+    names::find_by_name(name, "interface", &names)
 }
 
 /// The interface through which the next hop is reached.

@@ -2,17 +2,15 @@
 //! in the model's type.
 
 use std::fmt::Display;
-use std::net::{Ipv4Addr, SocketAddrV4};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
 use toml::de::DeValue;
 
 use crate::duration;
 use crate::read::{Field, Located};
-use crate::schema::{enumerate, join_or};
+use crate::schema::join_or;
 
 /// The words of a choice and what each one means; the first is the one to show as an example.
 pub(crate) type Choices<T> = &'static [(&'static str, T)];
@@ -154,71 +152,6 @@ fn duration_unbounded(field: &Field<'_>) -> Option<Duration> {
     value
 }
 
-/// An IPv4 address that one host may have.
-pub(crate) fn host_address(field: &Field<'_>) -> Option<Ipv4Addr> {
-    let written = text(field)?;
-    match written.parse() {
-        Ok(address) => unicast(field, address),
-        Err(_) => {
-            field
-                .place
-                .refuse("is not an IPv4 address", "write four numbers with dots, e.g. \"203.0.113.1\"");
-            None
-        }
-    }
-}
-
-/// An address with its connected prefix: `10.0.0.1/24`.
-pub(crate) fn own_address(field: &Field<'_>) -> Option<Ipv4Net> {
-    let network = any_network(field, "10.0.0.1/24")?;
-    let address = unicast(field, network.addr())?;
-    if network.prefix_len() < 8 {
-        field
-            .place
-            .refuse("has a prefix shorter than /8", "give the length of the connected prefix, e.g. /24");
-        return None;
-    }
-    let has_broadcast = network.prefix_len() <= 30;
-    let remedy = || {
-        let first = network.hosts().next().unwrap_or(address);
-        format!("choose a host's address, e.g. {first}/{}", network.prefix_len())
-    };
-    if has_broadcast && address == network.network() {
-        field.place.refuse(format!("is the network address of {}", network.trunc()), remedy());
-        return None;
-    }
-    if has_broadcast && address == network.broadcast() {
-        field.place.refuse(format!("is the broadcast address of {}", network.trunc()), remedy());
-        return None;
-    }
-    Some(network)
-}
-
-/// A prefix without host bits: `10.0.0.0/24`.
-pub(crate) fn prefix(field: &Field<'_>) -> Option<Ipv4Net> {
-    let network = any_network(field, "10.0.0.0/24")?;
-    if network.trunc() == network {
-        return Some(network);
-    }
-    field.place.refuse("has host bits set", format!("write \"{}\"", network.trunc()));
-    None
-}
-
-/// An address and an L4 port: `203.0.113.10:21`.
-pub(crate) fn endpoint(field: &Field<'_>) -> Option<SocketAddrV4> {
-    let written = text(field)?;
-    let Ok(endpoint) = written.parse::<SocketAddrV4>() else {
-        field.place.refuse("is not an endpoint", "write address:port, e.g. \"203.0.113.10:21\"");
-        return None;
-    };
-    if endpoint.port() == 0 {
-        field.place.refuse("has port 0, which no host can use", "choose a port from 1 to 65535");
-        return None;
-    }
-    unicast(field, *endpoint.ip())?;
-    Some(endpoint)
-}
-
 /// A list; entries that are wrong are noted and left out.
 pub(crate) fn list<'a, T>(
     read: impl Fn(&Field<'a>) -> Option<T>,
@@ -260,61 +193,6 @@ pub(crate) fn non_empty<'a, T>(list: impl Fn(&Field<'a>) -> Option<T>) -> impl F
     }
 }
 
-/// The position of the entry that a name refers to; `names` are those of all entries, empty where one
-/// could not be read. `what` says what they name.
-pub(crate) fn find_by_name(wanted: &Located<'_, String>, what: &str, names: &[&str]) -> Option<usize> {
-    let found = names.iter().position(|name| *name == wanted.value);
-    let are_all_known = names.iter().all(|name| !name.is_empty());
-    if found.is_none() && are_all_known {
-        let shown: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
-        wanted.place.refuse(format!("names no {what}"), enumerate(what, &shown));
-    }
-    found
-}
-
-/// The names claimed so far in one list, to refuse one given twice.
-#[derive(Default)]
-pub(crate) struct Names<'a>(Vec<Located<'a, String>>);
-
-impl<'a> Names<'a> {
-    /// Claims a name.
-    pub(crate) fn claim(&mut self, name: &Option<Located<'a, String>>) {
-        let Some(name) = name else { return };
-        match self.0.iter().find(|claimed| claimed.value == name.value) {
-            Some(first) => name
-                .place
-                .refuse(format!("is taken already (line {})", first.place.line()), "choose another name"),
-            None => self.0.push(name.clone()),
-        }
-    }
-}
-
-fn any_network(field: &Field<'_>, example: &str) -> Option<Ipv4Net> {
-    let written = text(field)?;
-    let network = written.parse().ok();
-    if network.is_none() {
-        let problem = match written.parse::<Ipv4Addr>() {
-            Ok(_) => "has no prefix length",
-            Err(_) => "is not an IPv4 prefix",
-        };
-        field.place.refuse(problem, format!("write address/length, e.g. \"{example}\""));
-    }
-    network
-}
-
-fn unicast(field: &Field<'_>, address: Ipv4Addr) -> Option<Ipv4Addr> {
-    unicast_range(field, (address, address)).map(|_| address)
-}
-
-/// Refuses a range with an address that no host on a link can have (RFC 6890).
-pub(crate) fn unicast_range(field: &Field<'_>, range: (Ipv4Addr, Ipv4Addr)) -> Option<(Ipv4Addr, Ipv4Addr)> {
-    let ([first, ..], [last, ..]) = (range.0.octets(), range.1.octets());
-    let special = SPECIAL_BLOCKS.iter().find(|(block, _)| first <= *block.end() && *block.start() <= last);
-    let Some((_, name)) = special else { return Some(range) };
-    field.place.refuse(format!("is in {name}"), "choose unicast addresses, e.g. 10.0.0.1");
-    None
-}
-
 fn in_range<T: PartialOrd, D: Display>(
     field: &Field<'_>,
     value: T,
@@ -335,11 +213,3 @@ fn in_range<T: PartialOrd, D: Display>(
 
 /// `sockaddr_un::sun_path` is 108 bytes with its terminating zero.
 const SOCKET_PATH_BYTES: usize = 107;
-
-/// First octets that no host's address has.
-const SPECIAL_BLOCKS: [(RangeInclusive<u8>, &str); 4] = [
-    (0..=0, "0.0.0.0/8, which names no host"),
-    (127..=127, "127.0.0.0/8, the loopback addresses"),
-    (224..=239, "224.0.0.0/4, the multicast addresses"),
-    (240..=255, "240.0.0.0/4, which is reserved"),
-];

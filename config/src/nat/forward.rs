@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use crate::address;
 use crate::interface::{self, Draft as Interface};
 use crate::model::{Forward, Route, Side, Transport};
 use crate::nat::pool;
@@ -39,8 +40,8 @@ pub(crate) fn read<'a>(
     let mut forwards = Vec::new();
     for table in nat.tables(&SECTION) {
         let protocol = table.require(&PROTOCOL, value::choice(TRANSPORTS));
-        let external = table.require(&EXTERNAL, value::endpoint);
-        let internal = table.require(&INTERNAL, value::endpoint);
+        let external = table.require(&EXTERNAL, address::endpoint);
+        let internal = table.require(&INTERNAL, address::endpoint);
         if let Some(external) = &external {
             refuse_outside(external, pools);
         }

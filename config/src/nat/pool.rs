@@ -7,8 +7,10 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
+use crate::address;
 use crate::interface::Draft as Interface;
 use crate::model::{Pool, Route, Side};
+use crate::names;
 use crate::print::{Printer, list, quoted};
 use crate::read::{Field, Located, Table};
 use crate::schema::{Form, Key, Section};
@@ -72,7 +74,7 @@ pub(crate) fn read<'a>(
     interfaces: &[Interface<'a>],
     routes: &[Located<'a, Route>],
 ) -> Vec<Draft<'a>> {
-    let mut names = value::Names::default();
+    let mut names = names::Names::default();
     let mut pools: Vec<Draft<'a>> = Vec::new();
     for table in nat.tables(&SECTION) {
         let mistakes_before = table.place.mistakes();
@@ -174,7 +176,7 @@ fn refuse_next_hops(range: &Located<'_, Range>, routes: &[Located<'_, Route>]) {
 fn address_range(field: &Field<'_>) -> Option<Range> {
     let written = value::text(field)?;
     let (first, last) = if written.contains('/') {
-        bounds(&value::prefix(field)?)
+        bounds(&address::prefix(field)?)
     } else {
         let (first, last) = written.split_once('-').unwrap_or((written, written));
         let (Ok(first), Ok(last)) = (first.trim().parse(), last.trim().parse()) else {
@@ -188,7 +190,7 @@ fn address_range(field: &Field<'_>) -> Option<Range> {
         field.place.refuse("ends before it begins", format!("write \"{last}-{first}\""));
         return None;
     }
-    value::unicast_range(field, (first, last))
+    address::unicast_range(field, (first, last))
 }
 
 /// `1024-65535`

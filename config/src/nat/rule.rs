@@ -2,7 +2,9 @@
 
 use ipnet::Ipv4Net;
 
+use crate::address;
 use crate::model::{NatRule, Pool};
+use crate::names;
 use crate::nat::pool;
 use crate::print::{Printer, quoted};
 use crate::read::{Located, Table};
@@ -25,7 +27,7 @@ pub(crate) fn read<'a>(nat: &Table<'a>, pools: &[pool::Draft<'a>]) -> Vec<NatRul
     let mut seen: Vec<Located<'a, Ipv4Net>> = Vec::new();
     let mut rules = Vec::new();
     for table in nat.tables(&SECTION) {
-        let internal = table.require(&INTERNAL, value::prefix);
+        let internal = table.require(&INTERNAL, address::prefix);
         let pool = table.require(&POOL, value::name).and_then(|name| find_pool(&name, pools));
         let Some(internal) = internal else { continue };
         if let Some(earlier) = seen.iter().find(|earlier| earlier.value.contains(&internal.value)) {
@@ -52,5 +54,5 @@ pub(crate) fn print(rules: &[NatRule], pools: &[Pool], out: &mut Printer) {
 
 fn find_pool(name: &Located<'_, String>, pools: &[pool::Draft<'_>]) -> Option<usize> {
     let names: Vec<&str> = pools.iter().map(|pool| pool.name()).collect();
-    value::find_by_name(name, "pool", &names)
+    names::find_by_name(name, "pool", &names)
 }

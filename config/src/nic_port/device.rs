@@ -27,7 +27,7 @@ const RX: Key = Key { name: "rx", example: "\"in.pcap\"", reason: "" };
 const TX: Key = Key { name: "tx", example: "\"out.pcap\"", reason: "" };
 const NAME: Key = Key { name: "name", example: "\"ring0\"", reason: "" };
 
-/// What tells the devices of a config apart.
+/// A DPDK driver, by its word in the file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Driver {
     Pci,
@@ -88,13 +88,14 @@ pub(crate) fn read(field: &Field<'_>, machine: &Machine) -> Option<Device> {
         }
         Driver::Memif => {
             let role = table.require(&ROLE, value::choice(ROLES));
-            let id = table.get(&ID, value::integer(0..=u64::from(u32::MAX)));
+            let id = if table.has(&ID) { table.get(&ID, value::integer(0..=MAX_MEMIF_ID)) } else { Some(0) };
             let socket = table.require(&SOCKET, value::socket_path);
-            Some(Device::Memif { role: role?.value, id: id.unwrap_or(0), socket: socket?.value })
+            Some(Device::Memif { role: role?.value, id: id?, socket: socket?.value })
         }
         Driver::Pcap => {
             let rx = table.require(&RX, value::path);
-            let (rx, tx) = (rx?.value, table.require(&TX, value::path)?);
+            let tx = table.require(&TX, value::path);
+            let (rx, tx) = (rx?.value, tx?);
             if rx == tx.value {
                 tx.place.refuse("is the file that is read, too", "write to another file");
             }
@@ -190,3 +191,6 @@ fn pci_address(field: &Field<'_>) -> Option<String> {
     field.place.refuse("is not a PCI address", remedy);
     None
 }
+
+/// The driver takes 32 bits.
+const MAX_MEMIF_ID: u64 = 0xffff_ffff;
