@@ -81,9 +81,11 @@ impl AlgCounters {
     }
 }
 
-/// What one worker or ALG core counts. Every frame received is in exactly one of `forwarded`, `arp`, `local`,
-/// the ALG stage's `segments_in`, `icmp_errors_translated` and the drops; every frame sent in `forwarded`, `originated` or the stage's `segments_out`, less
-/// what a transmit queue refused.
+/// What one worker or ALG core counts.
+///
+/// Every frame received is in exactly one of `forwarded`, `arp`, `local`, the ALG stage's `segments_in`
+/// and `drops`, added up over all threads: a packet that was handed over is counted by the flow's
+/// owner, or still lies in its queue. What dies later, or was algate's own, is in `egress_drops`.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub struct WorkerCounters {
@@ -103,8 +105,10 @@ pub struct WorkerCounters {
     pub sessions_created: Counter,
     /// Sessions and expectations that ended by time.
     pub aged: Counter,
-    /// Drops by reason.
+    /// Received packets that died, by reason.
     pub drops: DropCounters,
+    /// Frames that died on their way out, by reason: forwarded ones, and algate's own.
+    pub egress_drops: DropCounters,
     /// The ALG stage.
     pub alg: AlgCounters,
 }

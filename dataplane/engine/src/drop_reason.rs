@@ -104,8 +104,6 @@ drop_reasons! {
     AlgStageFull = "alg_stage_full",
     /// Its numbers fit no state of its ALG session.
     AlgBadSegment = "alg_bad_segment",
-    /// The stream layer took the segment: its bytes travel in segments of its own.
-    AlgConsumed = "alg_consumed",
 
     // Memory and transmission.
     /// No room in front of the packet for the headers it needs.

@@ -181,7 +181,10 @@ impl Engine {
             .map(|(name, counter)| of(name, total(&|counters| counter(counters).value())))
             .collect();
         rows.extend(DropReason::ALL.iter().map(|reason| {
-            of(&format!("drop.{}", reason.text()), total(&|counters| counters.drops.of(*reason)))
+            of(
+                &format!("drop.{}", reason.text()),
+                total(&|counters| counters.drops.of(*reason) + counters.egress_drops.of(*reason)),
+            )
         }));
         rows.extend(Event::ALL.iter().map(|event| {
             of(&format!("alg.ftp.{}", event.text()), total(&|counters| counters.alg.of(*event)))

@@ -18,12 +18,13 @@ use crate::router::neighbor::{Lookup, NeighborRef, Request};
 use crate::router::route::Hop;
 use crate::time::Instant;
 
-/// What every step of the router needs: the shared tables, the worker's drop counters, the time.
+/// What every step of the router needs: the shared tables, where frames that die on their way out are
+/// counted, the time.
 #[derive(Debug, Clone, Copy)]
 pub struct Context<'a> {
     /// Interfaces, routes, neighbours.
     pub router: &'a Router,
-    /// The worker's own counters.
+    /// Where they are counted: the worker's own.
     pub drops: &'a DropCounters,
     /// Time of the burst.
     pub now: Instant,

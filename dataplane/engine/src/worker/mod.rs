@@ -147,7 +147,7 @@ impl<F: crate::frame::Frame> Worker<F> {
             reason = "a participant exists for each thread with counters only"
         )]
         let counters = &engine.counters()[usize::from(self.id.0)];
-        let context = Context { router: &engine.router, drops: &counters.drops, now };
+        let context = Context { router: &engine.router, drops: &counters.egress_drops, now };
         let turn = Turn {
             engine,
             handover: &self.handover,
