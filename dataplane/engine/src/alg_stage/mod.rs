@@ -120,7 +120,8 @@ impl AlgStage {
         Self {
             flows: (0..count).map(|_| flow()).collect(),
             free: (0..count).rev().collect(),
-            by_session: HashMap::with_capacity(count),
+            // Twice the flows: a table at most half full cleans up in place, and never grows.
+            by_session: HashMap::with_capacity(count * 2),
             memory: StreamMemory::new(limits, count),
             limits,
             settings,

@@ -1,8 +1,12 @@
 //! Mappings: internal endpoint to external endpoint, independent of the remote end (RFC 4787 REQ-1).
 //!
 //! A mapping is found by either endpoint and counted: every session that uses it, every expectation
-//! that reserves it and every port forward holds one reference. The last reference ends it: it is
-//! unlinked, and its slot and port are free again after a grace period.
+//! that reserves it and every port forward holds one reference. The last *firm* one ends it: from then
+//! on nobody finds it. The last of all frees its slot and port, after a grace period.
+//!
+//! A session that a stranger opened (endpoint-independent filtering) holds its mapping loosely until the
+//! internal host answers. Otherwise the world could keep a mapping for ever by sending from one new port
+//! after the other, which RFC 4787 REQ-6 and RFC 7857 section 7 leave to the internal host.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,6 +22,24 @@ pub enum Filtering {
     EndpointIndependent,
     /// Only sessions that exist and expectations: the mapping was reserved for an expected flow.
     Expected,
+}
+
+/// How a reference holds its mapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// Keeps it alive.
+    Firm,
+    /// Keeps its slot and port from being given to another, no more.
+    Loose,
+}
+
+impl Hold {
+    const fn count(self) -> u64 {
+        match self {
+            Self::Firm => FIRM | 1,
+            Self::Loose => 1,
+        }
+    }
 }
 
 /// Why no mapping was made.
@@ -56,7 +78,21 @@ pub struct Mappings {
 struct Record {
     internal: AtomicU64,
     external: AtomicU64,
+    /// All references (low half), firm ones (high half), or [`FRESH`].
     references: AtomicU64,
+}
+
+impl Record {
+    fn is_alive(&self) -> bool {
+        is_alive(self.references.load(Ordering::Relaxed))
+    }
+
+    /// Adds `count` while a firm reference is there.
+    fn add(&self, count: u64) -> bool {
+        let add = |held| is_alive(held).then_some(held + count);
+        // Relaxed: the record was published by the index; the count only keeps it alive.
+        self.references.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
+    }
 }
 
 impl Mappings {
@@ -71,25 +107,25 @@ impl Mappings {
         }
     }
 
-    /// The mapping of an internal endpoint, with a reference taken.
+    /// The mapping of an internal endpoint, with a firm reference taken.
     #[must_use]
     pub fn acquire_internal(&self, protocol: u8, endpoint: Endpoint) -> Option<u32> {
         let value = self.index.find(endpoint.hash(protocol, &self.key), |value| {
-            value & 1 == 0 && self.is_at(value, protocol, endpoint)
+            value & 1 == 0 && self.is_at(value, protocol, endpoint) && self.is_alive(value)
         })?;
-        self.acquire(value >> 1).then_some(value >> 1)
+        self.acquire(value >> 1, Hold::Firm).then_some(value >> 1)
     }
 
     /// The mapping of an external endpoint, with a reference taken.
     #[must_use]
-    pub fn acquire_external(&self, protocol: u8, endpoint: Endpoint) -> Option<u32> {
+    pub fn acquire_external(&self, protocol: u8, endpoint: Endpoint, hold: Hold) -> Option<u32> {
         let value = self.index.find(endpoint.hash(protocol, &self.key), |value| {
-            value & 1 == 1 && self.is_at(value, protocol, endpoint)
+            value & 1 == 1 && self.is_at(value, protocol, endpoint) && self.is_alive(value)
         })?;
-        self.acquire(value >> 1).then_some(value >> 1)
+        self.acquire(value >> 1, hold).then_some(value >> 1)
     }
 
-    /// Makes a mapping with one reference, held by the caller. A forward whose internal endpoint is
+    /// Makes a mapping with one firm reference, held by the caller. A forward whose internal endpoint is
     /// taken by another forward is found from outside only.
     ///
     /// # Errors
@@ -100,7 +136,8 @@ impl Mappings {
         let Some(record) = self.records.get(slot as usize) else { return Err(CreateError::Full) };
         record.internal.store(word_of(mapping.internal, mapping), Ordering::Relaxed);
         record.external.store(word_of(mapping.external, mapping), Ordering::Relaxed);
-        record.references.store(1, Ordering::Relaxed);
+        // Nobody may use it before both keys are in: the second may be refused.
+        record.references.store(FRESH, Ordering::Relaxed);
         match self.publish(slot << 1, mapping.protocol, mapping.internal) {
             Inserted::New => {}
             refused => {
@@ -114,6 +151,7 @@ impl Mappings {
         }
         // The port is ours alone, so only a full table can refuse the second key.
         if self.publish((slot << 1) | 1, mapping.protocol, mapping.external) == Inserted::New {
+            record.references.store(Hold::Firm.count(), Ordering::Relaxed);
             return Ok(slot);
         }
         record.references.store(0, Ordering::Relaxed);
@@ -129,46 +167,33 @@ impl Mappings {
         if let Some(record) = self.records.get(slot as usize) {
             record.internal.store(word_of(mapping.internal, mapping), Ordering::Relaxed);
             record.external.store(word_of(mapping.external, mapping), Ordering::Relaxed);
-            record.references.store(1, Ordering::Relaxed);
+            record.references.store(Hold::Firm.count(), Ordering::Relaxed);
             self.publish((slot << 1) | 1, mapping.protocol, mapping.external);
         }
     }
 
     /// Takes a reference; `false` when the mapping is ending.
     #[must_use]
-    pub fn acquire(&self, index: u32) -> bool {
-        let Some(record) = self.records.get(index as usize) else { return false };
-        let mut held = record.references.load(Ordering::Relaxed);
-        while held > 0 {
-            // Relaxed: the record was published by the index; the count only keeps it alive.
-            match record.references.compare_exchange_weak(
-                held,
-                held + 1,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return true,
-                Err(now) => held = now,
-            }
-        }
-        false
+    pub fn acquire(&self, index: u32, hold: Hold) -> bool {
+        self.records.get(index as usize).is_some_and(|record| record.add(hold.count()))
     }
 
-    /// Gives a reference back. `true` when it was the last: the mapping is now unlinked, and the caller
-    /// retires it.
+    /// Gives a reference back; the last firm one takes the mapping out of the table. `true` when it was
+    /// the last of all: the caller retires the mapping.
     #[must_use]
-    pub fn release(&self, index: u32) -> bool {
+    pub fn release(&self, index: u32, hold: Hold) -> bool {
         let Some(record) = self.records.get(index as usize) else { return false };
         // AcqRel: what other holders did with the mapping happens before its end.
-        if record.references.fetch_sub(1, Ordering::AcqRel) != 1 {
-            return false;
-        }
-        let mapping = self.mapping(index);
-        if let Some(mapping) = mapping {
+        let held = record.references.fetch_sub(hold.count(), Ordering::AcqRel);
+        if hold == Hold::Firm
+            && held / FIRM == 1
+            && let Some(mapping) = self.mapping(index)
+        {
+            // Another thread may retire the slot meanwhile; it is not free before our burst is over.
             self.index.remove(mapping.internal.hash(mapping.protocol, &self.key), index << 1);
             self.index.remove(mapping.external.hash(mapping.protocol, &self.key), (index << 1) | 1);
         }
-        true
+        held % FIRM == 1
     }
 
     /// Gives the slot of an ended mapping back, after the grace period.
@@ -193,10 +218,10 @@ impl Mappings {
         })
     }
 
-    /// References held on slot `index`; zero when it is free or ending.
+    /// References held on slot `index`; zero when it is free.
     #[must_use]
     pub fn references(&self, index: u32) -> u64 {
-        self.records.get(index as usize).map_or(0, |record| record.references.load(Ordering::Relaxed))
+        self.records.get(index as usize).map_or(0, |record| record.references.load(Ordering::Relaxed) % FIRM)
     }
 
     /// Slots that were ever used.
@@ -215,15 +240,24 @@ impl Mappings {
         self.records.get((value >> 1) as usize).is_some_and(|record| {
             let word = if value & 1 == 0 { &record.internal } else { &record.external };
             let held = word.load(Ordering::Relaxed);
-            held >> 16 == endpoint.to_u64()
-                && held as u8 == protocol
-                && record.references.load(Ordering::Relaxed) > 0
+            held >> 16 == endpoint.to_u64() && held as u8 == protocol
         })
+    }
+
+    fn is_alive(&self, value: u32) -> bool {
+        self.records.get((value >> 1) as usize).is_some_and(Record::is_alive)
+    }
+
+    fn is_fresh(&self, value: u32) -> bool {
+        let record = self.records.get((value >> 1) as usize);
+        record.is_some_and(|record| record.references.load(Ordering::Relaxed) == FRESH)
     }
 
     fn publish(&self, value: u32, protocol: u8, endpoint: Endpoint) -> Inserted {
         self.index.insert(endpoint.hash(protocol, &self.key), value, |other| {
-            other & 1 == value & 1 && self.is_at(other, protocol, endpoint)
+            other & 1 == value & 1
+                && self.is_at(other, protocol, endpoint)
+                && (self.is_fresh(other) || self.is_alive(other))
         })
     }
 }
@@ -236,4 +270,13 @@ const fn word_of(endpoint: Endpoint, mapping: &Mapping) -> u64 {
     (endpoint.to_u64() << 16) | filtering | mapping.protocol as u64
 }
 
+/// Whether a firm reference is held.
+const fn is_alive(references: u64) -> bool {
+    references & !FRESH >= FIRM
+}
+
 const EXPECTED: u64 = 1 << 8;
+/// One firm reference.
+const FIRM: u64 = 1 << 32;
+/// In place of references: being made.
+const FRESH: u64 = 1 << 63;

@@ -23,7 +23,7 @@ use algate_config::{Config, Transport};
 use crate::drop_reason::DropReason;
 use crate::nat::expectation::{Expectation, Expectations};
 use crate::nat::key::{Endpoint, FlowKey};
-use crate::nat::mapping::{Filtering, Mapping, Mappings};
+use crate::nat::mapping::{Filtering, Hold, Mapping, Mappings};
 use crate::nat::ports::{PortPools, PortSpace};
 use crate::nat::session::{Facing, IdleTimes, Session, Sessions};
 pub use crate::nat::slow_path::{Opened, Refusal};
@@ -119,15 +119,18 @@ impl Nat {
         target: Endpoint,
         address: u32,
     ) -> Result<(Endpoint, u32), ExpectError> {
-        let index = match self.mappings.acquire_internal(protocol, target) {
-            Some(index) => index,
-            None => self.create_mapping(worker, protocol, target, address, Filtering::Expected).map_err(
-                |refusal| match refusal {
-                    Refusal::Drop(DropReason::PoolExhausted) => ExpectError::PoolExhausted,
-                    Refusal::Drop(_) | Refusal::Raced => ExpectError::TableFull,
-                },
-            )?,
+        let mut acquire = || match self.mappings.acquire_internal(protocol, target) {
+            Some(index) => Ok(index),
+            None => self.create_mapping(worker, protocol, target, address, Filtering::Expected),
         };
+        let acquired = match acquire() {
+            Err(Refusal::Raced) => acquire(),
+            acquired => acquired,
+        };
+        let index = acquired.map_err(|refusal| match refusal {
+            Refusal::Drop(DropReason::PoolExhausted) => ExpectError::PoolExhausted,
+            Refusal::Drop(_) | Refusal::Raced => ExpectError::TableFull,
+        })?;
         match self.mappings.mapping(index) {
             Some(mapping) => Ok((mapping.external, index)),
             None => Err(ExpectError::TableFull),
@@ -139,7 +142,7 @@ impl Nat {
     pub fn promise(&self, worker: &mut NatWorker, expectation: &Expectation) -> Option<Handle> {
         let handle = self.expectations.create(expectation);
         if handle.is_none() {
-            self.release_mapping(worker, expectation.mapping);
+            self.release_mapping(worker, expectation.mapping, Hold::Firm);
         }
         handle
     }
@@ -152,16 +155,28 @@ impl Nat {
     }
 
     /// Drops one reference on a mapping, and retires it when that was the last.
-    fn release_mapping(&self, worker: &mut NatWorker, mapping: Option<u32>) {
-        if let Some(mapping) = mapping.filter(|mapping| self.mappings.release(*mapping)) {
+    fn release_mapping(&self, worker: &mut NatWorker, mapping: Option<u32>, hold: Hold) {
+        if let Some(mapping) = mapping.filter(|mapping| self.mappings.release(*mapping, hold)) {
             worker.retire(Retiree::Mapping(mapping));
+        }
+    }
+
+    /// The internal host has answered on a session that a stranger opened: from now on the session keeps
+    /// its mapping. Where the mapping is ending, the session goes on alone.
+    #[cold]
+    pub fn keep_mapping(&self, worker: &mut NatWorker, session: &Session<'_>) {
+        let [mapping, _] = session.mappings();
+        if mapping.is_some_and(|mapping| self.mappings.acquire(mapping, Hold::Firm)) {
+            // One of the two is given back: the loose one, or ours when another worker was faster.
+            let surplus = if session.set_firm() { Hold::Loose } else { Hold::Firm };
+            self.release_mapping(worker, mapping, surplus);
         }
     }
 
     /// Ends an expectation that was just withdrawn, aged or used up.
     fn end_expectation(&self, worker: &mut NatWorker, slot: u32) {
         let mapping = self.expectations.unlink(slot);
-        self.release_mapping(worker, mapping);
+        self.release_mapping(worker, mapping, Hold::Firm);
         worker.retire(Retiree::Expectation(slot));
     }
 
@@ -211,8 +226,8 @@ impl NatWorker {
         self.retired.len()
     }
 
-    /// The sweep stops while the queue is nearly full, and the slow path retires at most a few entries
-    /// per packet, so the queue has room.
+    /// The sweep stops early, first packets are refused later, and what is left is room for the ALG stage:
+    /// so the queue is never full.
     fn retire(&mut self, retiree: Retiree) {
         let refused = self.retired.retire(retiree);
         debug_assert!(refused.is_ok(), "{retiree:?} is lost");
@@ -220,6 +235,11 @@ impl NatWorker {
 
     fn has_room_to_retire(&self) -> bool {
         self.retired.len() + RETIRED_HEADROOM < RETIRED_ENTRIES
+    }
+
+    /// Whether a first packet may be looked at, which may retire what it could not finish.
+    fn has_room_to_open(&self) -> bool {
+        self.retired.len() + RETIRED_BY_ALG < RETIRED_ENTRIES
     }
 }
 
@@ -253,3 +273,4 @@ fn paired(config: &Config) -> Vec<(u32, u32)> {
 
 const RETIRED_ENTRIES: usize = 16_384;
 const RETIRED_HEADROOM: usize = 4_096;
+const RETIRED_BY_ALG: usize = 1_024;

@@ -18,6 +18,7 @@ use algate_alg::Direction;
 
 use crate::ids::{InterfaceId, WorkerId};
 use crate::nat::key::FlowKey;
+use crate::nat::mapping::Hold;
 use crate::nat::tcp_state::{TcpEvent, TcpState, TcpTimeout};
 use crate::packet::checksum::Delta;
 use crate::packet::rewrite::Translation;
@@ -65,6 +66,8 @@ pub struct NewSession {
     pub external_hop: NextHop,
     /// The mapping it uses, if its addresses are translated.
     pub mapping: Option<u32>,
+    /// How it holds that mapping.
+    pub hold: Hold,
     /// The mapping of the other end, when that is translated too (hairpin).
     pub remote_mapping: Option<u32>,
     /// The control session that expected it.
@@ -73,13 +76,23 @@ pub struct NewSession {
     pub alg_owner: Option<WorkerId>,
 }
 
+impl NewSession {
+    const fn key(&self, facing: Facing) -> FlowKey {
+        match facing {
+            Facing::Internal => self.internal_key,
+            Facing::External => self.external_key,
+        }
+    }
+}
+
 /// Why no session was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CreateError {
     /// Every slot is taken.
     Full,
-    /// The flow already has a session, made by another worker a moment ago.
-    Exists,
+    /// One of its flows has a session already, in this slot: made by another worker a moment ago, or another
+    /// session whose translation collides.
+    Exists(u32),
 }
 
 /// Idle times, per class.
@@ -220,7 +233,12 @@ impl Sessions {
             return Err(CreateError::Full);
         };
         session.fill(new, Tick::of(now));
-        match self.publish(slot, new.internal_key, Facing::Internal) {
+        if let Some(not_before) = self.not_before.get(slot as usize) {
+            not_before.store(Tick::of(now).plus(self.idle_of(&session)).0, Ordering::Relaxed);
+        }
+        // The key of replies first: who finds the session by the other may get a reply at once.
+        let from = new.initiator;
+        match self.publish(slot, new, from.opposite()) {
             Inserted::New => {}
             refused => {
                 session.line.word(STATE).store(0, Ordering::Relaxed);
@@ -228,41 +246,59 @@ impl Sessions {
                 return Err(refusal(refused));
             }
         }
-        match self.publish(slot, new.external_key, Facing::External) {
+        match self.publish(slot, new, from) {
             Inserted::New => {
-                self.schedule(slot, Tick::of(now).plus(self.idle_of(&session)));
                 self.adopt(new.parent);
                 Ok(session)
             }
             refused => {
                 session.kill();
-                self.index.remove(self.hash(new.internal_key), value_of(slot, Facing::Internal));
+                self.index.remove(self.hash(new.key(from.opposite())), value_of(slot, from.opposite()));
                 retire(slot);
                 Err(refusal(refused))
             }
         }
     }
 
-    /// Notes a packet of a hit session: TCP state and last-seen time.
+    /// The session in slot `index`, if it is live and is the one that `new` describes.
+    #[must_use]
+    pub fn same(&self, index: u32, new: &NewSession) -> Option<Session<'_>> {
+        let session = self.session(index)?;
+        let is_same =
+            session.internal_key() == new.internal_key && session.external_key() == new.external_key;
+        (is_same && session.is_live()).then_some(session)
+    }
+
+    /// Notes a packet of a hit session: TCP state and last-seen time. `true`: it is an outbound packet on a
+    /// session that holds its mapping loosely; see [`super::Nat::keep_mapping`].
     #[inline]
-    pub fn touch(&self, session: &Session<'_>, facing: Facing, tcp_flags: Option<u8>, now: Instant) {
+    pub fn touch(&self, session: &Session<'_>, facing: Facing, tcp_flags: Option<u8>, now: Instant) -> bool {
         let word = session.line.word(STATE);
-        let old = word.load(Ordering::Relaxed);
-        let state = TcpState::from_u8(StateWord(old).tcp());
-        let (next, refreshes) = match tcp_flags {
-            Some(flags) => (state.next(StateWord(old).direction(facing), TcpEvent::of_flags(flags)), true),
-            // RFC 4787 REQ-6: outbound packets keep a mapping alive, inbound ones do not.
-            None => (state, facing == Facing::Internal),
-        };
-        let tick = if refreshes { Tick::of(now) } else { StateWord(old).last_seen() };
-        let new = StateWord(old).with(next, tick).0;
-        if new == old || StateWord(old).lifecycle() != LIVE {
-            return;
-        }
-        // A lost race leaves the other packet's note, which is as good as ours, or `dying`, which wins.
-        let stored = word.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        if stored && next != state {
-            self.schedule(session.index, tick.plus(self.idle_of(session)));
+        let mut old = word.load(Ordering::Relaxed);
+        let answers = facing == Facing::Internal && old & LOOSE_FLAG != 0;
+        loop {
+            let seen = StateWord(old);
+            let state = TcpState::from_u8(seen.tcp());
+            let (next, refreshes) = match tcp_flags {
+                Some(flags) => (state.next(seen.direction(facing), TcpEvent::of_flags(flags)), true),
+                // RFC 4787 REQ-6: outbound packets keep a mapping alive, inbound ones do not.
+                None => (state, facing == Facing::Internal || seen.is_internal_only()),
+            };
+            let tick = if refreshes { Tick::of(now) } else { seen.last_seen() };
+            let new = seen.with(next, tick).0;
+            if new == old || seen.lifecycle() != LIVE {
+                return answers;
+            }
+            // Release: pairs with the swap of `age`, see `schedule_by`.
+            match word.compare_exchange(old, new, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) if next != state => {
+                    self.schedule_by(session.index, tick.plus(self.idle_of(session)));
+                    return answers;
+                }
+                // Another worker's packet was faster: its time is as good as ours, its state is not.
+                Err(now) if next != state => old = now,
+                _ => return answers,
+            }
         }
     }
 
@@ -276,10 +312,14 @@ impl Sessions {
         let Some(session) = self.session(index).filter(Session::is_live) else { return Ageing::Stays };
         let word = session.line.word(STATE);
         let seen = word.load(Ordering::Relaxed);
-        let due = StateWord(seen).last_seen().plus(self.idle_of(&session));
+        let due = self.due(&session, seen);
         let has_children = session.cold.children.load(Ordering::Relaxed) > 0;
         if due > tick || has_children {
-            self.schedule(index, due.max(Tick(tick.0 + 1)));
+            // Acquire: a packet that asked for an earlier time before this swap is seen below; one that
+            // asks later is not overwritten. Pairs with the Release of `schedule_by`.
+            not_before.swap(due.max(Tick(tick.0 + 1)).0, Ordering::AcqRel);
+            let due = self.due(&session, word.load(Ordering::Relaxed));
+            self.schedule_by(index, due.max(Tick(tick.0 + 1)));
             return Ageing::Stays;
         }
         // Against the word that was judged: a packet in between keeps the session. Release pairs with
@@ -289,11 +329,6 @@ impl Sessions {
             Ok(_) => Ageing::Expired,
             Err(_) => Ageing::Stays,
         }
-    }
-
-    /// Ends a live session at once. `true` when this call ended it: the caller then unlinks it.
-    pub fn kill(&self, session: &Session<'_>) -> bool {
-        session.kill()
     }
 
     /// Takes a `dying` session out of the index. Its slot stays taken until [`Sessions::release`].
@@ -361,13 +396,21 @@ impl Sessions {
         })
     }
 
-    fn publish(&self, slot: u32, key: FlowKey, facing: Facing) -> Inserted {
+    fn publish(&self, slot: u32, new: &NewSession, facing: Facing) -> Inserted {
+        let key = new.key(facing);
         self.index.insert(self.hash(key), value_of(slot, facing), |value| self.holds(value, key))
     }
 
-    fn schedule(&self, index: u32, tick: Tick) {
+    /// When the session whose state word is `word` has been silent for too long.
+    fn due(&self, session: &Session<'_>, word: u64) -> Tick {
+        let state = TcpState::from_u8(StateWord(word).tcp());
+        StateWord(word).last_seen().plus(self.idle_times.of(session.internal_key().protocol(), state))
+    }
+
+    /// Makes sure that the sweep looks at a session by `tick`; a look too many does no harm.
+    fn schedule_by(&self, index: u32, tick: Tick) {
         if let Some(not_before) = self.not_before.get(index as usize) {
-            not_before.store(tick.0, Ordering::Relaxed);
+            not_before.fetch_min(tick.0, Ordering::Release);
         }
     }
 
@@ -469,6 +512,19 @@ impl Session<'_> {
         };
         // Relaxed: the word stands for itself; a lost race means that another worker renewed it.
         let _lost = self.line.word(HOPS).compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// How it holds its own mapping.
+    #[must_use]
+    pub fn hold(&self) -> Hold {
+        if self.state().0 & LOOSE_FLAG == 0 { Hold::Firm } else { Hold::Loose }
+    }
+
+    /// Notes that it holds its mapping firmly from now on. `false`: it did already, or it is ending.
+    pub fn set_firm(&self) -> bool {
+        let is_loose = |word: u64| StateWord(word).lifecycle() == LIVE && word & LOOSE_FLAG != 0;
+        let firm = |word: u64| is_loose(word).then_some(word & !LOOSE_FLAG);
+        self.line.word(STATE).fetch_update(Ordering::Relaxed, Ordering::Relaxed, firm).is_ok()
     }
 
     /// Whether an ALG reads it.
@@ -602,6 +658,13 @@ impl StateWord {
         if new.alg_owner.is_some() {
             flags |= ALG_FLAG;
         }
+        if new.hold == Hold::Loose {
+            flags |= LOOSE_FLAG;
+        }
+        // A hairpin translates both ends; what is not translated stays on the internal side.
+        if new.remote_mapping.is_some() || (new.mapping.is_none() && new.initiator == Facing::Internal) {
+            flags |= INTERNAL_ONLY_FLAG;
+        }
         Self(flags | (LIVE << 40) | ((TcpState::Init as u64) << 32) | u64::from(now.0))
     }
 
@@ -622,6 +685,11 @@ impl StateWord {
             (Facing::Internal, false) | (Facing::External, true) => Direction::Original,
             (Facing::Internal, true) | (Facing::External, false) => Direction::Reply,
         }
+    }
+
+    /// Whether both ends are internal hosts, so that packets of either are outbound ones.
+    const fn is_internal_only(self) -> bool {
+        self.0 & INTERNAL_ONLY_FLAG != 0
     }
 
     const fn with(self, tcp: TcpState, last_seen: Tick) -> Self {
@@ -657,7 +725,7 @@ const fn facing_of(value: u32) -> Facing {
 
 const fn refusal(refused: Inserted) -> CreateError {
     match refused {
-        Inserted::Exists(_) => CreateError::Exists,
+        Inserted::Exists(value) => CreateError::Exists(value >> 1),
         Inserted::New | Inserted::Full => CreateError::Full,
     }
 }
@@ -676,4 +744,6 @@ const LIVE: u64 = 1;
 const DYING: u64 = 2;
 const INBOUND_FLAG: u64 = 1 << 48;
 const ALG_FLAG: u64 = 1 << 49;
+const INTERNAL_ONLY_FLAG: u64 = 1 << 50;
+const LOOSE_FLAG: u64 = 1 << 51;
 const NO_PARENT: u64 = u64::MAX;

@@ -18,7 +18,7 @@ use crate::drop_reason::DropReason;
 use crate::ids::WorkerId;
 use crate::nat::expectation::Admission;
 use crate::nat::key::{Endpoint, FlowKey};
-use crate::nat::mapping::{self, Filtering, Mapping};
+use crate::nat::mapping::{self, Filtering, Hold, Mapping};
 use crate::nat::ports::PortSpace;
 use crate::nat::session::{CreateError, Facing, NewSession, Session};
 use crate::nat::tcp_state::{FLAG_ACK, FLAG_RST, FLAG_SYN};
@@ -38,7 +38,7 @@ pub type Opened<'a> = (Session<'a>, Facing);
 pub enum Refusal {
     /// It dies of this.
     Drop(DropReason),
-    /// Another worker made the session at the same moment: look it up again.
+    /// Another worker is making what it needs at the same moment: look it up again.
     Raced,
 }
 
@@ -46,6 +46,7 @@ pub enum Refusal {
 struct Source {
     endpoint: Endpoint,
     mapping: Option<u32>,
+    hold: Hold,
 }
 
 impl Nat {
@@ -64,6 +65,10 @@ impl Nat {
         now: Instant,
     ) -> Result<Opened<'_>, Refusal> {
         check_opener(view).map_err(Refusal::Drop)?;
+        if !worker.has_room_to_open() {
+            // Another thread holds up the grace period; nothing is lost but this packet.
+            return Err(Refusal::Drop(DropReason::SessionTableFull));
+        }
         let key = FlowKey::of(view);
         match (from, self.ports.contains(view.dst)) {
             (Facing::External, true) => self.open_inbound(worker, router, key, owner, now),
@@ -81,16 +86,13 @@ impl Nat {
         owner: WorkerId,
         now: Instant,
     ) -> Result<Opened<'_>, Refusal> {
+        let internal_hop = reverse_hop(router, key.source().address, Side::Internal, now)?;
         let external_hop = next_hop(router, key.destination().address, now)?;
-        let internal_hop = next_hop(router, key.source().address, now)?;
-        let is_translated = router
-            .interfaces
-            .of(external_hop.interface)
-            .is_some_and(|interface| interface.side == Side::External);
+        let is_translated = router.interfaces.side_of(external_hop.interface) == Some(Side::External);
         let source = if is_translated {
             self.map_source(worker, key)?
         } else {
-            Source { endpoint: key.source(), mapping: None }
+            Source { endpoint: key.source(), mapping: None, hold: Hold::Firm }
         };
         let parent = self.admit_outbound(worker, key, now);
         let new = NewSession {
@@ -100,6 +102,7 @@ impl Nat {
             internal_hop,
             external_hop,
             mapping: source.mapping,
+            hold: source.hold,
             remote_mapping: None,
             parent,
             alg_owner: self.alg_owner(key.protocol(), &[key.destination()], parent, owner),
@@ -115,13 +118,14 @@ impl Nat {
         owner: WorkerId,
         now: Instant,
     ) -> Result<Opened<'_>, Refusal> {
-        let (target, parent) = self.admit_inbound(worker, key, now)?;
+        let source = key.source();
+        let (target, parent) = self.admit_inbound(worker, key, Hold::Loose, now)?;
         let hops = next_hop(router, target.endpoint.address, now)
-            .and_then(|internal| Ok((internal, next_hop(router, key.source().address, now)?)));
+            .and_then(|internal| Ok((internal, reverse_hop(router, source.address, Side::External, now)?)));
         let (internal_hop, external_hop) = match hops {
             Ok(hops) => hops,
             Err(refusal) => {
-                self.release_mapping(worker, target.mapping);
+                self.release_mapping(worker, target.mapping, target.hold);
                 return Err(refusal);
             }
         };
@@ -133,6 +137,7 @@ impl Nat {
             internal_hop,
             external_hop,
             mapping: target.mapping,
+            hold: target.hold,
             remote_mapping: None,
             parent,
             alg_owner: self.alg_owner(key.protocol(), &ends, parent, owner),
@@ -150,14 +155,19 @@ impl Nat {
         owner: WorkerId,
         now: Instant,
     ) -> Result<Opened<'_>, Refusal> {
-        let (target, parent) = self.admit_inbound(worker, key, now)?;
+        let (target, parent) = self.admit_inbound(worker, key, Hold::Firm, now)?;
+        if target.endpoint == key.source() {
+            // From an endpoint to itself: both directions would be one flow.
+            self.release_mapping(worker, target.mapping, target.hold);
+            return Err(Refusal::Drop(DropReason::MartianDestination));
+        }
         let made = self.map_source(worker, key).and_then(|source| {
-            let hops = next_hop(router, key.source().address, now)
+            let hops = reverse_hop(router, key.source().address, Side::Internal, now)
                 .and_then(|internal| Ok((internal, next_hop(router, target.endpoint.address, now)?)));
             match hops {
                 Ok((internal, external)) => Ok((source, internal, external)),
                 Err(refusal) => {
-                    self.release_mapping(worker, source.mapping);
+                    self.release_mapping(worker, source.mapping, source.hold);
                     Err(refusal)
                 }
             }
@@ -165,7 +175,7 @@ impl Nat {
         let (source, internal_hop, external_hop) = match made {
             Ok(made) => made,
             Err(refusal) => {
-                self.release_mapping(worker, target.mapping);
+                self.release_mapping(worker, target.mapping, target.hold);
                 return Err(refusal);
             }
         };
@@ -177,6 +187,7 @@ impl Nat {
             internal_hop,
             external_hop,
             mapping: source.mapping,
+            hold: source.hold,
             remote_mapping: target.mapping,
             parent,
             alg_owner: self.alg_owner(key.protocol(), &ends, parent, owner),
@@ -185,34 +196,41 @@ impl Nat {
     }
 
     /// The internal endpoint behind a pool address, with a reference on its mapping: by expectation,
-    /// else by a mapping that anyone may use.
+    /// else by a mapping that anyone may use, held as `hold` says.
     fn admit_inbound(
         &self,
         worker: &mut NatWorker,
         key: FlowKey,
+        hold: Hold,
         now: Instant,
     ) -> Result<(Source, Option<Handle>), Refusal> {
         match self.expectations.admit(key.protocol(), key.source(), key.destination(), now) {
             Admission::Refused => return Err(Refusal::Drop(DropReason::ExpectationPeer)),
             Admission::Admitted { expectation, used_up } => {
                 // The session's own reference, taken before the expectation's may go.
-                let mapping = expectation.mapping.filter(|mapping| self.mappings.acquire(*mapping));
+                let mapping =
+                    expectation.mapping.filter(|mapping| self.mappings.acquire(*mapping, Hold::Firm));
                 if let Some(slot) = used_up {
                     self.end_expectation(worker, slot);
                 }
-                let target = Source { endpoint: expectation.target, mapping };
+                if mapping != expectation.mapping {
+                    // Other uses were withdrawn at this moment, and the mapping with them.
+                    return Err(Refusal::Drop(DropReason::NoMapping));
+                }
+                let target = Source { endpoint: expectation.target, mapping, hold: Hold::Firm };
                 return Ok((target, Some(expectation.parent)));
             }
             Admission::Unknown => {}
         }
         let no_mapping = Refusal::Drop(DropReason::NoMapping);
-        let index = self.mappings.acquire_external(key.protocol(), key.destination()).ok_or(no_mapping)?;
+        let found = self.mappings.acquire_external(key.protocol(), key.destination(), hold);
+        let index = found.ok_or(no_mapping)?;
         match self.mappings.mapping(index) {
             Some(found) if found.filtering == Filtering::EndpointIndependent => {
-                Ok((Source { endpoint: found.internal, mapping: Some(index) }, None))
+                Ok((Source { endpoint: found.internal, mapping: Some(index), hold }, None))
             }
             _ => {
-                self.release_mapping(worker, Some(index));
+                self.release_mapping(worker, Some(index), hold);
                 Err(no_mapping)
             }
         }
@@ -245,7 +263,7 @@ impl Nat {
         };
         let external = self.mappings.mapping(index).map(|mapping| mapping.external);
         let endpoint = external.ok_or(Refusal::Drop(DropReason::MappingTableFull))?;
-        Ok(Source { endpoint, mapping: Some(index) })
+        Ok(Source { endpoint, mapping: Some(index), hold: Hold::Firm })
     }
 
     /// A new mapping of `internal` on the external `address`, one reference taken.
@@ -289,12 +307,12 @@ impl Nat {
 
     fn create(&self, worker: &mut NatWorker, new: &NewSession, now: Instant) -> Result<Session<'_>, Refusal> {
         let made = self.sessions.create(new, now, |slot| worker.retire(Retiree::Session(slot)));
-        made.map_err(|error| {
-            self.release_mapping(worker, new.mapping);
-            self.release_mapping(worker, new.remote_mapping);
+        made.or_else(|error| {
+            self.release_mapping(worker, new.mapping, new.hold);
+            self.release_mapping(worker, new.remote_mapping, Hold::Firm);
             match error {
-                CreateError::Exists => Refusal::Raced,
-                CreateError::Full => Refusal::Drop(DropReason::SessionTableFull),
+                CreateError::Exists(slot) => self.sessions.same(slot, new).ok_or(Refusal::Raced),
+                CreateError::Full => Err(Refusal::Drop(DropReason::SessionTableFull)),
             }
         })
     }
@@ -323,6 +341,16 @@ fn check_opener(view: &Ipv4View) -> Result<(), DropReason> {
         L4Class::IcmpQueryReply | L4Class::IcmpError | L4Class::IcmpOther => Err(DropReason::BadIcmp),
         L4Class::Other => Err(DropReason::UnsupportedProtocol),
     }
+}
+
+/// The way back to a source, which must lead through the side that its packet came from: what comes from
+/// elsewhere lies about its address (RFC 2827).
+fn reverse_hop(router: &Router, source: u32, side: Side, now: Instant) -> Result<NextHop, Refusal> {
+    let hop = router.routes.lookup(source).ok_or(Refusal::Drop(DropReason::MartianSource))?;
+    if router.interfaces.side_of(hop.interface) != Some(side) {
+        return Err(Refusal::Drop(DropReason::MartianSource));
+    }
+    next_hop(router, source, now)
 }
 
 fn next_hop(router: &Router, address: u32, now: Instant) -> Result<NextHop, Refusal> {

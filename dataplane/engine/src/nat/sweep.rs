@@ -1,12 +1,15 @@
-//! Ageing: each worker looks at its share of all slots about once a second.
+//! Ageing: each worker looks at its share of all slots twice a second.
 //!
-//! The work is spread over the bursts of that second, so no burst pays for a full pass. Blocks of
+//! So an entry ends within a second after its time: a quarter for the tick, a half for the pass, and
+//! a quarter to spare. The work is spread over the bursts of a pass, so no burst pays for all of it. Blocks of
 //! slots are dealt to the workers in turn. While the queue of retired entries is nearly full the sweep
 //! waits: expiry is late then, never lost.
 
 use std::time::Duration;
 
+use crate::nat::mapping::Hold;
 use crate::nat::session::Ageing;
+use crate::nat::tcp_state::TcpState;
 use crate::nat::{Nat, NatWorker, Retiree};
 use crate::time::Instant;
 
@@ -45,7 +48,7 @@ impl Nat {
         let slots = self.sessions.high_water();
         let own_blocks = slots.div_ceil(BLOCK_SLOTS).div_ceil(worker.sweep.workers);
         let elapsed = now.since(worker.sweep.began);
-        // The block that should be reached by now, were the pass spread evenly over its second.
+        // The block that should be reached by now, were the pass spread evenly over its time.
         let share = elapsed.as_micros().min(PASS.as_micros()) * u128::from(own_blocks) / PASS.as_micros();
         let target = u32::try_from(share).unwrap_or(own_blocks);
         let mut ended = 0;
@@ -69,9 +72,12 @@ impl Nat {
 
     /// Unlinks a session that this thread has just made `dying`, and gives its mapping back.
     pub(super) fn end_session(&self, worker: &mut NatWorker, index: u32, now: Instant) {
-        let mappings = self.sessions.session(index).map_or([None; 2], |session| session.mappings());
-        self.sessions.unlink(index, now);
-        mappings.into_iter().for_each(|mapping| self.release_mapping(worker, mapping));
+        if let Some(session) = self.sessions.session(index) {
+            let ([own, remote], hold) = (session.mappings(), session.hold());
+            self.sessions.unlink(index, now);
+            self.release_mapping(worker, own, hold);
+            self.release_mapping(worker, remote, Hold::Firm);
+        }
         worker.retire(Retiree::Session(index));
     }
 
@@ -83,7 +89,11 @@ impl Nat {
         let mut ended = 0;
         for slot in 0..self.expectations.high_water() {
             let mine = slot % worker.sweep.workers == worker.sweep.number;
-            let lives = |parent| self.sessions.by_handle(parent).is_some();
+            let lives = |parent| {
+                // Both ends have closed it: nothing it announced is still wanted.
+                let parent = self.sessions.by_handle(parent);
+                parent.is_some_and(|parent| parent.tcp_state() != Some(TcpState::FinBoth))
+            };
             if mine && worker.has_room_to_retire() && self.expectations.age(slot, now, lives) {
                 self.end_expectation(worker, slot);
                 ended += 1;
@@ -96,6 +106,6 @@ impl Nat {
 /// Slots looked at in one go.
 const BLOCK_SLOTS: u32 = 64;
 /// How long a pass over all sessions takes.
-const PASS: Duration = Duration::from_secs(1);
+const PASS: Duration = Duration::from_millis(500);
 /// How often expectations are looked at: they end within a second of their parent.
 const EXPECTATION_PERIOD: Duration = Duration::from_millis(500);

@@ -168,6 +168,13 @@ impl Interfaces {
         self.list.get(usize::from(id.0))
     }
 
+    /// The side of the NAT that interface `id` is on.
+    #[must_use]
+    #[inline]
+    pub fn side_of(&self, id: InterfaceId) -> Option<Side> {
+        self.of(id).map(|interface| interface.side)
+    }
+
     /// All interfaces, in the order of the configuration.
     pub fn iter(&self) -> impl Iterator<Item = &Interface> {
         self.list.iter()

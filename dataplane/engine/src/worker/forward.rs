@@ -1,5 +1,6 @@
 //! From a parsed packet to its next hop: hits, first packets, ALG flows.
 
+use algate_alg::Direction;
 use algate_config::Side;
 
 use crate::alg_stage::Handled;
@@ -27,12 +28,20 @@ impl<P: PacketIo> Turn<'_, P> {
         session: Session<'_>,
         facing: Facing,
     ) {
+        if !self.came_from_its_side(came_in, session, facing) {
+            return self.drop(DropReason::MartianSource);
+        }
         let next_hop = session.next_hop(facing);
         if let Err(error) = self.check_transit(view, next_hop) {
             return self.refuse(&frame, view, came_in, error);
         }
+        if is_query_backwards(view.class, session.direction(facing)) {
+            return self.drop(DropReason::BadIcmp);
+        }
         let tcp_flags = (view.class == L4Class::Tcp).then_some(view.tcp_flags);
-        self.engine.nat.sessions.touch(&session, facing, tcp_flags, self.context.now);
+        if self.engine.nat.sessions.touch(&session, facing, tcp_flags, self.context.now) {
+            self.engine.nat.keep_mapping(&mut self.owned.nat, &session);
+        }
         if session.is_alg() {
             return self.alg_hit(frame, view, session, facing);
         }
@@ -50,9 +59,21 @@ impl<P: PacketIo> Turn<'_, P> {
         if router.interfaces.is_broadcast(view.dst) {
             return self.drop(DropReason::MartianDestination);
         }
-        let Some(side) = router.interfaces.of(interface).map(|interface| interface.side) else {
+        // Nobody else has these addresses, and a broadcast address sends nothing.
+        if router.interfaces.is_own(view.src)
+            || router.is_nat_address(view.src)
+            || router.interfaces.is_broadcast(view.src)
+        {
+            return self.drop(DropReason::MartianSource);
+        }
+        let Some(side) = router.interfaces.side_of(interface) else {
             return self.drop(DropReason::UnknownVlan);
         };
+        if side == Side::Internal && view.ttl <= 1 {
+            // Before anything is made for it: traceroute must not use up ports.
+            let error = (DropReason::TtlExceeded, IcmpError::TimeExceeded);
+            return self.refuse(&frame, &view, interface, error);
+        }
         let from = match side {
             Side::Internal => Facing::Internal,
             Side::External => Facing::External,
@@ -63,7 +84,7 @@ impl<P: PacketIo> Turn<'_, P> {
         let opened = match nat.open(&mut self.owned.nat, router, &view, from, owner, now) {
             // Another worker has just made the session, or the mapping it needs: once more.
             Err(Refusal::Raced) => match nat.find(hash, key) {
-                Some(found) => Ok(found),
+                Some((session, facing)) => return self.hit(frame, &view, interface, session, facing),
                 None => nat.open(&mut self.owned.nat, router, &view, from, owner, now),
             },
             opened => opened,
@@ -73,10 +94,10 @@ impl<P: PacketIo> Turn<'_, P> {
                 self.counters.sessions_created.add(1);
                 self.hit(frame, &view, interface, session, facing);
             }
-            Err(Refusal::Drop(DropReason::NoRoute)) => {
-                self.refuse(&frame, &view, interface, (DropReason::NoRoute, NET_UNREACHABLE));
-            }
-            Err(Refusal::Drop(reason)) => self.drop(reason),
+            Err(Refusal::Drop(reason)) => match unreachable(reason).filter(|_| side == Side::Internal) {
+                Some(error) => self.refuse(&frame, &view, interface, (reason, error)),
+                None => self.drop(reason),
+            },
             Err(Refusal::Raced) => self.drop(DropReason::SessionTableFull),
         }
     }
@@ -157,11 +178,25 @@ impl<P: PacketIo> Turn<'_, P> {
             Ok(next_hop) => {
                 session.renew_neighbor(facing, next_hop.neighbor);
                 if self.owned.egress.send(&self.context, self.io, frame, l3, next_hop).is_err() {
-                    self.drop(DropReason::NeighborUnreachable);
+                    self.context.drops.count(DropReason::NeighborUnreachable);
                 }
             }
-            Err(reason) => self.drop(reason),
+            Err(reason) => self.context.drops.count(reason),
         }
+    }
+
+    /// Whether a packet of a session came from where its sender is. A forger names the right flow from
+    /// the wrong side.
+    #[inline]
+    pub(super) fn came_from_its_side(
+        &self,
+        came_in: InterfaceId,
+        session: Session<'_>,
+        facing: Facing,
+    ) -> bool {
+        let expected = session.next_hop(facing.opposite()).interface;
+        let interfaces = &self.engine.router.interfaces;
+        expected == came_in || interfaces.side_of(expected) == interfaces.side_of(came_in)
     }
 
     /// Whether the packet may leave on `next_hop`: TTL and size (RFC 1812 sections 5.3.1 and 4.2.2.7).
@@ -197,4 +232,22 @@ impl<P: PacketIo> Turn<'_, P> {
     }
 }
 
-const NET_UNREACHABLE: IcmpError = IcmpError::DestinationUnreachable { code: 0 };
+/// A reply where requests travel, or the other way round: with identifier 0 both have the same key.
+#[inline]
+const fn is_query_backwards(class: L4Class, direction: Direction) -> bool {
+    matches!(
+        (class, direction),
+        (L4Class::IcmpQueryRequest, Direction::Reply) | (L4Class::IcmpQueryReply, Direction::Original)
+    )
+}
+
+/// What an internal host is told when its packet opens nothing (RFC 1812 section 5.2.7.1; RFC 6888 REQ-11).
+const fn unreachable(reason: DropReason) -> Option<IcmpError> {
+    match reason {
+        DropReason::NoRoute => Some(IcmpError::DestinationUnreachable { code: 0 }),
+        DropReason::PoolExhausted | DropReason::SessionTableFull | DropReason::MappingTableFull => {
+            Some(IcmpError::DestinationUnreachable { code: 1 })
+        }
+        _ => None,
+    }
+}

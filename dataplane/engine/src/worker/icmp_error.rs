@@ -40,9 +40,12 @@ impl<P: PacketIo> Turn<'_, P> {
         let Some((session, facing)) = nat.find(nat.sessions.hash(key), key) else {
             return self.drop(DropReason::BadIcmp);
         };
-        // A forger on the other side names the right flow from the wrong interface.
-        if session.next_hop(facing.opposite()).interface != interface {
+        if !self.came_from_its_side(interface, session, facing) {
             return self.drop(DropReason::BadIcmp);
+        }
+        let out = self.engine.router.interfaces.of(session.next_hop(facing).interface);
+        if out.is_none_or(|interface| view.packet_bytes() > interface.mtu) {
+            return self.drop(DropReason::TooBig);
         }
         if session.is_alg() {
             return self.alg_hit(frame, view, session, facing);
