@@ -1,0 +1,15 @@
+//! The engine as a whole: frames in, frames out, in virtual time.
+//!
+//! Packets are built and judged by etherparse and by the checksum in `common`, never by the engine's own
+//! code. Names begin with the id of the requirement they prove, where there is one.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod common;
+mod nat_expectation;
+mod nat_forward;
+mod nat_hairpin;
+mod nat_icmp;
+mod nat_limits;
+mod nat_race;
+mod nat_tcp;
+mod nat_udp;

@@ -1,0 +1,187 @@
+//! TCP as RFC 5382 and RFC 7857 want it.
+
+use std::net::SocketAddrV4;
+use std::time::Duration;
+
+use algate_engine::drop_reason::DropReason;
+
+use crate::common::packets::{ACK, FIN, RST, SYN, Seen, at, tcp, tcp_between};
+use crate::common::{INSIDE, Net, OUTSIDE};
+
+const CLIENT: &str = "10.0.0.2:4000";
+const SERVER: &str = "198.51.100.1:80";
+
+/// A client inside, a server outside, and the client's external endpoint once it is known.
+struct Dialogue {
+    net: Net,
+    external: SocketAddrV4,
+}
+
+impl Dialogue {
+    /// The client's SYN has passed.
+    fn begun() -> Self {
+        let mut net = Net::new();
+        let external = net.one(INSIDE, &tcp(CLIENT, SERVER, SYN)).source;
+        Self { net, external }
+    }
+
+    /// The handshake is complete.
+    fn established() -> Self {
+        let mut dialogue = Self::begun();
+        dialogue.server(SYN | ACK);
+        dialogue.client(ACK);
+        dialogue
+    }
+
+    #[track_caller]
+    fn client(&mut self, flags: u8) -> Seen {
+        let out = self.net.one(INSIDE, &tcp(CLIENT, SERVER, flags));
+        assert_eq!((out.source, out.destination, out.tcp_flags), (self.external, at(SERVER), flags));
+        out
+    }
+
+    #[track_caller]
+    fn server(&mut self, flags: u8) -> Seen {
+        let seen = self.net.one(OUTSIDE, &tcp_between(at(SERVER), self.external, flags, b""));
+        assert_eq!((seen.source, seen.destination, seen.tcp_flags), (at(SERVER), at(CLIENT), flags));
+        seen
+    }
+
+    #[track_caller]
+    fn is_in(&self, state: &str) {
+        let sessions = self.net.sessions();
+        assert_eq!(sessions.iter().map(|row| row.state).collect::<Vec<_>>(), [state]);
+    }
+
+    /// The session lives through `seconds` of silence, and not a second longer.
+    #[track_caller]
+    fn lives_for(&mut self, seconds: u64) {
+        self.net.advance(Duration::from_secs(seconds));
+        assert_eq!(self.net.sessions().len(), 1, "died before {seconds} s");
+        self.net.advance(Duration::from_secs(1));
+        assert_eq!(self.net.sessions().len(), 0, "lives after {seconds} s");
+    }
+}
+
+#[test]
+fn t_01_one_external_endpoint_for_all_remotes() {
+    let mut net = Net::new();
+    let first = net.one(INSIDE, &tcp(CLIENT, "198.51.100.1:80", SYN)).source;
+    for remote in ["198.51.100.1:81", "198.51.100.2:80", "203.0.113.50:443"] {
+        assert_eq!(net.one(INSIDE, &tcp(CLIENT, remote, SYN)).source, first);
+    }
+    assert_eq!(net.mappings().len(), 1);
+}
+
+#[test]
+fn t_02_a_handshake_and_a_close_walk_through_the_states() {
+    let mut dialogue = Dialogue::begun();
+    dialogue.is_in("init");
+    dialogue.client(SYN);
+    dialogue.is_in("init");
+    dialogue.server(SYN | ACK);
+    dialogue.is_in("established");
+    dialogue.server(SYN | ACK);
+    dialogue.client(ACK);
+    dialogue.is_in("established");
+    dialogue.client(FIN | ACK);
+    dialogue.is_in("fin_original");
+    dialogue.server(ACK);
+    dialogue.server(ACK);
+    dialogue.is_in("fin_original");
+    dialogue.server(FIN | ACK);
+    dialogue.is_in("fin_both");
+    dialogue.client(ACK);
+    dialogue.lives_for(240);
+}
+
+#[test]
+fn t_02_a_simultaneous_open_passes() {
+    let mut dialogue = Dialogue::begun();
+    dialogue.server(SYN);
+    dialogue.is_in("established");
+    dialogue.client(SYN | ACK);
+    dialogue.server(SYN | ACK);
+    dialogue.client(ACK);
+    dialogue.is_in("established");
+}
+
+#[test]
+fn t_02_a_half_closed_connection_lives_as_long_as_an_open_one() {
+    let mut dialogue = Dialogue::established();
+    dialogue.server(FIN | ACK);
+    dialogue.is_in("fin_reply");
+    dialogue.client(ACK);
+    dialogue.lives_for(7440);
+}
+
+#[test]
+fn t_02_a_connection_is_opened_anew_out_of_time_wait() {
+    let mut dialogue = Dialogue::established();
+    dialogue.client(FIN | ACK);
+    dialogue.server(FIN | ACK);
+    dialogue.client(ACK);
+    dialogue.client(SYN);
+    dialogue.is_in("init");
+    dialogue.server(SYN | ACK);
+    dialogue.is_in("established");
+    dialogue.lives_for(7440);
+}
+
+#[test]
+fn t_03_a_stranger_opens_a_connection_to_a_mapped_endpoint() {
+    let mut dialogue = Dialogue::established();
+    let stranger = at("198.51.100.9:1234");
+    let seen = dialogue.net.one(OUTSIDE, &tcp_between(stranger, dialogue.external, SYN, b""));
+    assert_eq!(seen.destination, at(CLIENT));
+    let back = dialogue.net.one(INSIDE, &tcp(CLIENT, "198.51.100.9:1234", SYN | ACK));
+    assert_eq!((back.source, back.destination), (dialogue.external, stranger));
+}
+
+#[test]
+fn t_04_an_unsolicited_syn_is_silently_refused() {
+    let mut net = Net::new();
+    net.refused(OUTSIDE, &tcp(SERVER, "203.0.113.10:4000", SYN), DropReason::NoMapping);
+}
+
+#[test]
+fn t_05_an_established_session_lives_two_hours_and_four_minutes() {
+    Dialogue::established().lives_for(7440);
+}
+
+#[test]
+fn t_11c_a_half_open_session_lives_four_minutes() {
+    Dialogue::begun().lives_for(240);
+}
+
+#[test]
+fn t_10_a_reset_makes_a_session_transitory_and_data_brings_it_back() {
+    let mut dialogue = Dialogue::established();
+    dialogue.server(RST);
+    dialogue.is_in("transitory");
+    dialogue.net.advance(Duration::from_secs(10));
+    dialogue.client(ACK);
+    dialogue.is_in("established");
+    dialogue.net.advance(Duration::from_secs(600));
+    dialogue.client(RST);
+    dialogue.is_in("transitory");
+    dialogue.lives_for(240);
+}
+
+#[test]
+fn t_10_every_packet_of_a_connection_keeps_it() {
+    let mut dialogue = Dialogue::established();
+    for _ in 0..3 {
+        dialogue.net.advance(Duration::from_secs(7_000));
+        dialogue.server(ACK);
+    }
+    dialogue.lives_for(7440);
+}
+
+#[test]
+fn segments_without_syn_open_nothing() {
+    let mut net = Net::new();
+    for flags in [0, ACK, FIN, FIN | ACK, RST, RST | ACK, SYN | ACK, SYN | RST] {
+        net.refused(INSIDE, &tcp(CLIENT, SERVER, flags), DropReason::TcpNoSession);
+    }
+}
