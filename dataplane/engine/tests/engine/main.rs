@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod common;
+mod hostile;
 mod nat_expectation;
 mod nat_forward;
 mod nat_hairpin;
@@ -13,3 +14,5 @@ mod nat_limits;
 mod nat_race;
 mod nat_tcp;
 mod nat_udp;
+mod sim_ftp;
+mod sim_hosts;
