@@ -11,6 +11,7 @@ mod nat_forward;
 mod nat_hairpin;
 mod nat_icmp;
 mod nat_limits;
+mod nat_model;
 mod nat_race;
 mod nat_tcp;
 mod nat_udp;
