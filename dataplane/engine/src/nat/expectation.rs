@@ -127,7 +127,7 @@ impl Expectations {
     /// [`Expectations::unlink`].
     #[must_use]
     pub fn withdraw(&self, handle: Handle) -> bool {
-        self.slots.is_current(handle) && self.lines.line(handle.index).is_some_and(|line| take_all_uses(line))
+        self.slots.is_current(handle) && self.lines.line(handle.index).is_some_and(take_all_uses)
     }
 
     /// Ends the expectation in `slot` when its time is over. `true` when this call ended it.
