@@ -44,6 +44,9 @@ pub(crate) struct Draft<'a> {
     pub(crate) is_sound: bool,
 }
 
+/// Addresses of all pools together.
+const MAX_ADDRESSES: u64 = 16_384;
+
 /// Inclusive range of addresses.
 type Range = (Ipv4Addr, Ipv4Addr);
 
@@ -76,6 +79,7 @@ pub(crate) fn read<'a>(
 ) -> Vec<Draft<'a>> {
     let mut names = names::Names::default();
     let mut pools: Vec<Draft<'a>> = Vec::new();
+    let mut addresses = 0;
     for table in nat.tables(&SECTION) {
         let mistakes_before = table.place.mistakes();
         let ranges = table.require(&ADDRESSES, value::non_empty(value::list(address_range)));
@@ -92,6 +96,8 @@ pub(crate) fn read<'a>(
             refuse_internal(range, interfaces, routes);
             refuse_own(range, interfaces);
             refuse_next_hops(range, routes);
+            addresses += u64::from(u32::from(range.value.1) - u32::from(range.value.0)) + 1;
+            refuse_too_many(range, addresses);
         }
         pools.push(pool);
     }
@@ -148,6 +154,16 @@ fn refuse_internal(range: &Located<'_, Range>, interfaces: &[Interface<'_>], rou
             );
             range.place.refuse(problem, REMEDY);
         }
+    }
+}
+
+/// The ports of every address are tracked in memory taken at start: 24 KiB an address.
+fn refuse_too_many(range: &Located<'_, Range>, addresses: u64) {
+    if addresses > MAX_ADDRESSES {
+        range.place.refuse(
+            format!("makes {addresses} addresses in all pools; at most {MAX_ADDRESSES} are possible"),
+            "name fewer addresses",
+        );
     }
 }
 

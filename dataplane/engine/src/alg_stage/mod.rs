@@ -122,7 +122,7 @@ impl AlgStage {
             free: (0..count).rev().collect(),
             // Twice the flows: a table at most half full cleans up in place, and never grows.
             by_session: HashMap::with_capacity(count * 2),
-            memory: StreamMemory::new(limits, count),
+            memory: StreamMemory::new(limits, busy_streams(count)),
             limits,
             settings,
             next_timer: Instant::default(),
@@ -382,6 +382,13 @@ impl Flow {
     }
 }
 
+/// How many of `flows` control sessions may have bytes in care at one moment: most of them are idle, and
+/// each busy one takes some 80 KiB.
+const fn busy_streams(flows: usize) -> usize {
+    let share = flows / 4;
+    if share < MIN_BUSY_STREAMS { MIN_BUSY_STREAMS } else { share }
+}
+
 /// Whether the TCP checksum is right, as the NIC says or by computing it in full.
 fn is_intact<F: Frame>(frame: &F, view: &Ipv4View) -> bool {
     match frame.rx_checksums().l4 {
@@ -421,5 +428,6 @@ const NOWHERE: SessionEndpoints = {
     }
 };
 
+const MIN_BUSY_STREAMS: usize = 16;
 const REVIEW_PERIOD: std::time::Duration = std::time::Duration::from_millis(500);
 const FAR: std::time::Duration = std::time::Duration::from_secs(3600);

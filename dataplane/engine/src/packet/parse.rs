@@ -136,16 +136,15 @@ pub fn parse(head: &[u8], frame_length: usize, rx: RxChecksums) -> Result<Parsed
     };
     let [d0, d1, d2, d3, d4, d5, _, _, _, _, _, _, type_high, type_low] = *ethernet;
     let dst_mac = [d0, d1, d2, d3, d4, d5];
-    let ethertype = u16::from_be_bytes([type_high, type_low]);
-    if ethertype == ETHERTYPE_IPV4 {
-        let view = parse_ipv4(head, ETHERNET_BYTES, frame_length, rx.ipv4)?;
-        return admit(dst_mac, 0, view);
+    match u16::from_be_bytes([type_high, type_low]) {
+        ETHERTYPE_IPV4 => parse_ipv4(head, &Link { dst_mac, vlan: 0, l3: ETHERNET_BYTES, frame_length, rx }),
+        ethertype => parse_uncommon(head, dst_mac, ethertype, frame_length, rx),
     }
-    parse_uncommon(head, dst_mac, ethertype, frame_length, rx)
 }
 
 /// Tagged frames, ARP, and what is refused.
 #[cold]
+#[inline(never)]
 fn parse_uncommon(
     head: &[u8],
     dst_mac: [u8; 6],
@@ -166,45 +165,57 @@ fn parse_uncommon(
         _ => (0, ethertype, ETHERNET_BYTES),
     };
     match ethertype {
-        ETHERTYPE_IPV4 => admit(dst_mac, vlan, parse_ipv4(head, l3, frame_length, rx.ipv4)?),
+        ETHERTYPE_IPV4 => parse_ipv4(head, &Link { dst_mac, vlan, l3, frame_length, rx }),
         ETHERTYPE_ARP => Ok(Parsed { dst_mac, vlan, kind: ParsedKind::Arp { offset: l3 as u16 } }),
         ETHERTYPE_IPV6 => Err(DropReason::Ipv6),
         _ => Err(DropReason::UnknownEthertype),
     }
 }
 
-/// RFC 1812 section 5.3.4: a unicast packet in a link-layer broadcast is not forwarded.
-#[inline]
-fn admit(dst_mac: [u8; 6], vlan: u16, view: Ipv4View) -> Result<Parsed, DropReason> {
-    if dst_mac[0] & 1 != 0 {
-        return Err(DropReason::LinkBroadcast);
-    }
-    Ok(Parsed { dst_mac, vlan, kind: ParsedKind::Ipv4(view) })
+/// What is known of a frame before its IPv4 header.
+struct Link {
+    dst_mac: [u8; 6],
+    vlan: u16,
+    /// Where the IPv4 header begins, bytes.
+    l3: usize,
+    /// Of the whole frame, bytes.
+    frame_length: usize,
+    rx: RxChecksums,
 }
 
-#[inline]
-fn parse_ipv4(
-    head: &[u8],
-    l3: usize,
-    frame_length: usize,
-    nic_checksum: RxChecksum,
-) -> Result<Ipv4View, DropReason> {
-    let Some((header, after)) = head.get(l3..).and_then(|tail| tail.split_first_chunk::<IPV4_BYTES>()) else {
-        return Err(missing(l3 + IPV4_BYTES, frame_length));
-    };
+#[inline(always)]
+fn parse_ipv4(head: &[u8], link: &Link) -> Result<Parsed, DropReason> {
+    match head.get(link.l3..).and_then(|tail| tail.split_first_chunk::<IPV4_BYTES>()) {
+        Some((header, after)) if header[0] == 0x45 => parse_packet(header, &[], after, link),
+        Some((header, after)) => parse_with_options(header, after, link),
+        None => Err(missing(link.l3 + IPV4_BYTES, link.frame_length)),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn parse_with_options(header: &[u8; IPV4_BYTES], after: &[u8], link: &Link) -> Result<Parsed, DropReason> {
     let header_bytes = usize::from(header[0] & 0x0F) * 4;
     if header[0] >> 4 != 4 || header_bytes < IPV4_BYTES {
         return Err(DropReason::BadIpv4Header);
     }
-    let has_options = header_bytes != IPV4_BYTES;
-    let (options, after) = if has_options {
-        match after.split_at_checked(header_bytes - IPV4_BYTES) {
-            Some(parts) => parts,
-            None => return Err(missing(l3 + header_bytes, frame_length)),
-        }
-    } else {
-        (&[][..], after)
-    };
+    match after.split_at_checked(header_bytes - IPV4_BYTES) {
+        Some((options, after)) => parse_packet(header, options, after, link),
+        None => Err(missing(link.l3 + header_bytes, link.frame_length)),
+    }
+}
+
+/// The view is put together once, at the end, from values in registers: narrow stores that are read back
+/// wide would cost more than all the rest. `after` begins at the L4 header.
+#[inline(always)]
+fn parse_packet(
+    header: &[u8; IPV4_BYTES],
+    options: &[u8],
+    after: &[u8],
+    link: &Link,
+) -> Result<Parsed, DropReason> {
+    let &Link { dst_mac, vlan, l3, frame_length, rx } = link;
+    let header_bytes = IPV4_BYTES + options.len();
     let total_length = usize::from(u16::from_be_bytes([header[2], header[3]]));
     let end = l3 + total_length;
     if total_length < header_bytes || end > usize::from(u16::MAX) {
@@ -213,10 +224,14 @@ fn parse_ipv4(
     if end > frame_length {
         return Err(DropReason::Truncated);
     }
-    match nic_checksum {
+    match rx.ipv4 {
         RxChecksum::Good => {}
-        RxChecksum::Unknown if checksum::fold(header_sum(header) + checksum::sum(options)) == 0xFFFF => {}
+        RxChecksum::Unknown if is_header_valid(header, options) => {}
         RxChecksum::Unknown | RxChecksum::Bad => return Err(DropReason::BadIpv4Checksum),
+    }
+    // RFC 1812 section 5.3.4: a unicast packet in a link-layer broadcast is not forwarded.
+    if dst_mac[0] & 1 != 0 {
+        return Err(DropReason::LinkBroadcast);
     }
     let src = u32::from_be_bytes([header[12], header[13], header[14], header[15]]);
     let dst = u32::from_be_bytes([header[16], header[17], header[18], header[19]]);
@@ -228,76 +243,99 @@ fn parse_ipv4(
         (0, _) => FragmentKind::First,
         _ => FragmentKind::Later,
     };
-    let l4 = l3 + header_bytes;
-    let mut view = Ipv4View {
+    let place = L4Place { offset: l3 + header_bytes, length: total_length - header_bytes, frame_length };
+    let l4 = parse_l4(header[9], fragment, after, &place)?;
+    let view = Ipv4View {
         l3: l3 as u16,
-        l4: l4 as u16,
-        payload: l4 as u16,
+        l4: place.offset as u16,
+        payload: (place.offset + l4.header_bytes) as u16,
         end: end as u16,
         src,
         dst,
-        src_port: 0,
-        dst_port: 0,
+        src_port: l4.src_port,
+        dst_port: l4.dst_port,
         protocol: header[9],
         ttl: header[8],
-        tcp_flags: 0,
-        class: L4Class::Other,
+        tcp_flags: l4.tcp_flags,
+        class: l4.class,
         fragment,
         dont_fragment: flags_and_offset & 0x4000 != 0,
-        has_options,
+        has_options: !options.is_empty(),
     };
-    if fragment != FragmentKind::Later {
-        parse_l4(&mut view, after, frame_length)?;
-    }
-    Ok(view)
+    Ok(Parsed { dst_mac, vlan, kind: ParsedKind::Ipv4(view) })
 }
 
-/// Fills in what the L4 header says. `bytes` begin at it and may end early or run past the packet.
-#[inline]
-fn parse_l4(view: &mut Ipv4View, bytes: &[u8], frame_length: usize) -> Result<(), DropReason> {
-    let l4_bytes = usize::from(view.end - view.l4);
-    match view.protocol {
+/// Where an L4 header lies, bytes.
+struct L4Place {
+    /// From the frame's start.
+    offset: usize,
+    /// To the end of the IPv4 packet.
+    length: usize,
+    /// Of the whole frame.
+    frame_length: usize,
+}
+
+/// What an L4 header says.
+struct L4 {
+    class: L4Class,
+    header_bytes: usize,
+    src_port: u16,
+    dst_port: u16,
+    tcp_flags: u8,
+}
+
+/// Reads the L4 header at the start of `bytes`, which may end early or run past the packet.
+#[inline(always)]
+fn parse_l4(protocol: u8, fragment: FragmentKind, bytes: &[u8], place: &L4Place) -> Result<L4, DropReason> {
+    if fragment == FragmentKind::Later {
+        return Ok(L4 { class: L4Class::Other, header_bytes: 0, src_port: 0, dst_port: 0, tcp_flags: 0 });
+    }
+    match protocol {
         PROTOCOL_TCP => {
-            let header = l4_header::<TCP_BYTES>(view, bytes, frame_length)?;
+            let header = l4_header::<TCP_BYTES>(bytes, place)?;
             let header_bytes = usize::from(header[12] >> 4) * 4;
-            if header_bytes < TCP_BYTES || header_bytes > l4_bytes {
+            if header_bytes < TCP_BYTES || header_bytes > place.length {
                 return Err(DropReason::BadL4Header);
             }
             if header_bytes > bytes.len() {
                 return Err(DropReason::ChainedHeaders);
             }
-            view.src_port = u16::from_be_bytes([header[0], header[1]]);
-            view.dst_port = u16::from_be_bytes([header[2], header[3]]);
-            view.tcp_flags = header[13];
-            view.payload = view.l4 + header_bytes as u16;
-            view.class = L4Class::Tcp;
+            Ok(L4 {
+                class: L4Class::Tcp,
+                header_bytes,
+                src_port: u16::from_be_bytes([header[0], header[1]]),
+                dst_port: u16::from_be_bytes([header[2], header[3]]),
+                tcp_flags: header[13],
+            })
         }
         PROTOCOL_UDP => {
-            let header = l4_header::<UDP_BYTES>(view, bytes, frame_length)?;
+            let header = l4_header::<UDP_BYTES>(bytes, place)?;
             let length = usize::from(u16::from_be_bytes([header[4], header[5]]));
             // The length of a fragmented datagram counts the later fragments too.
-            if length < UDP_BYTES || (length > l4_bytes && view.fragment == FragmentKind::None) {
+            if length < UDP_BYTES || (length > place.length && fragment == FragmentKind::None) {
                 return Err(DropReason::BadL4Header);
             }
-            view.src_port = u16::from_be_bytes([header[0], header[1]]);
-            view.dst_port = u16::from_be_bytes([header[2], header[3]]);
-            view.payload = view.l4 + UDP_BYTES as u16;
-            view.class = L4Class::Udp;
+            Ok(L4 {
+                class: L4Class::Udp,
+                header_bytes: UDP_BYTES,
+                src_port: u16::from_be_bytes([header[0], header[1]]),
+                dst_port: u16::from_be_bytes([header[2], header[3]]),
+                tcp_flags: 0,
+            })
         }
         PROTOCOL_ICMP => {
-            let header = l4_header::<ICMP_BYTES>(view, bytes, frame_length)?;
+            let header = l4_header::<ICMP_BYTES>(bytes, place)?;
             let identifier = u16::from_be_bytes([header[4], header[5]]);
-            view.payload = view.l4 + ICMP_BYTES as u16;
-            view.class = icmp_class(header[0]);
-            match view.class {
-                L4Class::IcmpQueryRequest => view.src_port = identifier,
-                L4Class::IcmpQueryReply => view.dst_port = identifier,
-                _ => {}
-            }
+            let class = icmp_class(header[0]);
+            let (src_port, dst_port) = match class {
+                L4Class::IcmpQueryRequest => (identifier, 0),
+                L4Class::IcmpQueryReply => (0, identifier),
+                _ => (0, 0),
+            };
+            Ok(L4 { class, header_bytes: ICMP_BYTES, src_port, dst_port, tcp_flags: 0 })
         }
-        _ => {}
+        _ => Ok(L4 { class: L4Class::Other, header_bytes: 0, src_port: 0, dst_port: 0, tcp_flags: 0 }),
     }
-    Ok(())
 }
 
 /// What kind of ICMP message `icmp_type` is (RFC 792; RFC 5508 section 1.2). Address mask and
@@ -312,16 +350,15 @@ pub(crate) const fn icmp_class(icmp_type: u8) -> L4Class {
 }
 
 /// The fixed part of an L4 header.
-#[inline]
-fn l4_header<'a, const N: usize>(
-    view: &Ipv4View,
-    bytes: &'a [u8],
-    frame_length: usize,
-) -> Result<&'a [u8; N], DropReason> {
-    if usize::from(view.end - view.l4) < N {
+#[inline(always)]
+fn l4_header<'a, const N: usize>(bytes: &'a [u8], place: &L4Place) -> Result<&'a [u8; N], DropReason> {
+    if place.length < N {
         return Err(DropReason::BadL4Header);
     }
-    bytes.first_chunk().ok_or_else(|| missing(usize::from(view.l4) + N, frame_length))
+    match bytes.first_chunk() {
+        Some(header) => Ok(header),
+        None => Err(missing(place.offset + N, place.frame_length)),
+    }
 }
 
 /// RFC 1812 section 5.3.7.
@@ -338,11 +375,15 @@ fn check_martians(src: u32, dst: u32) -> Result<(), DropReason> {
     Ok(())
 }
 
-/// The sum of a header without options: five words.
-#[inline]
-fn header_sum(header: &[u8; IPV4_BYTES]) -> u64 {
+/// Whether the header's checksum is right.
+#[inline(always)]
+fn is_header_valid(header: &[u8; IPV4_BYTES], options: &[u8]) -> bool {
     let (words, _) = header.as_chunks::<4>();
-    words.iter().map(|word| u64::from(u32::from_be_bytes(*word))).sum()
+    let mut sum: u64 = words.iter().map(|word| u64::from(u32::from_be_bytes(*word))).sum();
+    if !options.is_empty() {
+        sum += checksum::sum(options);
+    }
+    checksum::fold(sum) == 0xFFFF
 }
 
 /// Why `needed` bytes are not there: cut short, or continued in another segment.

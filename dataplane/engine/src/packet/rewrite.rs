@@ -57,12 +57,12 @@ impl Translation {
     }
 }
 
-/// Translates the packet `view` describes. About 5 ns.
+/// Translates the packet `view` describes. No loop, no copy of the packet.
 ///
 /// # Errors
 ///
-/// [`DropReason::ChainedHeaders`] when `head` is shorter than the headers of `view`: the view is of another frame. Nothing has
-/// been written then.
+/// [`DropReason::ChainedHeaders`] when `head` is shorter than the headers of `view`: the view is of
+/// another frame. Nothing has been written then.
 #[inline]
 pub fn translate(head: &mut [u8], view: &Ipv4View, to: &Translation) -> Result<(), DropReason> {
     let (Some(l3), l4_offset) = (head.get_mut(usize::from(view.l3)..), usize::from(view.l4 - view.l3)) else {

@@ -1,9 +1,9 @@
 //! ARP: answers, learns, announces (RFC 826, RFC 5227).
 //!
 //! Answered: requests for an interface's own addresses, and on external interfaces for the NAT's external
-//! addresses. Learnt: senders inside the connected prefix, and only by a reply we asked for or by a request addressed
-//! to us; anything else can at most move an entry that is resolved already (RFC 826). A packet that
-//! claims an address algate speaks for is counted as a conflict and teaches nothing.
+//! addresses. Learnt: senders inside the connected prefix, and only by a reply we asked for or by a
+//! request addressed to us; anything else can at most move an entry that is resolved already (RFC 826).
+//! A packet that claims an address algate speaks for is counted as a conflict and teaches nothing.
 
 use crate::drop_reason::DropReason;
 use crate::frame::{Frame, PacketIo};
@@ -14,7 +14,8 @@ use crate::router::egress::{Context, send_arp};
 use crate::router::interface::Interface;
 use crate::router::neighbor::Proof;
 
-/// Handles the ARP packet `offset` bytes into `frame`, received on `interface`. An answer leaves in the same frame.
+/// Handles the ARP packet `offset` bytes into `frame`, received on `interface`. An answer leaves in the
+/// same frame.
 ///
 /// # Errors
 ///

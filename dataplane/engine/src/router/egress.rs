@@ -61,7 +61,8 @@ impl<F> Default for Egress<F> {
 
 impl<F: Frame> Egress<F> {
     /// Sends the IPv4 packet that begins `l3_offset` bytes into `frame` to `next_hop`, or keeps it until
-    /// the neighbour has answered, or drops and counts it. The Ethernet header is written here, whatever stood in front.
+    /// the neighbour has answered, or drops and counts it. The Ethernet header is written here, whatever
+    /// stood in front.
     ///
     /// # Errors
     ///
@@ -110,8 +111,8 @@ impl<F: Frame> Egress<F> {
         }
     }
 
-    /// Sends due ARP requests and the frames whose neighbour has answered; drops those whose neighbour has not.
-    /// Call it once per burst: two loads when there is nothing to do.
+    /// Sends due ARP requests and the frames whose neighbour has answered; drops those whose neighbour
+    /// has not. Call it once per burst: two loads when there is nothing to do.
     pub fn poll<P: PacketIo<Frame = F>>(&mut self, context: &Context<'_>, io: &mut P) {
         context.router.neighbors.sweep(context.now, |request| ask(context, io, request));
         if !self.waiting.is_empty() && context.router.neighbors.epoch() != self.seen_epoch {

@@ -66,8 +66,8 @@ impl IcmpSource {
         Self { bucket: TokenBucket::new(rate_per_second, now) }
     }
 
-    /// Tells the sender of `offender` what is wrong with it. Returns whether a message was made; where RFC 1812
-    /// section 4.3.2.7 forbids one, or the rate is used up, none is.
+    /// Tells the sender of `offender` what is wrong with it. Returns whether a message was made; where
+    /// RFC 1812 section 4.3.2.7 forbids one, or the rate is used up, none is.
     pub fn send_error<P: PacketIo>(
         &mut self,
         context: &Context<'_>,

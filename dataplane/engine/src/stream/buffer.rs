@@ -51,7 +51,8 @@ impl HeldBytes {
     /// nothing could be kept.
     pub(super) fn insert(&mut self, offset: usize, bytes: &[u8]) -> bool {
         if self.start > 0 {
-            self.bytes.copy_within(self.start.., 0);
+            let kept = self.ranges.last().map_or(self.filled, |(_, b)| *b);
+            self.bytes.copy_within(self.start..self.start + kept, 0);
             self.start = 0;
         }
         let Some(room) = self.bytes.len().checked_sub(offset).filter(|room| *room > 0) else { return false };
@@ -89,6 +90,15 @@ impl HeldBytes {
         }
         if self.is_empty() {
             self.start = 0;
+        }
+    }
+
+    /// Forgets what lies at `offset` and behind: nothing can follow there.
+    pub(super) fn truncate(&mut self, offset: usize) {
+        self.filled = self.filled.min(offset);
+        self.ranges.retain(|(a, _)| *a < offset);
+        if let Some((_, b)) = self.ranges.last_mut() {
+            *b = (*b).min(offset);
         }
     }
 
@@ -213,6 +223,10 @@ mod tests {
         assert_eq!(held.in_order(), b"dEFghIJ");
         assert!(held.insert(7, b"klm"));
         assert_eq!(held.in_order(), b"dEFghIJklm");
+        held.truncate(4);
+        assert!(held.insert(6, b"xyz"));
+        held.truncate(8);
+        assert_eq!((held.in_order(), held.out_of_order().next()), (&b"dEFg"[..], Some((6, 8))));
     }
 
     #[test]

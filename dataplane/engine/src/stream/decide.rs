@@ -7,11 +7,20 @@ use algate_alg::{Context, Direction, Step, Verdict};
 
 use super::half::Half;
 use super::transmit::Cause;
-use super::{StreamContext, StreamLimits, TcpStream};
+use super::{State, StreamContext, StreamLimits, TcpStream};
 use crate::time::Instant;
 
 impl TcpStream {
+    /// Shows the ALG what is held, message by message, until it wants more in both directions: a verdict
+    /// in one may be what the other one waited for (a reply that tells what follows its command).
+    pub(super) fn decide_both(&mut self, now: Instant, cause: &mut Cause, cx: &mut StreamContext<'_>) {
+        while self.decide(now, Direction::Original, false, cause, cx)
+            | self.decide(now, Direction::Reply, false, cause, cx)
+        {}
+    }
+
     /// Shows the ALG what is held in `direction`, message by message. With `no_more` it must decide.
+    /// Returns whether it decided anything.
     pub(super) fn decide(
         &mut self,
         now: Instant,
@@ -19,7 +28,8 @@ impl TcpStream {
         no_more: bool,
         cause: &mut Cause,
         cx: &mut StreamContext<'_>,
-    ) {
+    ) -> bool {
+        let mut any = false;
         while let Some(step) = self.inspect(direction, no_more, cx) {
             let half = self.half_mut(direction);
             let length = half.held.in_order().len();
@@ -39,11 +49,15 @@ impl TcpStream {
                 Verdict::Pass | Verdict::Opaque | Verdict::Detach => half.pass(length),
                 Verdict::Rewrite => half.rewrite(length, &cx.memory.edits),
                 Verdict::Remove => half.remove(length),
-                Verdict::Terminate => return self.terminate(cause, cx),
+                Verdict::Terminate => {}
             }
             if half.decided != decided {
-                return self.terminate(cause, cx);
+                self.terminate(cause, cx);
+                return false;
             }
+            any = true;
+            let (_, other) = self.pair_mut(direction);
+            other.is_unread |= !other.opaque && !other.held.in_order().is_empty();
             for (direction, bytes) in cx.memory.injections.iter() {
                 self.half_mut(direction).inject(bytes);
             }
@@ -57,10 +71,14 @@ impl TcpStream {
         } else {
             half.held_since.get_or_insert(now);
         }
+        any
     }
 
     /// Asks the ALG once; `None` when there is nothing to ask, no room for the answer, or no message yet.
     fn inspect(&mut self, direction: Direction, no_more: bool, cx: &mut StreamContext<'_>) -> Option<Step> {
+        if self.state == State::Terminated {
+            return None;
+        }
         let (half, other) = self.pair_mut(direction);
         let input = half.held.in_order();
         if half.opaque || !half.is_unread || !has_room(half, other, &cx.memory.limits) {

@@ -128,6 +128,7 @@ impl Half {
             end: Target(1),
             sent: Target(1),
             capacity: i64::try_from(capacity).unwrap_or(i64::MAX),
+            opaque: self.opaque,
             sender,
             ..Self::default()
         };
@@ -291,9 +292,9 @@ impl Half {
         self.replace(count, &[]);
     }
 
-    /// Adds `bytes` behind the last decided one. Behind a FIN there is no place any more.
+    /// Adds `bytes` behind the last decided one. Behind a FIN that was sent there is no place any more.
     pub(super) fn inject(&mut self, bytes: &[u8]) {
-        if !self.is_finished() && !self.opaque {
+        if self.sent <= self.end && !self.opaque {
             self.replace(0, bytes);
         }
     }
@@ -320,6 +321,8 @@ impl Half {
                 target: self.end,
                 target_length: with.len() as i64,
             });
+            // A removal behind everything acknowledged is acknowledged with it.
+            self.log.prune(self.acked);
         }
         self.end = self.end + with.len() as i64;
         self.take(count);

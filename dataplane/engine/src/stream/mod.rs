@@ -5,7 +5,8 @@
 //! injected reply. It emits segments of its own for all it received, it never edits one in place.
 //!
 //! ```text
-//! segment --> receive.rs   accepted? acknowledgement, data at its place, FIN, RST, SYN
+//! segment --> handshake.rs SYN and RST
+//!             receive.rs   accepted? acknowledgement, data at its place, FIN
 //!             decide.rs    held bytes in order --> ALG --> send buffer and edit log
 //!             transmit.rs  send buffer --> segments; acknowledgements and window of the other direction
 //! on_timer -> receive.rs   what the stage owns goes again (RFC 6298); a tail held too long passes
@@ -24,6 +25,7 @@ mod buffer;
 mod decide;
 mod edit_log;
 mod half;
+mod handshake;
 mod receive;
 mod timer;
 mod transmit;
@@ -97,7 +99,7 @@ pub struct StreamMemory {
 }
 
 impl StreamMemory {
-    /// Memory for `streams` streams with bytes in care at the same time: with the default limits 72 KiB
+    /// Memory for `streams` streams with bytes in care at the same time: with the default limits 81 KiB
     /// each. A stream that finds none left drops the segment, and TCP sends it again.
     #[must_use]
     pub fn new(limits: StreamLimits, streams: usize) -> Self {
@@ -154,7 +156,7 @@ pub enum Outcome {
     /// A SYN of a new connection on the addresses of a finished one: [`TcpStream::reset`], then hand it
     /// in again with a new ALG.
     Reopened,
-    /// The stream is over: reset by an end or by a verdict.
+    /// The stream is over: reset by an end, by a verdict, or given up. What had to be sent was emitted.
     Closed,
 }
 
@@ -185,7 +187,7 @@ pub struct StreamStatus {
     pub closed: bool,
 }
 
-/// One TCP session under an ALG. Small; its buffers are borrowed while they hold something.
+/// One TCP session under an ALG: at most 1 KiB, its buffers are borrowed while they hold something.
 #[derive(Debug, Default)]
 pub struct TcpStream {
     original: Half,

@@ -4,9 +4,10 @@ use std::ops::Range;
 
 use algate_alg::Direction;
 
-use super::half::{DEFAULT_MSS, Half, Sender};
-use super::options::{OptionBytes, SackBlocks};
-use super::segment::{HEADER_BYTES, Outgoing, TcpFlags, TcpSegment};
+use super::half::{DEFAULT_MSS, Half};
+use super::handshake::pass_unchanged;
+use super::options::SackBlocks;
+use super::segment::{HEADER_BYTES, TcpFlags, TcpSegment};
 use super::seq::{Source, Target};
 use super::transmit::Cause;
 use super::{FragmentationNeeded, Outcome, REPEAT_SEGMENTS, State, StreamContext, TcpStream};
@@ -34,7 +35,7 @@ impl TcpStream {
         if !self.original.opened || !self.reply.opened || !segment.flags.has(TcpFlags::ACK) {
             return Outcome::Dropped(DropReason::AlgBadSegment);
         }
-        let mut cause = self.note_sender(direction, segment);
+        let mut cause = self.cause_of(direction, segment);
         if self.state == State::Terminated {
             self.answer_with_reset(direction, segment, &mut cause, cx);
             return Outcome::Closed;
@@ -46,6 +47,7 @@ impl TcpStream {
                 Outcome::Dropped(DropReason::AlgBadSegment)
             }
             Some(at) => {
+                self.half_mut(direction).note_sender(at, segment);
                 self.on_ack(now, direction, at, segment, &mut cause);
                 self.on_data(now, direction, at, segment, &mut cause, cx)
             }
@@ -101,127 +103,13 @@ impl TcpStream {
         FragmentationNeeded::Heeded
     }
 
-    /// A SYN: options that would carry data past the stage are taken out, the MSS is limited, and the
-    /// numbers stay as they are.
-    fn on_syn(
-        &mut self,
-        now: Instant,
-        direction: Direction,
-        segment: &TcpSegment<'_>,
-        cx: &mut StreamContext<'_>,
-    ) -> Outcome {
-        if segment.options.signed {
-            self.is_signed = true;
-            return pass_unchanged(direction, segment, cx);
-        }
-        let limits = &cx.memory.limits;
-        let is_first = !segment.flags.has(TcpFlags::ACK);
-        let (half, other) = self.pair_mut(direction);
-        let is_new = !half.opened;
-        if is_new {
-            // A SYN-ACK answers a SYN that was seen, by its number.
-            if is_first != (direction == Direction::Original)
-                || !is_first && (!other.opened || segment.ack != Target(1).seq(other.isn))
-            {
-                return Outcome::Dropped(DropReason::AlgBadSegment);
-            }
-            half.open(segment.seq, sender_of(segment), limits.held_bytes);
-            half.shown = Source(0);
-        } else if half.isn != segment.seq {
-            let is_over = self.state != State::Alive || !self.reply.opened || self.is_finished();
-            if is_over && is_first {
-                return Outcome::Reopened;
-            }
-        }
-        let (half, other) = self.pair_mut(direction);
-        if is_new && other.opened {
-            let scales = half.sender.window_scale.zip(other.sender.window_scale);
-            let (scale, other_scale) = scales.unwrap_or((0, 0));
-            (half.window_shift, other.window_shift) = (other_scale, scale);
-            (half.receiver_mss, other.receiver_mss) = (other.sender.mss, half.sender.mss);
-            // The SYN-ACK acknowledges the SYN, the SYN's window is that of its sender.
-            other.acknowledge(now, Target(1));
-            other.right = Target(1) + i64::from(segment.window);
-            half.right = Target(1) + i64::from(other.sender.first_window);
-            half.right_at = Source(0);
-            other.shown = Source(1);
-            other.right_shown = Source(1) + i64::from(segment.window);
-            half.right_shown = Source(1) + i64::from(other.sender.first_window);
-        }
-        // At most what can be held, so that the first flight does not overrun it.
-        let window = segment.window.min(u16::try_from(limits.held_bytes).unwrap_or(u16::MAX));
-        let options = OptionBytes::of_syn(segment.options.raw, limits.mss);
-        let outgoing = Outgoing {
-            seq: segment.seq,
-            ack: segment.ack,
-            flags: segment.flags.without(TcpFlags::FIN.with(TcpFlags::PSH).with(TcpFlags::URG)),
-            window,
-            urgent: 0,
-            options: options.as_slice(),
-            payload: [&[], &[]],
-        };
-        cx.out.emit(direction, &outgoing);
-        Outcome::Taken
-    }
-
-    /// A reset. One with the number its end expects next goes out with the number the other end expects
-    /// next, whatever was edited, held or lost; any other one in the window is mapped, is challenged by
-    /// the receiver, and comes again with the right number (RFC 5961 section 3).
-    fn on_reset(
-        &mut self,
-        direction: Direction,
-        segment: &TcpSegment<'_>,
-        cx: &mut StreamContext<'_>,
-    ) -> Outcome {
-        if !self.original.opened || !self.reply.opened {
-            // The answer to a SYN. Nothing is mapped yet.
-            let other = self.half(direction.reversed());
-            if other.opened && segment.ack == Target(1).seq(other.isn) {
-                self.stop(State::Reset);
-            }
-            return pass_unchanged(direction, segment, cx);
-        }
-        let half = self.half(direction);
-        let at = Source::near(segment.seq, half.isn, half.shown);
-        if at < half.shown || at > half.right_shown + WINDOW_SLACK {
-            return Outcome::Dropped(DropReason::AlgBadSegment);
-        }
-        let behind = at - half.in_order();
-        let (target, is_exact) = if at == half.shown && half.sent > half.acked && behind != 0 {
-            (half.acked, true)
-        } else if half.opaque {
-            (half.end + (at - half.decided), at <= half.seen)
-        } else {
-            (half.sent + behind.max(0), behind == 0 || at == half.shown)
-        };
-        let mut cause = self.note_sender(direction, segment);
-        let flags = segment.flags.without(TcpFlags::URG);
-        if self.state != State::Terminated {
-            self.send_reset(direction, target, flags, &mut cause, cx.out);
-        }
-        if is_exact && self.state == State::Alive {
-            self.stop(State::Reset);
-        }
-        Outcome::Closed
-    }
-
-    /// Remembers what the segment says of its sender.
-    fn note_sender(&mut self, direction: Direction, segment: &TcpSegment<'_>) -> Cause {
-        let (half, other) = self.pair_mut(direction);
-        if let (Some(newest), Some(timestamps)) = (half.sender.timestamp.as_mut(), segment.options.timestamps)
-            && timestamps.value.wrapping_sub(*newest).cast_signed() > 0
-        {
-            *newest = timestamps.value;
-        }
-        let packet = IPV4_HEADER_BYTES + HEADER_BYTES + segment.options.raw.len() + segment.payload.len();
-        half.sender.largest = half.sender.largest.max(segment.payload.len());
-        half.sender.largest_packet = half.sender.largest_packet.max(packet);
-        let ecn = TcpFlags(segment.flags.0 & (TcpFlags::ECE.0 | TcpFlags::CWR.0));
+    /// What goes on of `segment` with the segments it causes.
+    pub(super) fn cause_of(&self, direction: Direction, segment: &TcpSegment<'_>) -> Cause {
         Cause {
             direction: Some(direction),
             timestamps: segment.options.timestamps,
-            sack: other.map_sack(&segment.options.sack),
-            ecn,
+            sack: self.half(direction.reversed()).map_sack(&segment.options.sack),
+            ecn: TcpFlags(segment.flags.0 & (TcpFlags::ECE.0 | TcpFlags::CWR.0)),
         }
     }
 
@@ -267,8 +155,6 @@ impl TcpStream {
         if segment.window == 0 {
             other.timer.answered();
         }
-        other.is_unread |= is_news && !other.held.in_order().is_empty();
-        half.is_unread |= is_news && !half.held.in_order().is_empty();
         // A pure acknowledgement goes on as one, unless it acknowledges only what the stage owns: shown
         // again with the same number and window, it would count as a duplicate.
         let is_shown = other.shown >= other.ack_source() && other.window(other.shown) == other.window_shown;
@@ -301,7 +187,11 @@ impl TcpStream {
         if end == at {
             return Outcome::Taken;
         }
-        let is_repetition = end <= half.seen || at < half.in_order();
+        let is_repetition = if half.opaque {
+            end <= half.seen
+        } else {
+            at < half.in_order() + i64::from(half.fin == Some(half.in_order()))
+        };
         half.seen = half.seen.max(end);
         if segment.flags.has(TcpFlags::URG) {
             let urgent = at + i64::from(segment.urgent);
@@ -309,6 +199,7 @@ impl TcpStream {
         }
         if fin_flag && half.fin.is_none() && data_end >= half.in_order() {
             half.fin = Some(data_end);
+            half.held.truncate(usize::try_from(data_end - half.decided).unwrap_or(0));
         }
         // What was sent before this segment: its repetition is repeated, no less and no more.
         let sent = half.sent;
@@ -327,7 +218,7 @@ impl TcpStream {
             self.repeat(now, direction, at..end, sent, cause, cx);
         }
         let half = self.half(direction);
-        if half.opaque && end > half.decided {
+        if half.opaque && end > half.decided + i64::from(half.is_finished()) {
             let skip = usize::try_from(half.decided - at).unwrap_or(0);
             let target = half.end + (at.max(half.decided) - half.decided);
             let flags = TcpFlags(segment.flags.0 & (TcpFlags::FIN.0 | TcpFlags::PSH.0));
@@ -380,7 +271,10 @@ impl TcpStream {
         let in_order = half.in_order();
         let skip = usize::try_from(half.decided - at).unwrap_or(0);
         let offset = usize::try_from(at - half.decided).unwrap_or(0);
-        let is_kept = half.held.insert(offset, segment.payload.get(skip..).unwrap_or_default());
+        // Behind a FIN there is no data, whatever a probe carries.
+        let end = half.fin.map_or(usize::MAX, |fin| usize::try_from(fin - at).unwrap_or(0));
+        let end = end.min(segment.payload.len());
+        let is_kept = half.held.insert(offset, segment.payload.get(skip..end).unwrap_or_default());
         if half.in_order() > in_order {
             half.is_unread = true;
         } else {
@@ -393,11 +287,7 @@ impl TcpStream {
     /// After every event: asks about what has room now, sends what can be sent, acknowledges what can be
     /// acknowledged, sets timers and gives back what is not needed.
     pub(super) fn finish(&mut self, now: Instant, cause: &mut Cause, cx: &mut StreamContext<'_>) {
-        for direction in [Direction::Original, Direction::Reply] {
-            if self.state != State::Terminated {
-                self.decide(now, direction, false, cause, cx);
-            }
-        }
+        self.decide_both(now, cause, cx);
         if self.state == State::Terminated {
             self.give_back(cx.memory);
             return;
@@ -439,38 +329,23 @@ impl TcpStream {
         let range = (half.acked, to);
         self.send_kept(now, direction, range, cause, cx.out);
     }
-
-    /// A segment of a session the stage has reset: its end has not heard of it, or challenges it.
-    fn answer_with_reset(
-        &mut self,
-        direction: Direction,
-        segment: &TcpSegment<'_>,
-        cause: &mut Cause,
-        cx: &mut StreamContext<'_>,
-    ) {
-        let back = direction.reversed();
-        let half = self.half(back);
-        let at = Target::near(segment.ack, half.isn, half.acked);
-        self.send_reset(back, at, TcpFlags::RST, cause, cx.out);
-    }
-
-    /// Both FINs were delivered.
-    fn is_finished(&self) -> bool {
-        [&self.original, &self.reply]
-            .into_iter()
-            .all(|half| half.fin.is_some_and(|fin| half.ack_source() > fin))
-    }
-
-    pub(super) fn stop(&mut self, state: State) {
-        self.state = state;
-        for half in [&mut self.original, &mut self.reply] {
-            half.timer = Default::default();
-            half.held_since = None;
-        }
-    }
 }
 
 impl Half {
+    /// Remembers what an acceptable `segment` at `at` says of its sender. Only one in the window moves its
+    /// clock: a forged one that did would make the receiver refuse every true one (RFC 7323 section 5).
+    fn note_sender(&mut self, at: Source, segment: &TcpSegment<'_>) {
+        if let (Some(newest), Some(timestamps)) = (self.sender.timestamp.as_mut(), segment.options.timestamps)
+            && at >= self.shown - 1
+            && timestamps.value.wrapping_sub(*newest).cast_signed() > 0
+        {
+            *newest = timestamps.value;
+        }
+        let packet = IPV4_HEADER_BYTES + HEADER_BYTES + segment.options.raw.len() + segment.payload.len();
+        self.sender.largest = self.sender.largest.max(segment.payload.len());
+        self.sender.largest_packet = self.sender.largest_packet.max(packet);
+    }
+
     /// SACK blocks of the receiver as the sender counts. A block that lies below the acknowledgement
     /// reports a duplicate (RFC 2883); one the stage itself caused is left out.
     fn map_sack(&self, blocks: &SackBlocks) -> SackBlocks {
@@ -497,37 +372,11 @@ impl Half {
     }
 }
 
-fn sender_of(segment: &TcpSegment<'_>) -> Sender {
-    Sender {
-        mss: segment.options.mss.unwrap_or(DEFAULT_MSS),
-        window_scale: segment.options.window_scale,
-        sack_permitted: segment.options.sack_permitted,
-        timestamp: segment.options.timestamps.map(|timestamps| timestamps.value),
-        first_window: segment.window,
-        ..Sender::default()
-    }
-}
-
-/// Emits the segment as it came.
-fn pass_unchanged(direction: Direction, segment: &TcpSegment<'_>, cx: &mut StreamContext<'_>) -> Outcome {
-    let outgoing = Outgoing {
-        seq: segment.seq,
-        ack: segment.ack,
-        flags: segment.flags,
-        window: segment.window,
-        urgent: segment.urgent,
-        options: segment.options.raw,
-        payload: [segment.payload, &[]],
-    };
-    cx.out.emit(direction, &outgoing);
-    Outcome::Taken
-}
-
 /// How far behind the right edge shown a sender may send: a probe, or a window that was taken back.
-const WINDOW_SLACK: i64 = 0x1_0000;
+pub(super) const WINDOW_SLACK: i64 = 0x1_0000;
 
-/// How far below the edges old duplicates are taken for what they are.
-const BELOW_SLACK: i64 = 0x1_0000;
+/// How far below the edges old duplicates and overtaken acknowledgements are taken for what they are.
+const BELOW_SLACK: i64 = 0x10_0000;
 
 const MIN_IPV4_MTU: u16 = 68;
 const IPV4_HEADER_BYTES: usize = 20;

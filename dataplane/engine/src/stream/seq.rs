@@ -2,7 +2,7 @@
 //!
 //! On the wire a number has 32 bits and wraps; inside the stage a position counts from the SYN (0; the
 //! first byte is 1) in 64 bits and never does. [`SeqNum`] meets a position only in
-//! [`Source::near`]/[`Source::seq`] and their twins of [`Target`]. The two spaces of one direction are
+//! `near` and `seq` of the two position types. The two spaces of one direction are
 //! two types: adding one to the other does not compile.
 
 use std::ops::{Add, Sub};

@@ -66,7 +66,11 @@ proptest! {
     }
 
     #[test]
-    fn a_wrong_checksum_stays_as_wrong_as_it_came(field in any::<u16>(), old in any::<u32>(), new in any::<u32>()) {
+    fn a_wrong_checksum_stays_as_wrong_as_it_came(
+        field in any::<u16>(),
+        old in any::<u32>(),
+        new in any::<u32>(),
+    ) {
         // Apart from the two forms of zero, there and back is the identity.
         let there = Delta::of_u32(old, new).apply(field);
         let back = Delta::of_u32(new, old).apply(there);
@@ -74,7 +78,10 @@ proptest! {
     }
 
     #[test]
-    fn validity_is_what_the_sender_computed(mut bytes in proptest::collection::vec(any::<u8>(), 4..100), initial in any::<u32>()) {
+    fn validity_is_what_the_sender_computed(
+        mut bytes in proptest::collection::vec(any::<u8>(), 4..100),
+        initial in any::<u32>(),
+    ) {
         bytes[2..4].fill(0);
         let field = internet(&bytes, u64::from(initial));
         bytes[2..4].copy_from_slice(&field.to_be_bytes());

@@ -1,6 +1,7 @@
 //! Neighbours: the MAC addresses behind next hops, one table for all workers.
 //!
-//! RFC 826 and RFC 1122 section 2.3.2.1 (validation), with the states of RFC 4861 section 7.3.2 where ARP has none:
+//! RFC 826 and RFC 1122 section 2.3.2.1 (validation), with the states of RFC 4861 section 7.3.2 where ARP
+//! has none:
 //!
 //! | state | meaning | at its due time |
 //! |---|---|---|
@@ -14,9 +15,9 @@
 //!
 //! Concurrency: an entry's MAC address, generation and state share one atomic word, so the packet path
 //! reads it with one load and no lock. Transitions are compare-and-swap on that word; the right
-//! to act at a due time is a compare-and-swap on the time. Only creating and freeing an entry take a mutex: that
-//! is the first packet to a new next hop, never a packet of a known one. The index of keys is read
-//! without the lock; a reader that meets a concurrent removal may miss an entry, and then
+//! to act at a due time is a compare-and-swap on the time. Only creating and freeing an entry take a
+//! mutex: that is the first packet to a new next hop, never a packet of a known one. The index of keys is
+//! read without the lock; a reader that meets a concurrent removal may miss an entry, and then
 //! looks again under the lock before it creates one.
 //!
 //! A freed slot goes to the end of the queue of free ones and its generation moves on, so a
@@ -26,49 +27,21 @@
 //! When the table is full, an entry that no packet used lately gives way; where none is found within
 //! 64 entries, the new neighbour is refused.
 
+mod index;
+mod word;
+
 use std::collections::VecDeque;
-use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hashbrown::DefaultHashBuilder;
-
 use crate::drop_reason::DropReason;
 use crate::ids::InterfaceId;
+use crate::router::neighbor::index::Index;
+use crate::router::neighbor::word::Word;
 use crate::time::Instant;
 
-/// A neighbour as sessions remember it: a slot and its generation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct NeighborRef(u32);
-
-impl NeighborRef {
-    fn new(index: usize, generation: u64) -> Self {
-        Self((index as u32) << 16 | generation as u32)
-    }
-
-    /// As a number, for a record.
-    #[must_use]
-    #[inline]
-    pub const fn to_bits(self) -> u32 {
-        self.0
-    }
-
-    /// From [`Self::to_bits`].
-    #[must_use]
-    #[inline]
-    pub const fn from_bits(bits: u32) -> Self {
-        Self(bits)
-    }
-
-    fn index(self) -> usize {
-        (self.0 >> 16) as usize
-    }
-
-    fn generation(self) -> u64 {
-        u64::from(self.0 & 0xFFFF)
-    }
-}
+pub use crate::router::neighbor::word::{NeighborRef, NeighborState};
 
 /// What is known of a neighbour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,19 +54,6 @@ pub enum Lookup {
     Unreachable,
     /// The reference is of another time: resolve again.
     Gone,
-}
-
-/// State of an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NeighborState {
-    /// Asked by broadcast, no answer yet.
-    Incomplete,
-    /// Proved within its lifetime.
-    Reachable,
-    /// Still believed, being asked by unicast.
-    Probe,
-    /// Did not answer.
-    Failed,
 }
 
 /// One neighbour, for display.
@@ -135,9 +95,7 @@ pub enum Proof {
 #[derive(Debug)]
 pub struct Neighbors {
     entries: Box<[Entry]>,
-    /// Open addressing, linear probing; an entry's number plus one, 0 where free.
-    index: Box<[AtomicU32]>,
-    hasher: DefaultHashBuilder,
+    index: Index,
     owner: Mutex<Owner>,
     /// Moves when a waiting packet may have something to gain.
     epoch: AtomicU32,
@@ -175,11 +133,9 @@ impl Neighbors {
     #[must_use]
     pub fn new(capacity: usize, lifetime: Duration) -> Self {
         let capacity = capacity.clamp(1, usize::from(u16::MAX));
-        let slots = (capacity * 2).next_power_of_two();
         Self {
             entries: (0..capacity).map(|_| Entry::default()).collect(),
-            index: (0..slots).map(|_| AtomicU32::new(0)).collect(),
-            hasher: DefaultHashBuilder::default(),
+            index: Index::new(capacity),
             owner: Mutex::new(Owner { free: (0..capacity).collect(), evict_cursor: 0 }),
             epoch: AtomicU32::new(0),
             next_sweep: AtomicU64::new(0),
@@ -224,18 +180,19 @@ impl Neighbors {
         now: Instant,
     ) -> Result<NeighborRef, DropReason> {
         let key = pack_key(interface, address);
-        if let Some((neighbor, _)) = self.find(key) {
+        if let Some(neighbor) = self.find(key) {
             return Ok(neighbor);
         }
         let mut owner = self.lock();
-        if let Some((neighbor, _)) = self.find(key) {
+        if let Some(neighbor) = self.find(key) {
             return Ok(neighbor);
         }
         let state = Word::new([0; 6], 0, NeighborState::Incomplete);
         self.create(&mut owner, key, state, now.as_nanos()).ok_or(DropReason::NeighborTableFull)
     }
 
-    /// Takes in what an ARP packet says: `address` on `interface` is at `mac`. Returns whether anything was learnt.
+    /// Takes in what an ARP packet says: `address` on `interface` is at `mac`. Returns whether
+    /// anything was learnt.
     pub fn learn(
         &self,
         interface: InterfaceId,
@@ -246,7 +203,7 @@ impl Neighbors {
     ) -> bool {
         let key = pack_key(interface, address);
         let validate_at = now.plus(self.validate_after()).as_nanos();
-        if let Some((neighbor, _)) = self.find(key) {
+        if let Some(neighbor) = self.find(key) {
             return self.confirm(neighbor, mac, proof, validate_at);
         }
         if proof != Proof::Request {
@@ -329,19 +286,30 @@ impl Neighbors {
             let new = Word::new(mac, old.generation(), NeighborState::Reachable);
             // Release: pairs with the Acquire of `mac`. The word is all there is to see.
             match entry.word.compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => break,
+                Ok(_) => {
+                    old = new;
+                    break;
+                }
                 Err(current) => old = Word(current),
             }
         }
         entry.used.store(false, Ordering::Relaxed);
-        entry.due.store(validate_at, Ordering::Release);
+        // Only while the entry is still what it was made above: its slot may have a new tenant already.
+        let mut due = entry.due.load(Ordering::Acquire);
+        while entry.word.load(Ordering::Acquire) == old.0 {
+            match entry.due.compare_exchange(due, validate_at, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => break,
+                Err(current) => due = current,
+            }
+        }
         self.bump_epoch();
         true
     }
 
     fn advance_entry(&self, index: usize, now: Instant) -> Option<Request> {
         let entry = self.entries.get(index)?;
-        // The word before the time: a proof that comes in between changes the word, and the exchange fails.
+        // The word before the time: a proof that comes in between changes the word, and the exchange
+        // below fails.
         let word = Word(entry.word.load(Ordering::Acquire));
         let state = word.state()?;
         let due = entry.due.load(Ordering::Acquire);
@@ -393,29 +361,21 @@ impl Neighbors {
         self.owner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks `key` up in the index without the lock.
-    fn find(&self, key: u64) -> Option<(NeighborRef, usize)> {
-        let mut slot = self.first_slot(key);
-        for _ in 0..self.index.len() {
-            let number = self.index.get(slot)?.load(Ordering::Acquire) as usize;
-            let entry_index = number.checked_sub(1)?;
-            if let Some(neighbor) = self.matches(entry_index, key) {
-                return Some((neighbor, slot));
-            }
-            slot = self.next_slot(slot);
-        }
-        None
+    /// Looks `key` up without the lock.
+    fn find(&self, key: u64) -> Option<NeighborRef> {
+        self.index.find(key, |index| self.matches(index, key))
     }
 
     /// The reference to entry `index` when it is alive and its key is `key`.
     fn matches(&self, index: usize, key: u64) -> Option<NeighborRef> {
         let entry = self.entries.get(index)?;
         let before = Word(entry.word.load(Ordering::Acquire));
-        // Pairs with the Release store in `create`: who sees the new key sees the new generation below.
+        // Pairs with `create`: a live word shows the key of its generation or of a later one, and who sees
+        // a later key sees the generation gone below.
         let has_key = entry.key.load(Ordering::Acquire) == key;
         let after = Word(entry.word.load(Ordering::Acquire));
-        let is_same = before.generation() == after.generation() && after.state().is_some();
-        (has_key && is_same).then(|| NeighborRef::new(index, after.generation()))
+        let is_same = before.state().is_some() && before.generation() == after.generation();
+        (has_key && is_same).then(|| NeighborRef::new(index, before.generation()))
     }
 
     /// Takes a free entry, or one out of use, for `key`. The generation of `state` is filled in here.
@@ -437,15 +397,7 @@ impl Neighbors {
         // Pairs with the Acquire loads of the word: who sees it alive sees its key.
         entry.word.store(word.0, Ordering::Release);
         self.high_water.fetch_max(index + 1, Ordering::Relaxed);
-        let mut slot = self.first_slot(key);
-        while let Some(place) = self.index.get(slot) {
-            if place.load(Ordering::Relaxed) == 0 {
-                // Pairs with the Acquire in `find`.
-                place.store(index as u32 + 1, Ordering::Release);
-                break;
-            }
-            slot = self.next_slot(slot);
-        }
+        self.index.insert(key, index);
         Some(NeighborRef::new(index, word.generation()))
     }
 
@@ -472,104 +424,11 @@ impl Neighbors {
         if entry.word.compare_exchange(word.0, dead.0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             return false;
         }
-        self.remove_from_index(index, entry.key.load(Ordering::Relaxed));
+        let key_of = |index: usize| Some(self.entries.get(index)?.key.load(Ordering::Relaxed));
+        self.index.remove(entry.key.load(Ordering::Relaxed), index, key_of);
         owner.free.push_back(index);
         self.bump_epoch();
         true
-    }
-
-    /// Takes entry `index` out of the index and moves later ones of the same run up, so that no probe
-    /// stops early.
-    fn remove_from_index(&self, index: usize, key: u64) {
-        let number = index as u32 + 1;
-        let at = |slot: usize| self.index.get(slot).map_or(0, |place| place.load(Ordering::Relaxed));
-        let set = |slot: usize, number: u32| {
-            if let Some(place) = self.index.get(slot) {
-                // Pairs with the Acquire in `find`.
-                place.store(number, Ordering::Release);
-            }
-        };
-        let mut hole = self.first_slot(key);
-        while at(hole) != number {
-            if at(hole) == 0 {
-                return;
-            }
-            hole = self.next_slot(hole);
-        }
-        let mask = self.index.len() - 1;
-        let mut slot = hole;
-        loop {
-            slot = self.next_slot(slot);
-            let moving = at(slot);
-            let Some(moving_index) = (moving as usize).checked_sub(1) else { break };
-            let Some(entry) = self.entries.get(moving_index) else { break };
-            let home = self.first_slot(entry.key.load(Ordering::Relaxed));
-            // It may move up only when its home does not lie between the hole and where it is.
-            if (slot.wrapping_sub(home) & mask) >= (slot.wrapping_sub(hole) & mask) {
-                set(hole, moving);
-                hole = slot;
-            }
-        }
-        set(hole, 0);
-    }
-
-    fn first_slot(&self, key: u64) -> usize {
-        self.hasher.hash_one(key) as usize & (self.index.len() - 1)
-    }
-
-    fn next_slot(&self, slot: usize) -> usize {
-        (slot + 1) & (self.index.len() - 1)
-    }
-}
-
-/// MAC address, generation and state in one word.
-#[derive(Debug, Clone, Copy)]
-struct Word(u64);
-
-impl Word {
-    fn new(mac: [u8; 6], generation: u64, state: NeighborState) -> Self {
-        let [a, b, c, d, e, f] = mac;
-        let mac = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
-        let state = match state {
-            NeighborState::Incomplete => 1,
-            NeighborState::Reachable => 2,
-            NeighborState::Probe => 3,
-            NeighborState::Failed => 4,
-        };
-        Self(mac << 16 | (generation & GENERATIONS) << 3 | state)
-    }
-
-    #[inline]
-    fn mac(self) -> [u8; 6] {
-        let [a, b, c, d, e, f, _, _] = self.0.to_be_bytes();
-        [a, b, c, d, e, f]
-    }
-
-    #[inline]
-    fn generation(self) -> u64 {
-        self.0 >> 3 & GENERATIONS
-    }
-
-    /// `None`: the entry is free.
-    #[inline]
-    fn state(self) -> Option<NeighborState> {
-        match self.0 & 7 {
-            1 => Some(NeighborState::Incomplete),
-            2 => Some(NeighborState::Reachable),
-            3 => Some(NeighborState::Probe),
-            4 => Some(NeighborState::Failed),
-            _ => None,
-        }
-    }
-
-    /// Free, with the next generation.
-    fn freed(self) -> Self {
-        Self(((self.generation() + 1) & GENERATIONS) << 3)
-    }
-
-    /// `state` with this word's generation.
-    fn with(self, state: Self) -> Self {
-        Self(state.0 & !(GENERATIONS << 3) | self.generation() << 3)
     }
 }
 
@@ -591,4 +450,3 @@ pub const FAILED_HOLD: Duration = Duration::from_secs(3);
 const SWEEP_PERIOD: Duration = Duration::from_millis(125);
 const SWEEP_CHUNK: usize = 256;
 const EVICT_LOOKS: usize = 64;
-const GENERATIONS: u64 = 0x1FFF;

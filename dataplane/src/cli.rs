@@ -1,0 +1,81 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::report::Subject;
+
+/// NAT and application-level gateway on DPDK.
+///
+/// algate owns its network ports and translates between an internal and an external side. Protocols
+/// that carry addresses inside their payload, such as FTP, work through it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "algate",
+    version,
+    after_help = "Examples:\n  \
+        algate check algate.toml          is the file right? what are the defaults?\n  \
+        algate run -c algate.toml         run until Ctrl-C\n  \
+        algate show sessions              what is being translated\n  \
+        algate show counters              what was dropped, and why\n\n\
+        Exit codes: 0 stopped by a signal or answered, 1 failed while running, 2 not started: the\n\
+        configuration, a device or an argument is wrong."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What `algate` does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run in the foreground until SIGINT or SIGTERM; log to the standard error output
+    #[command(after_help = "Examples:\n  \
+        algate run -c /etc/algate.toml\n  \
+        RUST_LOG=algate_engine=debug algate run -c algate.toml    more detail for one crate\n\n\
+        The first signal stops algate: it drains its queues and logs the final counters. The second\n\
+        one ends it at once.")]
+    Run {
+        /// The configuration
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Check a configuration and print it with every default filled in; touches no device
+    #[command(after_help = "Examples:\n  \
+        algate check algate.toml\n  \
+        algate check --any-machine site-b.toml    for a machine with other cores and interfaces\n\n\
+        All mistakes are printed, each with its line, value and remedy. Exit code 2: there are some.")]
+    Check {
+        /// The configuration
+        file: PathBuf,
+        /// Do not compare it with the cores and kernel interfaces of this machine
+        #[arg(long)]
+        any_machine: bool,
+    },
+    /// Show what a running algate is doing
+    #[command(after_help = "Examples:\n  \
+        algate show sessions --limit 20\n  \
+        algate show counters --all        those that are zero, too\n  \
+        algate show ports --json | jq .rows[].rx_packets\n  \
+        algate show workers --socket /run/algate/b.sock")]
+    Show {
+        /// What to show
+        subject: Subject,
+        /// Print JSON instead of a table
+        #[arg(long)]
+        json: bool,
+        /// Print at most this many rows
+        #[arg(long, value_name = "N", default_value_t = crate::control::default_limit())]
+        limit: usize,
+        /// Print counters that are zero, too
+        #[arg(long)]
+        all: bool,
+        /// The running algate's control socket (its control.socket)
+        #[arg(long, value_name = "PATH", default_value = "/run/algate/algate.sock")]
+        socket: PathBuf,
+    },
+    /// Print the version
+    Version,
+}

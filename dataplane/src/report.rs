@@ -1,0 +1,277 @@
+//! What `algate show` shows: one plain struct per subject, the same in JSON and in the tables.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use algate_engine::snapshot;
+use serde::{Deserialize, Serialize};
+
+/// What can be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Subject {
+    /// Sessions: both directions of a flow, with its translation
+    Sessions,
+    /// Mappings: internal endpoint to external endpoint
+    Mappings,
+    /// Expectations: flows that an ALG has announced
+    Expectations,
+    /// Packets dropped, by reason, and other events
+    Counters,
+    /// NIC ports: link, queues, packets, losses
+    Ports,
+    /// Routed interfaces and their addresses
+    Interfaces,
+    /// Neighbours and their MAC addresses (ARP)
+    Neighbors,
+    /// Connected and static routes
+    Routes,
+    /// What the ALGs read, rewrote and refused
+    Alg,
+    /// Worker and ALG threads and how busy they are
+    Workers,
+}
+
+/// The rows of one subject.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "subject", content = "rows", rename_all = "lowercase")]
+#[expect(missing_docs, reason = "each variant is the Subject of the same name")]
+pub enum Report {
+    Sessions(Vec<SessionRow>),
+    Mappings(Vec<MappingRow>),
+    Expectations(Vec<ExpectationRow>),
+    Counters(Vec<CounterRow>),
+    Ports(Vec<PortRow>),
+    Interfaces(Vec<InterfaceRow>),
+    Neighbors(Vec<NeighborRow>),
+    Routes(Vec<RouteRow>),
+    Alg(Vec<CounterRow>),
+    Workers(Vec<WorkerRow>),
+}
+
+/// One session.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SessionRow {
+    /// `tcp`, `udp`, `icmp`, else the IP protocol's number.
+    pub protocol: String,
+    /// The internal host, as it knows itself; for ICMP the port is the query id.
+    pub internal: SocketAddrV4,
+    /// The internal host, as the world sees it.
+    pub external: SocketAddrV4,
+    /// The other end.
+    pub remote: SocketAddrV4,
+    /// `outbound` or `inbound`: where the first packet went.
+    pub direction: String,
+    /// TCP state, or `active`.
+    pub state: String,
+    /// Since the last packet that counts against ageing.
+    pub idle_seconds: u64,
+    /// Until it ends, should nothing come.
+    pub expires_seconds: u64,
+    /// Since it was made.
+    pub age_seconds: u64,
+    /// `control`: an ALG reads it; `expected`: an ALG announced it.
+    pub alg: Option<String>,
+    /// Sessions that live under it.
+    pub children: u32,
+}
+
+/// One mapping.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MappingRow {
+    /// `tcp`, `udp`, `icmp`, else the IP protocol's number.
+    pub protocol: String,
+    /// The internal host, as it knows itself.
+    pub internal: SocketAddrV4,
+    /// The same, as the world sees it.
+    pub external: SocketAddrV4,
+    /// Who may use it from outside.
+    pub filtering: String,
+    /// Sessions, expectations and forwards that hold it.
+    pub references: u64,
+}
+
+/// One expectation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExpectationRow {
+    /// `tcp`, `udp`, `icmp`, else the IP protocol's number.
+    pub protocol: String,
+    /// Who may come; port 0: any.
+    pub peer: SocketAddrV4,
+    /// The endpoint it was told.
+    pub announced: SocketAddrV4,
+    /// Where its flow is led to.
+    pub target: SocketAddrV4,
+    /// Flows that may still come.
+    pub uses: u32,
+    /// Until it ends unused.
+    pub expires_seconds: u64,
+}
+
+/// One counter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CounterRow {
+    /// Its name.
+    pub name: String,
+    /// Since the start.
+    pub value: u64,
+}
+
+/// One NIC port.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PortRow {
+    /// Its name in the configuration.
+    pub name: String,
+    /// `up` or `down`.
+    pub link: String,
+    /// 0: the device does not say.
+    pub megabits_per_second: u32,
+    /// The address algate answers to.
+    pub mac: String,
+    /// Receive queues.
+    pub rx_queues: u16,
+    /// Transmit queues.
+    pub tx_queues: u16,
+    /// Frames that workers took from the port.
+    pub rx_packets: u64,
+    /// Their bytes.
+    pub rx_bytes: u64,
+    /// Frames that the port took from workers.
+    pub tx_packets: u64,
+    /// Their bytes.
+    pub tx_bytes: u64,
+    /// Frames lost because workers were too slow.
+    pub rx_missed: u64,
+    /// Frames lost because the mempool was empty.
+    pub rx_no_mbuf: u64,
+    /// Damaged frames.
+    pub rx_errors: u64,
+    /// Frames the device failed to send.
+    pub tx_errors: u64,
+}
+
+/// One routed interface.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InterfaceRow {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The port it lies on.
+    pub nic_port: String,
+    /// Its VLAN, if tagged.
+    pub vlan: Option<u16>,
+    /// `internal` or `external`.
+    pub side: String,
+    /// Own addresses with their prefixes.
+    pub addresses: Vec<String>,
+    /// Largest IP packet, bytes.
+    pub mtu: u16,
+    /// Its MAC address.
+    pub mac: String,
+}
+
+/// One neighbour.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NeighborRow {
+    /// The interface it is on.
+    pub interface: String,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Its MAC address, once known.
+    pub mac: Option<String>,
+    /// State of the resolution.
+    pub state: String,
+}
+
+/// One route.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RouteRow {
+    /// Destinations.
+    pub prefix: String,
+    /// Next hop; none on a connected route.
+    pub via: Option<String>,
+    /// Outgoing interface.
+    pub interface: String,
+}
+
+/// One thread.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerRow {
+    /// `worker-N` or `alg-N`.
+    pub name: String,
+    /// The core it is pinned to.
+    pub core: usize,
+    /// Times round its loop.
+    pub polls: u64,
+    /// Those that found something to do.
+    pub busy_polls: u64,
+    /// Naps while idle.
+    pub sleeps: u64,
+    /// Frames received.
+    pub rx_packets: u64,
+    /// Frames sent.
+    pub tx_packets: u64,
+}
+
+/// `02:00:00:00:00:01`
+#[must_use]
+pub fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+impl From<snapshot::SessionRow> for SessionRow {
+    fn from(row: snapshot::SessionRow) -> Self {
+        let role = if row.is_alg { Some("control") } else { row.is_child.then_some("expected") };
+        Self {
+            protocol: protocol_text(row.protocol),
+            internal: row.internal,
+            external: row.external,
+            remote: row.remote,
+            direction: if row.is_outbound { "outbound" } else { "inbound" }.to_owned(),
+            state: row.state.to_owned(),
+            idle_seconds: row.idle.as_secs(),
+            expires_seconds: row.expires.as_secs(),
+            age_seconds: row.age.as_secs(),
+            alg: role.map(str::to_owned),
+            children: row.children,
+        }
+    }
+}
+
+impl From<snapshot::MappingRow> for MappingRow {
+    fn from(row: snapshot::MappingRow) -> Self {
+        Self {
+            protocol: protocol_text(row.protocol),
+            internal: row.internal,
+            external: row.external,
+            filtering: row.filtering.to_owned(),
+            references: row.references,
+        }
+    }
+}
+
+impl From<snapshot::ExpectationRow> for ExpectationRow {
+    fn from(row: snapshot::ExpectationRow) -> Self {
+        Self {
+            protocol: protocol_text(row.protocol),
+            peer: row.peer,
+            announced: row.announced,
+            target: row.target,
+            uses: row.uses,
+            expires_seconds: row.expires.as_secs(),
+        }
+    }
+}
+
+impl From<snapshot::CounterRow> for CounterRow {
+    fn from(row: snapshot::CounterRow) -> Self {
+        Self { name: row.name, value: row.value }
+    }
+}
+
+fn protocol_text(protocol: u8) -> String {
+    match protocol {
+        1 => "icmp".to_owned(),
+        6 => "tcp".to_owned(),
+        17 => "udp".to_owned(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,112 @@
+//! What passed on a host's cable: tcpdump's file, read frame by frame.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use super::{Lab, Side};
+
+/// A running capture.
+pub struct Capture {
+    tcpdump: Child,
+    file: PathBuf,
+}
+
+impl Capture {
+    /// Starts to capture whole frames on a host's cable.
+    pub fn start(lab: &Lab, side: Side) -> Self {
+        let file = lab.state.join(format!("{side:?}.pcap"));
+        let mut tcpdump = lab
+            .command(side, "tcpdump")
+            .args(["-i", "eth0", "-s", "0", "-U", "--immediate-mode", "-Z", "root", "-w"])
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("ip starts");
+        let mut messages = BufReader::new(tcpdump.stderr.take().expect("messages are piped"));
+        let mut line = String::new();
+        while !line.contains("listening on") {
+            line.clear();
+            assert_ne!(messages.read_line(&mut line).expect("tcpdump speaks UTF-8"), 0, "tcpdump ended");
+        }
+        Self { tcpdump, file }
+    }
+
+    /// Ends the capture and returns its frames.
+    pub fn frames(mut self) -> Vec<Vec<u8>> {
+        let killed = Command::new("kill").arg("-INT").arg(self.tcpdump.id().to_string()).status();
+        assert!(killed.is_ok_and(|status| status.success()));
+        self.tcpdump.wait().expect("tcpdump ends");
+        let bytes = fs::read(&self.file).expect("tcpdump wrote its file");
+        read_frames(&bytes)
+    }
+}
+
+/// The frames of a capture file with little-endian headers: 24 bytes for the file, 16 for each frame.
+fn read_frames(bytes: &[u8]) -> Vec<Vec<u8>> {
+    assert_eq!(bytes[..4], [0xd4, 0xc3, 0xb2, 0xa1], "not a capture file");
+    let mut frames = Vec::new();
+    let mut rest = &bytes[24..];
+    while rest.len() >= 16 {
+        let captured = u32::from_le_bytes(rest[8..12].try_into().expect("four bytes")) as usize;
+        frames.push(rest[16..16 + captured].to_vec());
+        rest = &rest[16 + captured..];
+    }
+    frames
+}
+
+/// What follows the TCP header; `None` if the frame is no TCP over IPv4.
+pub fn tcp_payload(frame: &[u8]) -> Option<&[u8]> {
+    let ip = ipv4(frame).filter(|ip| ip[9] == 6)?;
+    let tcp = &ip[usize::from(ip[0] & 0x0f) * 4..];
+    tcp.get(usize::from(tcp[12] >> 4) * 4..)
+}
+
+/// Whether the frame opens a TCP connection to this port.
+pub fn is_syn_to(frame: &[u8], l4_port: u16) -> bool {
+    let Some(ip) = ipv4(frame).filter(|ip| ip[9] == 6) else { return false };
+    let tcp = &ip[usize::from(ip[0] & 0x0f) * 4..];
+    tcp[2..4] == l4_port.to_be_bytes() && tcp[13] & 0x12 == 0x02
+}
+
+/// Expects no internal address in any frame: in no header (ARP's and those inside ICMP errors too), and in no TCP payload as
+/// text.
+pub fn assert_nothing_internal(frames: &[Vec<u8>]) {
+    assert!(frames.len() > 10, "{} frames are no capture", frames.len());
+    for frame in frames {
+        let headers = &frame[14..frame.len().min(14 + 28)];
+        let is_arp = frame[12..14] == [0x08, 0x06];
+        let places: &[usize] = if is_arp { &[14, 24] } else { &[12, 16] };
+        for &place in places {
+            assert_ne!(
+                headers.get(place..place + 3),
+                Some(&[10, 0, 0][..]),
+                "internal address in {frame:02x?}"
+            );
+        }
+        if let Some(embedded) =
+            ipv4(frame).filter(|ip| ip[9] == 1 && matches!(ip[20], 3 | 11 | 12)).map(|ip| &ip[28..])
+        {
+            assert!(
+                !embedded[12..20].windows(3).any(|bytes| bytes == [10, 0, 0]),
+                "internal address in {frame:02x?}"
+            );
+        }
+        let text = String::from_utf8_lossy(tcp_payload(frame).unwrap_or_default());
+        assert!(!text.contains("10,0,0,") && !text.contains("10.0.0."), "internal address in {text:?}");
+    }
+}
+
+/// The segments' payloads that begin like this, as text.
+pub fn lines_beginning(frames: &[Vec<u8>], beginning: &str) -> Vec<String> {
+    let text =
+        |frame: &Vec<u8>| tcp_payload(frame).map(|payload| String::from_utf8_lossy(payload).into_owned());
+    frames.iter().filter_map(text).filter(|line| line.starts_with(beginning)).collect()
+}
+
+/// The IPv4 packet of a frame without its link header.
+fn ipv4(frame: &[u8]) -> Option<&[u8]> {
+    (frame.len() >= 34 && frame[12..14] == [0x08, 0x00]).then(|| &frame[14..])
+}

@@ -1,0 +1,124 @@
+//! A worker's whole way, from received frame to sent frame.
+
+use crate::frames::PoolFrame;
+use crate::items::{BURST, CHUNK, Random};
+use crate::rig::{INTERNAL, Rig};
+use crate::sample::Item;
+
+/// Outbound packets of known flows, in random order.
+#[derive(Debug)]
+pub struct Hit {
+    flows: u32,
+    rig: Option<Rig>,
+    random: Random,
+    ready: Vec<PoolFrame>,
+}
+
+impl Hit {
+    /// Among `flows` flows, opened at the first use.
+    #[must_use]
+    pub fn new(flows: u32) -> Self {
+        Self { flows, rig: None, random: Random::default(), ready: Vec::with_capacity(CHUNK) }
+    }
+}
+
+impl Item for Hit {
+    fn name(&self) -> String {
+        format!("hit_{}", self.flows)
+    }
+
+    fn prepare(&mut self) {
+        let rig = self.rig.get_or_insert_with(|| {
+            let mut rig = Rig::new(self.flows.max(1024) as usize);
+            rig.open(self.flows);
+            rig
+        });
+        rig.io.recycle();
+        for _ in 0..CHUNK {
+            self.ready.push(rig.outbound(self.random.below(self.flows)));
+        }
+    }
+
+    fn chunk(&mut self) -> Option<u64> {
+        let rig = self.rig.as_mut()?;
+        while !self.ready.is_empty() {
+            let rest = self.ready.len().saturating_sub(BURST);
+            rig.receive(INTERNAL, self.ready.drain(rest..));
+            rig.poll();
+        }
+        (rig.io.sent.len() == CHUNK).then_some(CHUNK as u64)
+    }
+}
+
+/// Packets each of which opens a session: policy, port, mapping, session, and the way of a hit.
+#[derive(Debug)]
+pub struct FirstPacket {
+    rig: Option<Rig>,
+    next: u32,
+    ready: Vec<PoolFrame>,
+}
+
+impl Default for FirstPacket {
+    fn default() -> Self {
+        Self { rig: None, next: 0, ready: Vec::with_capacity(CHUNK) }
+    }
+}
+
+impl Item for FirstPacket {
+    fn name(&self) -> String {
+        "first_packet".to_owned()
+    }
+
+    fn prepare(&mut self) {
+        let rig = self.rig.get_or_insert_with(|| Rig::new(FIRST_PACKETS as usize));
+        rig.io.recycle();
+        for _ in 0..CHUNK {
+            self.ready.push(rig.outbound(self.next));
+            self.next += 1;
+        }
+    }
+
+    fn chunk(&mut self) -> Option<u64> {
+        let rig = self.rig.as_mut()?;
+        while !self.ready.is_empty() {
+            let rest = self.ready.len().saturating_sub(BURST);
+            rig.receive(INTERNAL, self.ready.drain(rest..));
+            rig.poll();
+        }
+        // When the table is full, packets are dropped, and nothing more is to be measured.
+        (rig.io.sent.len() == CHUNK).then_some(CHUNK as u64)
+    }
+}
+
+/// Sessions until the supply of new flows is used up.
+const FIRST_PACKETS: u32 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use algate_engine::frame::{Frame, RxChecksums};
+    use algate_engine::packet::parse::{ParsedKind, parse};
+
+    #[test]
+    fn a_hit_leaves_translated() {
+        let mut hit = Hit::new(100);
+        hit.prepare();
+        assert_eq!(hit.chunk(), Some(CHUNK as u64));
+        for (nic_port, frame) in &hit.rig.as_ref().unwrap().io.sent {
+            assert_eq!(*nic_port, crate::rig::EXTERNAL);
+            let parsed = parse(frame.head(), frame.len(), RxChecksums::default()).unwrap();
+            let ParsedKind::Ipv4(view) = parsed.kind else { panic!("not IPv4") };
+            assert_eq!((view.src >> 8, view.ttl), (0x00C6_1300, 63));
+        }
+    }
+
+    #[test]
+    fn every_first_packet_opens_a_session() {
+        let mut first = FirstPacket::default();
+        for chunk in 1..4 {
+            first.prepare();
+            assert_eq!(first.chunk(), Some(CHUNK as u64));
+            assert_eq!(first.rig.as_ref().unwrap().engine.nat.sessions.in_use(), chunk * CHUNK as u32);
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! One worker of a whole engine on recycled frames, and traffic for it.
+//!
+//! Internal hosts and the rest of the world each lie behind one router, whose MAC address the engine
+//! learns from an ARP request at start. Flow number `n` is one UDP flow: 64 of them share an
+//! internal host.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use algate_config::{Config, Machine};
+use algate_engine::alg_stage::handover::Handover;
+use algate_engine::engine::Engine;
+use algate_engine::frame::{Frame, PacketIo};
+use algate_engine::ids::{NicPortId, WorkerId};
+use algate_engine::packet::arp::{ArpOperation, ArpPacket};
+use algate_engine::packet::build::{self, Ipv4Fields};
+use algate_engine::packet::{BROADCAST_MAC, ETHERTYPE_IPV4};
+use algate_engine::time::Instant;
+use algate_engine::worker::Worker;
+
+use crate::frames::{PoolFrame, PoolIo};
+
+/// An engine with one worker.
+#[derive(Debug)]
+pub struct Rig {
+    /// The shared tables.
+    pub engine: Arc<Engine>,
+    /// Frames.
+    pub io: PoolIo,
+    /// Time given to the engine.
+    pub now: Instant,
+    worker: Worker<PoolFrame>,
+    burst: Vec<PoolFrame>,
+}
+
+impl Rig {
+    /// Room for `sessions` sessions.
+    ///
+    /// # Panics
+    /// When the built-in configuration is not accepted.
+    #[must_use]
+    pub fn new(sessions: usize) -> Self {
+        let text = CONFIG.replace("SESSIONS", &sessions.to_string());
+        let config = match Config::parse(&text, "rig", &Machine::unchecked()) {
+            Ok(config) => config,
+            #[expect(clippy::panic, reason = "the configuration is part of this file")]
+            Err(errors) => {
+                panic!("{}", errors.iter().map(|error| format!("{error}\n")).collect::<String>())
+            }
+        };
+        let engine = Arc::new(Engine::new(&config, &[DEVICE_MAC; 2], [1, 2, 3, 4]));
+        let handover = Arc::new(Handover::new(engine.threads(), config.workers.handover_packets));
+        let now = Instant::from_nanos(1_000_000_000);
+        #[expect(clippy::expect_used, reason = "the engine is new: its first place is free")]
+        let worker = Worker::new(Arc::clone(&engine), handover, WorkerId(0), now).expect("a first worker");
+        let mut rig = Self {
+            engine,
+            io: PoolIo::new(POOL_FRAMES),
+            now,
+            worker,
+            burst: Vec::with_capacity(POOL_FRAMES),
+        };
+        rig.introduce(INTERNAL, INTERNAL_ROUTER);
+        rig.introduce(EXTERNAL, EXTERNAL_ROUTER);
+        rig
+    }
+
+    /// An empty frame.
+    #[must_use]
+    pub fn frame(&mut self) -> PoolFrame {
+        self.io.alloc().unwrap_or_default()
+    }
+
+    /// Lets the worker handle `frames`, received on `nic_port`, as one burst.
+    #[inline]
+    pub fn receive(&mut self, nic_port: NicPortId, frames: impl IntoIterator<Item = PoolFrame>) {
+        self.burst.extend(frames);
+        self.worker.receive(&mut self.io, self.now, nic_port, &mut self.burst);
+    }
+
+    /// What the worker does between bursts.
+    pub fn poll(&mut self) {
+        self.worker.poll(&mut self.io, self.now);
+    }
+
+    /// Lets time pass.
+    pub fn pass(&mut self, time: Duration) {
+        self.now = self.now.plus(time);
+    }
+
+    /// An outbound UDP packet of flow number `flow`, 64 bytes as a whole.
+    #[must_use]
+    pub fn outbound(&mut self, flow: u32) -> PoolFrame {
+        let mut frame = self.frame();
+        let (host, l4_port) = endpoint_of(flow);
+        let ip = Ipv4Fields::new(host.into(), remote_of(flow).into());
+        let is_built = build::udp(&mut frame, &ip, (l4_port, REMOTE_L4_PORT), &[0; 22])
+            && build::ethernet(frame.head_mut(), DEVICE_MAC, ROUTER_MAC, 0, ETHERTYPE_IPV4);
+        debug_assert!(is_built);
+        frame
+    }
+
+    /// Opens the sessions of flows 0 to `flows`.
+    pub fn open(&mut self, flows: u32) {
+        let mut next = 0;
+        while next < flows {
+            let end = flows.min(next + 32);
+            let frames: Vec<_> = (next..end).map(|flow| self.outbound(flow)).collect();
+            self.receive(INTERNAL, frames);
+            self.io.recycle();
+            self.poll();
+            next = end;
+        }
+    }
+
+    fn introduce(&mut self, nic_port: NicPortId, router: Ipv4Addr) {
+        let mut frame = self.frame();
+        let own = if nic_port == INTERNAL { "10.0.0.1" } else { "198.18.0.1" };
+        let packet = ArpPacket {
+            operation: ArpOperation::Request,
+            sender_mac: ROUTER_MAC,
+            sender: router.into(),
+            target_mac: [0; 6],
+            target: own.parse::<Ipv4Addr>().map_or(0, u32::from),
+        };
+        let is_built = build::arp(&mut frame, BROADCAST_MAC, 0, &packet);
+        debug_assert!(is_built);
+        self.receive(nic_port, [frame]);
+        self.io.recycle();
+    }
+}
+
+/// Internal endpoint of flow number `flow`.
+#[must_use]
+pub fn endpoint_of(flow: u32) -> (Ipv4Addr, u16) {
+    let host = u32::from(Ipv4Addr::new(10, 64, 0, 0)) + flow / FLOWS_PER_HOST;
+    (host.into(), 10_000 + (flow % FLOWS_PER_HOST) as u16)
+}
+
+/// Remote address of flow number `flow`: one of 64.
+#[must_use]
+pub fn remote_of(flow: u32) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(Ipv4Addr::new(203, 0, 113, 64)) + flow.wrapping_mul(0x9E37_79B1) / (1 << 26))
+}
+
+/// The port of the internal side.
+pub const INTERNAL: NicPortId = NicPortId(0);
+/// The port of the external side.
+pub const EXTERNAL: NicPortId = NicPortId(1);
+/// MAC address of both ports of the engine.
+pub const DEVICE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+/// MAC address of the router on either side.
+pub const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+/// Frames of a rig.
+pub const POOL_FRAMES: usize = 1024;
+
+const INTERNAL_ROUTER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+const EXTERNAL_ROUTER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
+const FLOWS_PER_HOST: u32 = 64;
+const REMOTE_L4_PORT: u16 = 7;
+
+const CONFIG: &str = r#"
+[workers]
+cores = [1]
+
+[[nic_port]]
+name = "int0"
+device = { driver = "null" }
+
+[[nic_port]]
+name = "ext0"
+device = { driver = "null" }
+
+[[interface]]
+name = "internal"
+nic_port = "int0"
+side = "internal"
+addresses = ["10.0.0.1/24"]
+
+[[interface]]
+name = "external"
+nic_port = "ext0"
+side = "external"
+addresses = ["198.18.0.1/24"]
+
+[[route]]
+prefix = "10.64.0.0/10"
+via = "10.0.0.2"
+
+[[route]]
+prefix = "0.0.0.0/0"
+via = "198.18.0.2"
+
+[[nat.pool]]
+name = "bench"
+addresses = ["198.19.0.0/24"]
+
+[[nat.rule]]
+internal = "10.64.0.0/10"
+pool = "bench"
+
+[alg.ftp]
+enabled = true
+
+[tables]
+sessions = SESSIONS
+mappings = SESSIONS
+"#;

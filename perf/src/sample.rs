@@ -1,0 +1,84 @@
+//! What a series of measurements says: its median, and its tenth percentile.
+//!
+//! On a machine that others use too, an interrupted chunk takes many times as long as the rest. The
+//! mean would tell about the neighbours; the median and the tenth percentile tell about the code.
+
+use std::time::{Duration, Instant};
+
+use crate::clock;
+
+/// Ticks per operation of many chunks.
+#[derive(Debug, Clone, Default)]
+pub struct Samples {
+    values: Vec<f64>,
+}
+
+impl Samples {
+    /// Adds a chunk of `operations` that took `ticks`.
+    pub fn push(&mut self, ticks: u64, operations: u64) {
+        self.values.push(ticks as f64 / operations.max(1) as f64);
+    }
+
+    /// The value below which `share` (0 to 1) of the chunks lie. 0 when there are none.
+    #[must_use]
+    pub fn quantile(&self, share: f64) -> f64 {
+        let mut sorted = self.values.clone();
+        sorted.sort_by(f64::total_cmp);
+        let at = (share * sorted.len().saturating_sub(1) as f64).round() as usize;
+        sorted.get(at).copied().unwrap_or(0.0)
+    }
+
+    /// Chunks measured.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.values.len()
+    }
+}
+
+/// Something that can be done many times over.
+pub trait Item {
+    /// Its name in tables and in the budget.
+    fn name(&self) -> String;
+
+    /// Makes one chunk ready. Not measured.
+    fn prepare(&mut self) {}
+
+    /// Does one chunk and returns how many operations it was; `None` when the supply is used up.
+    fn chunk(&mut self) -> Option<u64>;
+}
+
+/// Measures `item` for about `duration`, after a tenth of it to warm up. What the first use builds is not
+/// counted in.
+pub fn measure(item: &mut dyn Item, duration: Duration) -> Samples {
+    let mut samples = Samples::default();
+    item.prepare();
+    let _ = item.chunk();
+    let start = Instant::now();
+    while start.elapsed() < duration {
+        item.prepare();
+        let begin = clock::ticks();
+        let Some(operations) = item.chunk() else { break };
+        let end = clock::ticks();
+        if start.elapsed() > duration / 10 {
+            samples.push(end - begin, operations);
+        }
+    }
+    samples
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_of_few_values() {
+        let mut samples = Samples::default();
+        assert_eq!(samples.quantile(0.5), 0.0);
+        for ticks in [50, 10, 30, 20, 40] {
+            samples.push(ticks * 2, 2);
+        }
+        assert_eq!(samples.quantile(0.0), 10.0);
+        assert_eq!(samples.quantile(0.5), 30.0);
+        assert_eq!(samples.quantile(1.0), 50.0);
+    }
+}
