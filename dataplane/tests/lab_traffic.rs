@@ -3,8 +3,10 @@
 
 mod lab;
 
+use std::time::Duration;
+
 use lab::capture::{Capture, assert_nothing_internal};
-use lab::{Lab, SERVER, Side, assert_same, is_full, write_random};
+use lab::{Lab, SERVER, Side, assert_same, is_full, wait_until, write_random};
 use serde_json::Value;
 
 /// A lab with algate running and these servers outside.
@@ -90,12 +92,20 @@ fn a_hundred_parallel_http_downloads_arrive_equal() {
     lab.stop();
 }
 
-/// Runs iperf3 inside and returns its report.
+/// Runs iperf3 inside and returns its report. Its server serves one client at a time and may still be busy with the last one.
 fn iperf3(lab: &Lab, arguments: &[&str]) -> Value {
     let seconds = if is_full() { "10" } else { "2" };
     let mut all = vec!["--json", "--client", SERVER, "--connect-timeout", "3000", "--time", seconds];
     all.extend(arguments);
-    serde_json::from_str(&lab.expect(Side::In, "iperf3", &all)).expect("iperf3 prints JSON")
+    let mut report = Value::Null;
+    let is_served = || {
+        let output = lab.run(Side::In, "iperf3", &all);
+        report = serde_json::from_slice(&output.stdout).expect("iperf3 prints JSON");
+        !report["error"].as_str().is_some_and(|error| error.contains("busy"))
+    };
+    assert!(wait_until(Duration::from_secs(5), is_served), "the server stays busy");
+    assert_eq!(report["error"], Value::Null, "{arguments:?}");
+    report
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! parent, whichever is first. Where the announced endpoint is external it holds a reference on the
 //! mapping behind it, so that an internal host that sends first leaves from the announced port.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::nat::key::Endpoint;
 use crate::table::hash::HashKey;
@@ -195,7 +195,7 @@ fn read(line: &Line) -> Expectation {
 
 /// Takes one use; returns how many there were.
 fn take_use(line: &Line) -> u64 {
-    let word: &AtomicU64 = line.word(STATE);
+    let word = line.word(STATE);
     let mut seen = word.load(Ordering::Relaxed);
     while seen & USES != 0 {
         match word.compare_exchange_weak(seen, seen - 1, Ordering::AcqRel, Ordering::Relaxed) {
