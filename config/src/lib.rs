@@ -23,6 +23,7 @@ mod control;
 mod duration;
 mod eal;
 mod errors;
+mod fragments;
 mod icmp;
 mod interface;
 mod log;
@@ -71,6 +72,7 @@ impl Config {
         nat::print(&self.nat, &mut out);
         alg::print(&self.alg, &mut out);
         timeouts::print(&self.timeouts, &mut out);
+        fragments::print(&self.fragments, &mut out);
         tables::print(&self.tables, &mut out);
         icmp::print(&self.icmp, &mut out);
         control::print(&self.control, &mut out);
@@ -85,11 +87,13 @@ impl Config {
         let nic_ports = nic_port::read(root, machine);
         let interfaces = interface::read(root, &nic_ports);
         let routes = route::read(root, &interfaces);
+        let fragments = fragments::read(root);
         Self {
             nat: nat::read(root, &interfaces, &routes),
             alg: alg::read(root),
             timeouts: timeouts::read(root),
-            tables: tables::read(root, &workers, &nic_ports),
+            tables: tables::read(root, &workers, &nic_ports, &fragments),
+            fragments,
             icmp: icmp::read(root),
             control: control::read(root),
             log: log::read(root),

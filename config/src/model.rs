@@ -29,6 +29,8 @@ pub struct Config {
     pub alg: Alg,
     /// Idle times after which state goes away.
     pub timeouts: Timeouts,
+    /// Fragmented datagrams in hand.
+    pub fragments: Fragments,
     /// Sizes of everything that is allocated at start.
     pub tables: Tables,
     /// ICMP messages that algate itself originates.
@@ -286,6 +288,19 @@ pub struct Timeouts {
     pub icmp: Duration,
     /// ARP: how long a resolved neighbour is believed without new proof.
     pub arp: Duration,
+}
+
+/// `[fragments]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fragments {
+    /// Datagrams of which fragments have come, per worker.
+    pub datagrams: usize,
+    /// Fragments that wait for the first one of their datagram, per worker; each holds a packet buffer.
+    pub kept: usize,
+    /// Such fragments of one source.
+    pub per_source: u16,
+    /// From the first fragment that comes to the last one.
+    pub lifetime: Duration,
 }
 
 /// `[tables]`: everything is allocated at start and never grows.

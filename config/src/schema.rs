@@ -4,7 +4,9 @@
 //! is named once. A new section is one file, its line in [`SECTIONS`], and its calls in `Config::read`
 //! and `Config::to_toml`.
 
-use crate::{alg, control, eal, icmp, interface, log, nat, nic_port, route, tables, timeouts, workers};
+use crate::{
+    alg, control, eal, fragments, icmp, interface, log, nat, nic_port, route, tables, timeouts, workers,
+};
 
 /// Every table of the file, in the order in which it is printed.
 pub(crate) const SECTIONS: &[&Section] = &[
@@ -21,6 +23,7 @@ pub(crate) const SECTIONS: &[&Section] = &[
     &alg::SECTION,
     &alg::FTP,
     &timeouts::SECTION,
+    &fragments::SECTION,
     &tables::SECTION,
     &icmp::SECTION,
     &control::SECTION,

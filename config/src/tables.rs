@@ -1,6 +1,6 @@
 //! `[tables]`: sizes of everything that is allocated at start; nothing grows later.
 
-use crate::model::{NicPort, Tables, Workers};
+use crate::model::{Fragments, NicPort, Tables, Workers};
 use crate::print::Printer;
 use crate::read::{Located, Table};
 use crate::schema::{Form, Key, Section};
@@ -35,17 +35,23 @@ const NEIGHBORS: Key =
 const MBUFS: Key = Key {
     name: "mbufs",
     example: "16384",
-    reason: "Packet buffers; all queues filled to the brim and a burst in every hand must find one.",
+    reason: "Packet buffers; full queues, kept fragments and a burst in every hand must find one.",
 };
 
 /// Reads the table.
-pub(crate) fn read(root: &Table<'_>, workers: &Workers, nic_ports: &[Located<'_, NicPort>]) -> Tables {
+pub(crate) fn read(
+    root: &Table<'_>,
+    workers: &Workers,
+    nic_ports: &[Located<'_, NicPort>],
+    fragments: &Fragments,
+) -> Tables {
     let table = root.table(&SECTION);
     let sessions = table.get(&SESSIONS, value::integer(1..=MAX_SESSIONS)).unwrap_or(65_536);
-    let needed = mbufs_needed(workers, nic_ports.iter().map(|nic_port| &nic_port.value));
+    let needed = mbufs_needed(workers, nic_ports.iter().map(|nic_port| &nic_port.value))
+        + workers.cores.len() * fragments.kept;
     let mbufs = table.get_located(&MBUFS, value::integer(512..=16_777_216));
     if let Some(mbufs) = mbufs.as_ref().filter(|mbufs| mbufs.value < needed) {
-        let problem = format!("is too few for the queues: filled to the brim they hold {needed}");
+        let problem = format!("is too few: full queues and kept fragments hold {needed}");
         mbufs.place.refuse(problem, format!("choose {needed} or more, or lower nic_port.rx_descriptors"));
     }
     Tables {

@@ -39,8 +39,13 @@ impl Default for DropCounters {
 impl DropCounters {
     /// Counts one packet that died of `reason`.
     pub fn count(&self, reason: DropReason) {
+        self.add(reason, 1);
+    }
+
+    /// Counts `packets` packets that died of `reason`.
+    pub fn add(&self, reason: DropReason, packets: u64) {
         if let Some(counter) = self.counts.get(reason as usize) {
-            counter.add(1);
+            counter.add(packets);
         }
     }
 
@@ -99,8 +104,14 @@ pub struct WorkerCounters {
     pub local: Counter,
     /// ICMP errors that algate sent.
     pub icmp_sent: Counter,
-    /// Packets handed to the owner of their ALG flow.
+    /// Packets handed to the owner of their ALG flow, and fragments to that of their datagram.
     pub handed_over: Counter,
+    /// Fragments that were put together, less the packets they became.
+    pub fragments_merged: Counter,
+    /// Packets that were cut because the outgoing MTU is smaller.
+    pub packets_fragmented: Counter,
+    /// Fragments that those became.
+    pub fragments_made: Counter,
     /// Sessions made.
     pub sessions_created: Counter,
     /// Sessions and expectations that ended by time.

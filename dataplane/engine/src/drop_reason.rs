@@ -48,12 +48,36 @@ drop_reasons! {
     LinkBroadcast = "link_broadcast",
     /// A transport protocol that NAT does not translate.
     UnsupportedProtocol = "unsupported_protocol",
-    /// A fragment: not yet translated.
-    Fragment = "fragment",
     /// Source address that no packet may carry (RFC 1812 section 5.3.7).
     MartianSource = "martian_source",
     /// Destination address that is not forwarded (multicast, broadcast, loopback).
     MartianDestination = "martian_destination",
+
+    // Fragments.
+    /// The first fragment does not hold the whole L4 header, or a later one would hide it (RFC 1858, RFC 3128).
+    FragmentTiny = "fragment_tiny",
+    /// A fragment without data, or one that is not the last and no multiple of 8 bytes long.
+    FragmentBadLength = "fragment_bad_length",
+    /// A fragment that ends beyond the 65,535 bytes of the largest packet.
+    FragmentOverflow = "fragment_overflow",
+    /// Fragments of the same datagram overlap, or disagree about its end: the whole datagram dies.
+    FragmentOverlap = "fragment_overlap",
+    /// A fragment that had come already.
+    FragmentDuplicate = "fragment_duplicate",
+    /// The datagram has more than 64 fragments.
+    FragmentTooMany = "fragment_too_many",
+    /// Its source has as many fragments or datagrams waiting as it may.
+    FragmentSourceLimit = "fragment_source_limit",
+    /// The table of fragmented datagrams is full, or no more frames may be kept.
+    FragmentTableFull = "fragment_table_full",
+    /// It waited for the rest of its datagram, which did not come in time.
+    FragmentTimeout = "fragment_timeout",
+    /// The first fragment of its datagram was refused, or their session has ended.
+    FragmentRefused = "fragment_refused",
+    /// A fragment of an ICMP error, which is never so long.
+    FragmentIcmpError = "fragment_icmp_error",
+    /// The datagram must be read whole and does not fit into one frame.
+    FragmentTooLong = "fragment_too_long",
 
     // Routing.
     /// No route to the destination.
@@ -62,7 +86,7 @@ drop_reasons! {
     TtlExceeded = "ttl_exceeded",
     /// Larger than the outgoing MTU with DF set.
     FragmentationNeeded = "fragmentation_needed",
-    /// Larger than the outgoing MTU without DF: fragmentation is not yet done.
+    /// Larger than the outgoing MTU and cannot be cut.
     TooBig = "too_big",
     /// The next hop did not answer ARP.
     NeighborUnreachable = "neighbor_unreachable",
@@ -98,7 +122,7 @@ drop_reasons! {
     ExpectationPeer = "expectation_peer",
 
     // ALG stage.
-    /// The queue to the owner of an ALG flow is full.
+    /// The queue to the owner of an ALG flow or of a fragmented datagram is full.
     HandoverQueueFull = "handover_queue_full",
     /// The ALG stage has no room for the segment; TCP sends it again.
     AlgStageFull = "alg_stage_full",

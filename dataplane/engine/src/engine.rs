@@ -3,6 +3,7 @@
 use algate_config::Config;
 
 use crate::counters::WorkerCounters;
+use crate::fragment::identification::Identifications;
 use crate::ids::WorkerId;
 use crate::nat::Nat;
 use crate::router::Router;
@@ -16,6 +17,8 @@ pub struct Engine {
     pub router: Router,
     /// Sessions, mappings, ports, expectations.
     pub nat: Nat,
+    /// IPv4 identifications of translated packets.
+    pub identifications: Identifications,
     pub(crate) quiescence: Quiescence,
     pub(crate) key: HashKey,
     pub(crate) config: Config,
@@ -32,6 +35,7 @@ impl Engine {
         Self {
             router: Router::new(config, macs),
             nat: Nat::new(config, &key),
+            identifications: Identifications::new(&key),
             quiescence: Quiescence::new(threads),
             key,
             config: config.clone(),
@@ -55,6 +59,23 @@ impl Engine {
     #[must_use]
     pub fn threads(&self) -> usize {
         self.counters.len()
+    }
+
+    /// The worker that has all fragments of `src` in hand.
+    pub(crate) fn fragment_owner(&self, src: u32) -> WorkerId {
+        // The high half: the low bits choose a place in the owner's table.
+        let hash = self.key.hash1(u64::from(src)) >> 32;
+        WorkerId((hash % (self.workers() as u64).max(1)) as u16)
+    }
+
+    /// What thread `id` may have in hand of fragmented datagrams; an ALG core receives none.
+    pub(crate) fn fragment_limits(&self, id: WorkerId) -> algate_config::Fragments {
+        let limits = self.config.fragments.clone();
+        if usize::from(id.0) < self.workers() {
+            limits
+        } else {
+            algate_config::Fragments { datagrams: 0, kept: 0, ..limits }
+        }
     }
 
     /// The thread that will own an ALG flow whose SYN `worker` has received.

@@ -75,7 +75,7 @@ pub fn parse(head: &[u8], view: &Ipv4View) -> Result<IcmpErrorView, DropReason> 
         return Err(DropReason::BadIcmp);
     }
     if view.fragment != FragmentKind::None {
-        return Err(DropReason::Fragment);
+        return Err(DropReason::FragmentIcmpError);
     }
     let message = head.get(usize::from(view.l4)..usize::from(view.end)).ok_or(DropReason::ChainedHeaders)?;
     if !checksum::is_valid(message, 0) {

@@ -8,7 +8,7 @@
 
 pub mod arp;
 pub mod build;
-mod bytes;
+pub(crate) mod bytes;
 pub mod checksum;
 pub mod icmp_error;
 pub mod parse;

@@ -243,8 +243,9 @@ fn parse_packet(
         (0, _) => FragmentKind::First,
         _ => FragmentKind::Later,
     };
-    let place = L4Place { offset: l3 + header_bytes, length: total_length - header_bytes, frame_length };
-    let l4 = parse_l4(header[9], fragment, after, &place)?;
+    let place =
+        L4Place { offset: l3 + header_bytes, length: total_length - header_bytes, frame_length, fragment };
+    let l4 = parse_l4(header[9], after, &place)?;
     let view = Ipv4View {
         l3: l3 as u16,
         l4: place.offset as u16,
@@ -273,6 +274,7 @@ struct L4Place {
     length: usize,
     /// Of the whole frame.
     frame_length: usize,
+    fragment: FragmentKind,
 }
 
 /// What an L4 header says.
@@ -286,8 +288,8 @@ struct L4 {
 
 /// Reads the L4 header at the start of `bytes`, which may end early or run past the packet.
 #[inline(always)]
-fn parse_l4(protocol: u8, fragment: FragmentKind, bytes: &[u8], place: &L4Place) -> Result<L4, DropReason> {
-    if fragment == FragmentKind::Later {
+fn parse_l4(protocol: u8, bytes: &[u8], place: &L4Place) -> Result<L4, DropReason> {
+    if place.fragment == FragmentKind::Later {
         return Ok(L4 { class: L4Class::Other, header_bytes: 0, src_port: 0, dst_port: 0, tcp_flags: 0 });
     }
     match protocol {
@@ -295,7 +297,7 @@ fn parse_l4(protocol: u8, fragment: FragmentKind, bytes: &[u8], place: &L4Place)
             let header = l4_header::<TCP_BYTES>(bytes, place)?;
             let header_bytes = usize::from(header[12] >> 4) * 4;
             if header_bytes < TCP_BYTES || header_bytes > place.length {
-                return Err(DropReason::BadL4Header);
+                return Err(too_short(header_bytes >= TCP_BYTES, place));
             }
             if header_bytes > bytes.len() {
                 return Err(DropReason::ChainedHeaders);
@@ -312,7 +314,7 @@ fn parse_l4(protocol: u8, fragment: FragmentKind, bytes: &[u8], place: &L4Place)
             let header = l4_header::<UDP_BYTES>(bytes, place)?;
             let length = usize::from(u16::from_be_bytes([header[4], header[5]]));
             // The length of a fragmented datagram counts the later fragments too.
-            if length < UDP_BYTES || (length > place.length && fragment == FragmentKind::None) {
+            if length < UDP_BYTES || (length > place.length && place.fragment == FragmentKind::None) {
                 return Err(DropReason::BadL4Header);
             }
             Ok(L4 {
@@ -353,11 +355,21 @@ pub(crate) const fn icmp_class(icmp_type: u8) -> L4Class {
 #[inline(always)]
 fn l4_header<'a, const N: usize>(bytes: &'a [u8], place: &L4Place) -> Result<&'a [u8; N], DropReason> {
     if place.length < N {
-        return Err(DropReason::BadL4Header);
+        return Err(too_short(true, place));
     }
     match bytes.first_chunk() {
         Some(header) => Ok(header),
         None => Err(missing(place.offset + N, place.frame_length)),
+    }
+}
+
+/// Why a header that does not fit, or (not `is_possible`) that no packet may have, is refused: a first fragment
+/// must hold all of it (RFC 1858 section 3.2.1), for nobody shall decide about the rest unseen.
+#[cold]
+fn too_short(is_possible: bool, place: &L4Place) -> DropReason {
+    match place.fragment {
+        FragmentKind::First if is_possible => DropReason::FragmentTiny,
+        _ => DropReason::BadL4Header,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Writes to translated fields, in place: addresses, ports, ICMP identifiers, TTL, TCP numbers, each with
+//! Writes to translated fields, in place: addresses, ports, ICMP identifiers, TTL, IPv4 identification, TCP numbers, each with
 //! the incremental update of its checksums (RFC 1624; RFC 3022 section 4.1; RFC 5508 section 4.2).
 //!
 //! A wrong checksum stays exactly as wrong as it came, so the receiver still finds the damage. UDP's
@@ -116,6 +116,18 @@ pub fn decrement_ttl(head: &mut [u8], view: &Ipv4View) {
     if let Some(header) = header {
         header[8] = header[8].saturating_sub(1);
         let field = TTL_DELTA.apply(u16::from_be_bytes([header[10], header[11]]));
+        header[10..12].copy_from_slice(&field.to_be_bytes());
+    }
+}
+
+/// Sets the identification of the packet `view` describes.
+#[inline]
+pub fn set_identification(head: &mut [u8], view: &Ipv4View, identification: u16) {
+    let header = head.get_mut(usize::from(view.l3)..).and_then(|l3| l3.first_chunk_mut::<IPV4_BYTES>());
+    if let Some(header) = header {
+        let delta = Delta::of_u16(u16::from_be_bytes([header[4], header[5]]), identification);
+        header[4..6].copy_from_slice(&identification.to_be_bytes());
+        let field = delta.apply(u16::from_be_bytes([header[10], header[11]]));
         header[10..12].copy_from_slice(&field.to_be_bytes());
     }
 }

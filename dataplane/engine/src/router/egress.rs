@@ -8,9 +8,11 @@ use std::collections::VecDeque;
 
 use crate::counters::DropCounters;
 use crate::drop_reason::DropReason;
+use crate::fragment::cut::{CutError, cut};
 use crate::frame::{Frame, PacketIo};
 use crate::ids::InterfaceId;
 use crate::packet::arp::{ArpOperation, ArpPacket};
+use crate::packet::bytes::read_u16;
 use crate::packet::{BROADCAST_MAC, ETHERTYPE_IPV4, build};
 use crate::router::Router;
 use crate::router::interface::Interface;
@@ -44,6 +46,16 @@ pub struct NextHop {
 pub struct Egress<F> {
     waiting: VecDeque<Waiting<F>>,
     seen_epoch: u32,
+    cuts: Cuts,
+}
+
+/// What was cut into fragments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cuts {
+    /// Packets.
+    pub packets: u64,
+    /// Fragments they became.
+    pub fragments: u64,
 }
 
 #[derive(Debug)]
@@ -55,7 +67,7 @@ struct Waiting<F> {
 
 impl<F> Default for Egress<F> {
     fn default() -> Self {
-        Self { waiting: VecDeque::with_capacity(WAITING_PER_WORKER), seen_epoch: 0 }
+        Self { waiting: VecDeque::with_capacity(WAITING_PER_WORKER), seen_epoch: 0, cuts: Cuts::default() }
     }
 }
 
@@ -81,7 +93,7 @@ impl<F: Frame> Egress<F> {
                 if !self.waiting.is_empty() {
                     self.flush(context, io);
                 }
-                transmit(context, io, frame, l3_offset, next_hop.interface, mac);
+                self.transmit(context, io, frame, l3_offset, next_hop.interface, mac);
             }
             Lookup::Pending => self.wait(context, io, Waiting { frame, l3_offset, next_hop }),
             Lookup::Unreachable => context.drops.count(DropReason::NeighborUnreachable),
@@ -126,6 +138,11 @@ impl<F: Frame> Egress<F> {
         self.waiting.len()
     }
 
+    /// What was cut since the last call.
+    pub fn take_cuts(&mut self) -> Cuts {
+        std::mem::take(&mut self.cuts)
+    }
+
     #[cold]
     fn wait<P: PacketIo<Frame = F>>(&mut self, context: &Context<'_>, io: &mut P, waiting: Waiting<F>) {
         let neighbor = waiting.next_hop.neighbor;
@@ -155,34 +172,81 @@ impl<F: Frame> Egress<F> {
             match context.router.neighbors.mac(waiting.next_hop.neighbor) {
                 Lookup::Known(mac) => {
                     let interface = waiting.next_hop.interface;
-                    transmit(context, io, waiting.frame, waiting.l3_offset, interface, mac);
+                    self.transmit(context, io, waiting.frame, waiting.l3_offset, interface, mac);
                 }
                 Lookup::Pending => self.waiting.push_back(waiting),
                 Lookup::Unreachable | Lookup::Gone => context.drops.count(DropReason::NeighborUnreachable),
             }
         }
     }
-}
 
-/// Puts the Ethernet header in front of the packet and hands the frame over.
-#[inline]
-fn transmit<P: PacketIo>(
-    context: &Context<'_>,
-    io: &mut P,
-    mut frame: P::Frame,
-    l3_offset: usize,
-    interface: InterfaceId,
-    dst_mac: [u8; 6],
-) {
-    let Some(interface) = context.router.interfaces.of(interface) else {
-        return context.drops.count(DropReason::NoRoute);
-    };
-    if place_l3(&mut frame, l3_offset, build::ethernet_bytes(interface.vlan))
-        && build::ethernet(frame.head_mut(), dst_mac, interface.mac, interface.vlan, ETHERTYPE_IPV4)
-    {
-        io.transmit(interface.nic_port, frame);
-    } else {
-        context.drops.count(DropReason::NoHeadroom);
+    /// Puts the Ethernet header in front of the packet and hands the frame over; cuts what the interface
+    /// does not take in one piece.
+    #[inline]
+    fn transmit<P: PacketIo<Frame = F>>(
+        &mut self,
+        context: &Context<'_>,
+        io: &mut P,
+        mut frame: F,
+        l3_offset: usize,
+        interface: InterfaceId,
+        dst_mac: [u8; 6],
+    ) {
+        let Some(interface) = context.router.interfaces.of(interface) else {
+            return context.drops.count(DropReason::NoRoute);
+        };
+        let l2_bytes = build::ethernet_bytes(interface.vlan);
+        if place_l3(&mut frame, l3_offset, l2_bytes)
+            && build::ethernet(frame.head_mut(), dst_mac, interface.mac, interface.vlan, ETHERTYPE_IPV4)
+        {
+            if frame.len() > l2_bytes + usize::from(interface.mtu) {
+                return self.transmit_large(context, io, frame, interface);
+            }
+            io.transmit(interface.nic_port, frame);
+        } else {
+            context.drops.count(DropReason::NoHeadroom);
+        }
+    }
+
+    /// A frame larger than the interface takes: cut into fragments, unless what is too much is no part of the
+    /// packet.
+    #[cold]
+    fn transmit_large<P: PacketIo<Frame = F>>(
+        &mut self,
+        context: &Context<'_>,
+        io: &mut P,
+        mut frame: F,
+        interface: &Interface,
+    ) {
+        let l2_bytes = build::ethernet_bytes(interface.vlan);
+        if !frame.linearize() {
+            return context.drops.count(DropReason::ChainedHeaders);
+        }
+        let packet_bytes = read_u16(frame.head(), l2_bytes + 2).unwrap_or(0);
+        if packet_bytes <= interface.mtu {
+            if frame.resize(l2_bytes + usize::from(packet_bytes)) {
+                io.transmit(interface.nic_port, frame);
+            }
+            return;
+        }
+        let head = frame.head();
+        let send = |io: &mut P, mut fragment: F| {
+            if let (Some(to), Some(from)) = (fragment.head_mut().get_mut(..l2_bytes), head.get(..l2_bytes)) {
+                to.copy_from_slice(from);
+                io.transmit(interface.nic_port, fragment);
+            }
+        };
+        let (fragments, outcome) = cut(io, head, l2_bytes, interface.mtu, send);
+        if fragments > 0 {
+            self.cuts.packets += 1;
+            self.cuts.fragments += fragments;
+        }
+        match outcome {
+            Ok(()) => {}
+            Err(CutError::DontFragment) => context.drops.count(DropReason::FragmentationNeeded),
+            Err(CutError::Malformed) => context.drops.count(DropReason::BadIpv4Header),
+            Err(CutError::NoFrame) => context.drops.count(DropReason::MempoolExhausted),
+        }
     }
 }
 

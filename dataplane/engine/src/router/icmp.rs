@@ -122,7 +122,7 @@ pub fn echo_reply<P: PacketIo>(
 ) -> Result<(), DropReason> {
     let router = context.router;
     if view.fragment != FragmentKind::None {
-        return Err(DropReason::Fragment);
+        return Err(DropReason::LocalUnhandled);
     }
     if view.class != L4Class::IcmpQueryRequest || view.has_options {
         return Err(DropReason::LocalUnhandled);
@@ -141,7 +141,7 @@ pub fn echo_reply<P: PacketIo>(
     }
     let hop = router.routes.lookup(view.src).ok_or(DropReason::NoRoute)?;
     let interface = router.interfaces.of(hop.interface).ok_or(DropReason::NoRoute)?;
-    if view.packet_bytes() > interface.mtu {
+    if view.dont_fragment && view.packet_bytes() > interface.mtu {
         return Err(DropReason::TooBig);
     }
     if router.interfaces.is_own(view.src) || router.interfaces.is_broadcast(view.src) {

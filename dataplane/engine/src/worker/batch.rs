@@ -71,7 +71,7 @@ impl<P: PacketIo> Turn<'_, P> {
         interface: InterfaceId,
     ) {
         if view.fragment != FragmentKind::None {
-            return self.drop(DropReason::Fragment);
+            return self.fragment(frame, view, interface);
         }
         if view.class == L4Class::IcmpError {
             return self.icmp_error(frame, &view, interface);

@@ -10,8 +10,8 @@ use crate::frame::{Frame, PacketIo};
 use crate::ids::InterfaceId;
 use crate::nat::Refusal;
 use crate::nat::session::{Facing, Session};
-use crate::packet::parse::{Ipv4View, L4Class};
-use crate::packet::rewrite::{decrement_ttl, translate};
+use crate::packet::parse::{FragmentKind, Ipv4View, L4Class};
+use crate::packet::rewrite::{decrement_ttl, set_identification, translate};
 use crate::router::egress::NextHop;
 use crate::router::icmp::{IcmpError, Offender};
 use crate::worker::batch::Lane;
@@ -41,6 +41,9 @@ impl<P: PacketIo> Turn<'_, P> {
         let tcp_flags = (view.class == L4Class::Tcp).then_some(view.tcp_flags);
         if self.engine.nat.sessions.touch(&session, facing, tcp_flags, self.context.now) {
             self.engine.nat.keep_mapping(&mut self.owned.nat, &session);
+        }
+        if view.fragment != FragmentKind::None {
+            return self.open_datagram(frame, view, came_in, session, facing);
         }
         if session.is_alg() {
             return self.alg_hit(frame, view, session, facing);
@@ -147,8 +150,12 @@ impl<P: PacketIo> Turn<'_, P> {
         facing: Facing,
     ) {
         let head = frame.head_mut();
-        if let Err(reason) = translate(head, view, &session.translation(facing)) {
+        let to = session.translation(facing);
+        if let Err(reason) = translate(head, view, &to) {
             return self.drop(reason);
+        }
+        if !view.dont_fragment && to.src != view.src {
+            set_identification(head, view, self.engine.identifications.next(to.src, to.dst, view.protocol));
         }
         decrement_ttl(head, view);
         self.send_translated(frame, usize::from(view.l3), session, facing);
@@ -206,12 +213,11 @@ impl<P: PacketIo> Turn<'_, P> {
             return Err((DropReason::TtlExceeded, IcmpError::TimeExceeded));
         }
         let mtu = self.engine.router.interfaces.of(next_hop.interface).map_or(0, |interface| interface.mtu);
-        if view.packet_bytes() <= mtu {
+        // Without DF, what is too large is cut on the way out.
+        if view.packet_bytes() <= mtu || !view.dont_fragment {
             return Ok(());
         }
-        // Sent without DF too: there is no fragmentation yet, and path MTU discovery helps where it is used.
-        let reason = if view.dont_fragment { DropReason::FragmentationNeeded } else { DropReason::TooBig };
-        Err((reason, IcmpError::FragmentationNeeded { mtu }))
+        Err((DropReason::FragmentationNeeded, IcmpError::FragmentationNeeded { mtu }))
     }
 
     /// Drops a packet and tells its sender, as it was before translation.

@@ -14,7 +14,7 @@ use crate::nat::key::{Endpoint, FlowKey};
 use crate::nat::session::{Facing, Session};
 use crate::packet::icmp_error::{self, IcmpErrorTranslation, IcmpErrorView};
 use crate::packet::parse::Ipv4View;
-use crate::packet::rewrite::{Tuple, decrement_ttl};
+use crate::packet::rewrite::{Tuple, decrement_ttl, set_identification};
 use crate::worker::Turn;
 
 impl<P: PacketIo> Turn<'_, P> {
@@ -100,6 +100,10 @@ impl<P: PacketIo> Turn<'_, P> {
         };
         if let Err(reason) = icmp_error::translate_icmp_error(frame.head_mut(), view, error, &to) {
             return self.drop(reason);
+        }
+        if !view.dont_fragment && to.outer_src != view.src {
+            let identification = self.engine.identifications.next(to.outer_src, to.outer_dst, view.protocol);
+            set_identification(frame.head_mut(), view, identification);
         }
         decrement_ttl(frame.head_mut(), view);
         self.send_translated(frame, usize::from(view.l3), session, facing);

@@ -9,6 +9,7 @@
 
 mod batch;
 mod forward;
+mod fragment;
 mod icmp_error;
 mod local;
 
@@ -18,6 +19,7 @@ use crate::alg_stage::handover::Handover;
 use crate::alg_stage::{AlgStage, Surroundings};
 use crate::counters::WorkerCounters;
 use crate::engine::Engine;
+use crate::fragment::{Datagram, Fragments};
 use crate::frame::PacketIo;
 use crate::ids::{NicPortId, WorkerId};
 use crate::nat::NatWorker;
@@ -46,6 +48,9 @@ struct Owned<F> {
     egress: Egress<F>,
     icmp: IcmpSource,
     stage: AlgStage,
+    fragments: Fragments<F>,
+    /// The datagram whose first fragment is being handled.
+    opening: Option<Datagram>,
 }
 
 /// What every step of a turn needs.
@@ -71,6 +76,8 @@ impl<F: crate::frame::Frame> Worker<F> {
             egress: Egress::default(),
             icmp: IcmpSource::new(engine.config.icmp.rate_per_second, now),
             stage: AlgStage::new(&engine.config),
+            fragments: Fragments::new(&engine.fragment_limits(id), &engine.key),
+            opening: None,
         };
         Some(Self { engine, handover, id, participant, owned, batch: Batch::default() })
     }
@@ -99,6 +106,7 @@ impl<F: crate::frame::Frame> Worker<F> {
             }
             turn.handle(batch);
         }
+        turn.count_cuts();
     }
 
     /// What is due besides received frames: packets handed over, timers, ARP, ageing, memory whose grace
@@ -109,6 +117,7 @@ impl<F: crate::frame::Frame> Worker<F> {
         let is_worker = usize::from(self.id.0) < self.engine.workers();
         let (mut turn, _) = self.turn(io, now);
         let mut busy = turn.take_handed_over();
+        busy |= turn.owned.fragments.expire(now, &turn.counters.drops) > 0;
         turn.owned.egress.poll(&turn.context, turn.io);
         busy |= turn.with_stage(|stage, around| stage.poll(around));
         if is_worker {
@@ -116,6 +125,7 @@ impl<F: crate::frame::Frame> Worker<F> {
             turn.counters.aged.add(ended as u64);
             busy |= ended > 0;
         }
+        turn.count_cuts();
         turn.engine.nat.reclaim(&mut turn.owned.nat, &turn.engine.quiescence);
         busy
     }
@@ -134,6 +144,12 @@ impl<F: crate::frame::Frame> Worker<F> {
     #[must_use]
     pub fn alg_flows(&self) -> usize {
         self.owned.stage.flows()
+    }
+
+    /// Frames that wait for the rest of their datagram.
+    #[must_use]
+    pub fn kept_fragments(&self) -> usize {
+        self.owned.fragments.kept()
     }
 
     fn turn<'a, P: PacketIo<Frame = F>>(
@@ -187,7 +203,20 @@ impl<P: PacketIo> Turn<'_, P> {
                 None => self.drop(crate::drop_reason::DropReason::TcpNoSession),
             }
         }
+        for _ in 0..HANDED_OVER_PER_TURN {
+            let Some(handed) = self.handover.pop_fragment(self.id) else { break };
+            taken += 1;
+            self.own_fragment(handed.frame, handed.view, handed.interface);
+        }
         taken > 0
+    }
+
+    fn count_cuts(&mut self) {
+        let cuts = self.owned.egress.take_cuts();
+        if cuts.packets > 0 {
+            self.counters.packets_fragmented.add(cuts.packets);
+            self.counters.fragments_made.add(cuts.fragments);
+        }
     }
 
     fn drop(&self, reason: crate::drop_reason::DropReason) {

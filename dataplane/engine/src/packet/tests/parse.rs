@@ -171,6 +171,27 @@ fn refuses_impossible_l4_lengths() {
 }
 
 #[test]
+fn refuses_a_first_fragment_without_the_whole_l4_header() {
+    let first = |bytes: Vec<u8>, data_bytes: u8| {
+        parse_frame(&with_header(&bytes, |header| (header[3], header[6]) = (20 + data_bytes, 0x20))).err()
+    };
+    let options = |mut bytes: Vec<u8>| {
+        bytes[46] = 0x80;
+        bytes
+    };
+    for (name, reason, expected) in [
+        ("TCP, 8 bytes", first(tcp_frame(&[0; 40]), 8), Some(DropReason::FragmentTiny)),
+        ("TCP, 16 bytes", first(tcp_frame(&[0; 40]), 16), Some(DropReason::FragmentTiny)),
+        ("TCP, 24 of 32 bytes", first(options(tcp_frame(&[0; 40])), 24), Some(DropReason::FragmentTiny)),
+        ("TCP, 32 of 32 bytes", first(options(tcp_frame(&[0; 40])), 32), None),
+        ("UDP, 8 bytes", first(udp_frame(&[0; 40]), 8), None),
+        ("UDP, none", first(udp_frame(&[0; 40]), 0), Some(DropReason::FragmentTiny)),
+    ] {
+        assert_eq!(reason, expected, "{name}");
+    }
+}
+
+#[test]
 fn refuses_other_frames() {
     let mut ipv6 = tcp_frame(b"");
     ipv6[12..14].copy_from_slice(&[0x86, 0xDD]);

@@ -111,6 +111,12 @@ pub(crate) fn config() -> Config {
             icmp: Duration::from_secs(60),
             arp: Duration::from_secs(60),
         },
+        fragments: config::Fragments {
+            datagrams: 64,
+            kept: 64,
+            per_source: 16,
+            lifetime: Duration::from_secs(2),
+        },
         tables: config::Tables {
             sessions: 16,
             mappings: 16,
