@@ -18,7 +18,7 @@ pub(crate) const SECTION: Section = Section {
     path: "interface",
     form: Form::List,
     about: "A routed interface on a NIC port; several share a port by VLAN.",
-    keys: &[NAME, NIC_PORT, VLAN, SIDE, ADDRESSES, MTU],
+    keys: &[NAME, NIC_PORT, VLAN, SIDE, ADDRESSES, MTU, SOURCE_CHECK],
 };
 
 const NAME: Key = Key { name: "name", example: "\"lan\"", reason: "What routes and output call it." };
@@ -40,6 +40,11 @@ const MTU: Key = Key {
     example: "1500",
     reason: "Largest IP packet in bytes; the NIC port's unless the link behind it takes less.",
 };
+const SOURCE_CHECK: Key = Key {
+    name: "source_check",
+    example: "true",
+    reason: "Drops sources not routed back through this interface; false: for asymmetric routing only.",
+};
 
 const SIDES: Choices<Side> = &[("internal", Side::Internal), ("external", Side::External)];
 
@@ -54,6 +59,7 @@ pub(crate) struct Draft<'a> {
     /// Own addresses with their connected prefixes.
     pub(crate) addresses: Vec<Located<'a, Ipv4Net>>,
     mtu: u16,
+    source_check: bool,
     /// Whether all of it could be read.
     pub(crate) is_sound: bool,
 }
@@ -78,6 +84,7 @@ impl<'a> Draft<'a> {
             side: self.side.unwrap_or(Side::Internal),
             addresses: self.addresses.into_iter().map(|own| own.value).collect(),
             mtu: self.mtu,
+            source_check: self.source_check,
         }
     }
 }
@@ -114,6 +121,9 @@ pub(crate) fn print(interfaces: &[Interface], nic_ports: &[NicPort], out: &mut P
         out.key(&SIDE, quoted(value::word_of(SIDES, interface.side)))
             .key(&ADDRESSES, list(interface.addresses.iter().map(quoted)))
             .key(&MTU, interface.mtu);
+        if interface.side == Side::Internal {
+            out.key(&SOURCE_CHECK, interface.source_check);
+        }
     }
 }
 
@@ -146,17 +156,26 @@ fn read_one<'a>(table: &Table<'a>, nic_ports: &[Located<'a, NicPort>]) -> Draft<
         let problem = format!("is above the NIC port's MTU {mtu_of_port}");
         mtu.place.refuse(problem, "lower it, or raise nic_port.mtu");
     }
+    let side = table.require(&SIDE, value::choice(SIDES)).map(|side| side.value);
+    let source_check = table.get_located(&SOURCE_CHECK, value::boolean);
+    if let (Some(check), Some(Side::External)) = (&source_check, side) {
+        check.place.refuse(
+            "is a choice of internal interfaces: internal sources are never admitted outside",
+            "remove the line",
+        );
+    }
     Draft {
         place: table.place.clone(),
         name,
         nic_port,
         vlan: table.get(&VLAN, value::integer(1..=4094)),
-        side: table.require(&SIDE, value::choice(SIDES)).map(|side| side.value),
+        side,
         addresses: table
             .require(&ADDRESSES, value::non_empty(value::list(address::own_address)))
             .map(|addresses| addresses.value)
             .unwrap_or_default(),
         mtu: mtu.map_or(mtu_of_port, |mtu| mtu.value),
+        source_check: source_check.is_none_or(|check| check.value),
         is_sound: table.place.mistakes() == mistakes_before,
     }
 }

@@ -23,6 +23,7 @@ mod control;
 mod duration;
 mod eal;
 mod errors;
+mod filter;
 mod fragments;
 mod icmp;
 mod interface;
@@ -70,6 +71,7 @@ impl Config {
         interface::print(&self.interfaces, &self.nic_ports, &mut out);
         route::print(&self.routes, &self.interfaces, &mut out);
         nat::print(&self.nat, &mut out);
+        filter::print(&self.filter, &self.interfaces, &mut out);
         alg::print(&self.alg, &mut out);
         timeouts::print(&self.timeouts, &mut out);
         fragments::print(&self.fragments, &mut out);
@@ -90,6 +92,7 @@ impl Config {
         let fragments = fragments::read(root);
         Self {
             nat: nat::read(root, &interfaces, &routes),
+            filter: filter::read(root, &interfaces),
             alg: alg::read(root),
             timeouts: timeouts::read(root),
             tables: tables::read(root, &workers, &nic_ports, &fragments),

@@ -25,6 +25,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// Address translation.
     pub nat: Nat,
+    /// Who may open a flow: the first matching rule decides.
+    pub filter: Vec<FilterRule>,
     /// Application-level gateways.
     pub alg: Alg,
     /// Idle times after which state goes away.
@@ -178,6 +180,9 @@ pub struct Interface {
     pub addresses: Vec<Ipv4Net>,
     /// Largest IP packet, bytes; at most the port's.
     pub mtu: u16,
+    /// Whether a source must be routed back through an internal interface; always true on an external
+    /// one, whose sources must not be internal.
+    pub source_check: bool,
 }
 
 /// Side of the NAT (RFC 4787 section 1: internal, external).
@@ -249,6 +254,53 @@ pub enum Transport {
     Tcp,
     /// UDP
     Udp,
+}
+
+/// `[[filter]]`: an empty list, or `None`, matches everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilterRule {
+    /// The name that output uses.
+    pub name: String,
+    /// What happens to a packet that it matches.
+    pub action: FilterAction,
+    /// Which way the packet goes.
+    pub direction: Option<FilterDirection>,
+    /// Index in [`Config::interfaces`] of where it arrives.
+    pub in_interface: Option<usize>,
+    /// Index in [`Config::interfaces`] of where it would leave.
+    pub out_interface: Option<usize>,
+    /// IP protocol.
+    pub protocol: Option<u8>,
+    /// Sources, as the packet carries them on arrival.
+    pub source: Vec<Ipv4Net>,
+    /// Destinations, as the packet carries them on arrival.
+    pub destination: Vec<Ipv4Net>,
+    /// Inclusive ranges of source L4 ports; only with TCP or UDP.
+    pub source_ports: Vec<(u16, u16)>,
+    /// Inclusive ranges of destination L4 ports; only with TCP or UDP.
+    pub destination_ports: Vec<(u16, u16)>,
+    /// ICMP types; only with ICMP.
+    pub icmp_types: Vec<u8>,
+}
+
+/// What a filter rule does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FilterAction {
+    /// Lets the packet go on.
+    Allow,
+    /// Drops it in silence.
+    Deny,
+    /// Drops it and tells its sender.
+    Reject,
+}
+
+/// Which way a packet goes (RFC 4787 section 1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FilterDirection {
+    /// It arrived on an external interface.
+    Inbound,
+    /// It arrived on an internal interface.
+    Outbound,
 }
 
 /// `[alg]`

@@ -5,7 +5,8 @@
 //! and `Config::to_toml`.
 
 use crate::{
-    alg, control, eal, fragments, icmp, interface, log, nat, nic_port, route, tables, timeouts, workers,
+    alg, control, eal, filter, fragments, icmp, interface, log, nat, nic_port, route, tables, timeouts,
+    workers,
 };
 
 /// Every table of the file, in the order in which it is printed.
@@ -20,6 +21,7 @@ pub(crate) const SECTIONS: &[&Section] = &[
     &nat::pool::SECTION,
     &nat::rule::SECTION,
     &nat::forward::SECTION,
+    &filter::SECTION,
     &alg::SECTION,
     &alg::FTP,
     &timeouts::SECTION,

@@ -104,6 +104,8 @@ pub struct WorkerCounters {
     pub local: Counter,
     /// ICMP errors that algate sent.
     pub icmp_sent: Counter,
+    /// TCP resets with which algate answered rejected segments.
+    pub resets_sent: Counter,
     /// Packets handed to the owner of their ALG flow, and fragments to that of their datagram.
     pub handed_over: Counter,
     /// Fragments that were put together, less the packets they became.

@@ -105,6 +105,14 @@ drop_reasons! {
     /// An ICMP message that is malformed or belongs to no session.
     BadIcmp = "bad_icmp",
 
+    // Filter.
+    /// A source that cannot be where the packet came from: forged, or routed asymmetrically.
+    SpoofedSource = "spoofed_source",
+    /// A filter rule denies it.
+    FilterDeny = "filter_deny",
+    /// A filter rule rejects it; its sender is told, within the rate limit.
+    FilterReject = "filter_reject",
+
     // NAT.
     /// From outside, and no session, mapping, forward or expectation admits it.
     NoMapping = "no_mapping",

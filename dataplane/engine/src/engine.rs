@@ -3,6 +3,7 @@
 use algate_config::Config;
 
 use crate::counters::WorkerCounters;
+use crate::filter::Filter;
 use crate::fragment::identification::Identifications;
 use crate::ids::WorkerId;
 use crate::nat::Nat;
@@ -19,6 +20,8 @@ pub struct Engine {
     pub nat: Nat,
     /// IPv4 identifications of translated packets.
     pub identifications: Identifications,
+    /// Who may open a flow.
+    pub filter: Filter,
     pub(crate) quiescence: Quiescence,
     pub(crate) key: HashKey,
     pub(crate) config: Config,
@@ -36,6 +39,7 @@ impl Engine {
             router: Router::new(config, macs),
             nat: Nat::new(config, &key),
             identifications: Identifications::new(&key),
+            filter: Filter::new(config, threads),
             quiescence: Quiescence::new(threads),
             key,
             config: config.clone(),

@@ -225,6 +225,7 @@ const NAMED: &[Named] = &[
     ("arp", |counters| &counters.arp),
     ("local", |counters| &counters.local),
     ("icmp_sent", |counters| &counters.icmp_sent),
+    ("resets_sent", |counters| &counters.resets_sent),
     ("handed_over", |counters| &counters.handed_over),
     ("fragments_merged", |counters| &counters.fragments_merged),
     ("packets_fragmented", |counters| &counters.packets_fragmented),

@@ -42,6 +42,7 @@ pub fn config(devices: Vec<Device>) -> Config {
         interfaces: vec![],
         routes: vec![],
         nat: Nat { pools: vec![], rules: vec![], forwards: vec![] },
+        filter: vec![],
         alg: Alg {
             held_bytes: 16_384,
             ftp: Ftp {

@@ -6,6 +6,7 @@
 //! internal   external side      NAT rule, port                mapping (EIM) + session
 //! internal   internal side      route                         session without translation
 //! external   pool address       expectation, mapping, forward session to the internal endpoint
+//! external   internal side      a filter rule that allows it  session without translation
 //! external   anything else      -                             dropped
 //! ```
 //!
@@ -76,6 +77,39 @@ impl Nat {
             (Facing::Internal, true) => self.open_hairpin(worker, router, key, owner, now),
             (Facing::Internal, false) => self.open_outbound(worker, router, key, owner, now),
         }
+    }
+
+    /// Opens a session for the first packet of a flow from the external side that a filter rule
+    /// admits and nothing translates: to an internal host by its own address. No ALG reads it.
+    ///
+    /// # Errors
+    /// [`Refusal`]: nothing was opened.
+    pub fn open_untranslated(
+        &self,
+        worker: &mut NatWorker,
+        router: &Router,
+        view: &Ipv4View,
+        now: Instant,
+    ) -> Result<Opened<'_>, Refusal> {
+        check_opener(view).map_err(Refusal::Drop)?;
+        let key = FlowKey::of(view);
+        let hop = router.routes.lookup(view.dst);
+        if hop.and_then(|hop| router.interfaces.side_of(hop.interface)) != Some(Side::Internal) {
+            return Err(Refusal::Drop(DropReason::NoMapping));
+        }
+        let new = NewSession {
+            internal_key: key.reversed(),
+            external_key: key,
+            initiator: Facing::External,
+            internal_hop: next_hop(router, view.dst, now)?,
+            external_hop: reverse_hop(router, view.src, Side::External, now)?,
+            mapping: None,
+            hold: Hold::Firm,
+            remote_mapping: None,
+            parent: None,
+            alg_owner: None,
+        };
+        self.create(worker, &new, now).map(|session| (session, Facing::External))
     }
 
     fn open_outbound(

@@ -66,6 +66,12 @@ impl IcmpSource {
         Self { bucket: TokenBucket::new(rate_per_second, now) }
     }
 
+    /// Takes permission for another message that answers a packet, as a reset does.
+    #[must_use]
+    pub fn take_permission(&mut self, now: Instant) -> bool {
+        self.bucket.take(now)
+    }
+
     /// Tells the sender of `offender` what is wrong with it. Returns whether a message was made; where
     /// RFC 1812 section 4.3.2.7 forbids one, or the rate is used up, none is.
     pub fn send_error<P: PacketIo>(

@@ -21,6 +21,8 @@ pub struct Interface {
     pub mac: [u8; 6],
     /// Side of the NAT.
     pub side: Side,
+    /// Whether sources must be routed back through it, where it is internal.
+    pub source_check: bool,
     /// Largest IPv4 packet, bytes.
     pub mtu: u16,
     /// Own addresses; the first one speaks for the interface.
@@ -130,6 +132,7 @@ impl Interfaces {
                 vlan,
                 mac: mac_of(interface.nic_port),
                 side: interface.side,
+                source_check: interface.source_check,
                 mtu: interface.mtu,
                 addresses,
             });

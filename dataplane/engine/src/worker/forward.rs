@@ -14,6 +14,7 @@ use crate::packet::parse::{FragmentKind, Ipv4View, L4Class};
 use crate::packet::rewrite::{decrement_ttl, set_identification, translate};
 use crate::router::egress::NextHop;
 use crate::router::icmp::{IcmpError, Offender};
+use crate::worker::admission::Admission;
 use crate::worker::batch::Lane;
 use crate::worker::{Owned, Turn};
 
@@ -56,22 +57,17 @@ impl<P: PacketIo> Turn<'_, P> {
     pub(super) fn miss(&mut self, lane: Lane<P::Frame>) {
         let Lane { frame, view, interface, key, hash } = lane;
         let router = &self.engine.router;
-        if router.interfaces.is_own(view.dst) {
-            return self.local(frame, &view);
-        }
+        let Some(arrived) = router.interfaces.of(interface) else {
+            return self.drop(DropReason::UnknownVlan);
+        };
         if router.interfaces.is_broadcast(view.dst) {
             return self.drop(DropReason::MartianDestination);
         }
-        // Nobody else has these addresses, and a broadcast address sends nothing.
-        if router.interfaces.is_own(view.src)
-            || router.is_nat_address(view.src)
-            || router.interfaces.is_broadcast(view.src)
-        {
-            return self.drop(DropReason::MartianSource);
+        let Some(admission) = self.admit(&frame, &view, arrived) else { return };
+        if router.interfaces.is_own(view.dst) {
+            return self.local(frame, &view);
         }
-        let Some(side) = router.interfaces.side_of(interface) else {
-            return self.drop(DropReason::UnknownVlan);
-        };
+        let side = arrived.side;
         if side == Side::Internal && view.ttl <= 1 {
             // Before anything is made for it: traceroute must not use up ports.
             let error = (DropReason::TtlExceeded, IcmpError::TimeExceeded);
@@ -84,11 +80,17 @@ impl<P: PacketIo> Turn<'_, P> {
         let owner = self.engine.alg_owner(self.id, hash);
         let nat = &self.engine.nat;
         let now = self.context.now;
-        let opened = match nat.open(&mut self.owned.nat, router, &view, from, owner, now) {
+        let mut open = || match (from, admission) {
+            (Facing::External, Admission::ByRule) if !router.is_nat_address(view.dst) => {
+                nat.open_untranslated(&mut self.owned.nat, router, &view, now)
+            }
+            _ => nat.open(&mut self.owned.nat, router, &view, from, owner, now),
+        };
+        let opened = match open() {
             // Another worker has just made the session, or the mapping it needs: once more.
             Err(Refusal::Raced) => match nat.find(hash, key) {
                 Some((session, facing)) => return self.hit(frame, &view, interface, session, facing),
-                None => nat.open(&mut self.owned.nat, router, &view, from, owner, now),
+                None => open(),
             },
             opened => opened,
         };
@@ -222,7 +224,7 @@ impl<P: PacketIo> Turn<'_, P> {
 
     /// Drops a packet and tells its sender, as it was before translation.
     #[cold]
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         frame: &P::Frame,
         view: &Ipv4View,

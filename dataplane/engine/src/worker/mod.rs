@@ -7,6 +7,7 @@
 //!
 //! ALG cores run the same [`Worker`], with nothing to receive but what is handed over.
 
+mod admission;
 mod batch;
 mod forward;
 mod fragment;

@@ -6,6 +6,7 @@
 
 mod alg_limits;
 mod common;
+mod filter;
 mod hostile;
 mod nat_expectation;
 mod nat_forward;

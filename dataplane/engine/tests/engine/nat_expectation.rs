@@ -31,7 +31,11 @@ struct Control {
 
 impl Control {
     fn new() -> Self {
-        let mut net = Net::new();
+        Self::with("")
+    }
+
+    fn with(toml: &str) -> Self {
+        let mut net = Net::with(toml, |_| {});
         let external = net.one(INSIDE, &tcp(CLIENT, SERVER, SYN)).source;
         net.one(OUTSIDE, &tcp_between(at(SERVER), external, SYN | ACK, b""));
         let key = FlowKey::new(6, at(CLIENT).into(), at(SERVER).into());
@@ -192,4 +196,24 @@ fn a_parent_lives_while_a_child_does_and_one_more_period() {
     assert_eq!(net.sessions().len(), 1);
     net.advance(Duration::from_secs(5));
     assert_eq!(net.sessions().len(), 0);
+}
+
+#[test]
+fn a_filter_rule_that_denies_comes_before_a_promise_and_one_that_allows_adds_nothing() {
+    let deny = "[[filter]]\nname = \"no\"\naction = \"deny\"\ndirection = \"inbound\"\n";
+    let mut control = Control::with(deny);
+    let (announced, _) = control.promise(1);
+    control.net.refused(OUTSIDE, &data_of(announced), DropReason::FilterDeny);
+    assert_eq!(control.net.engine.expectation_rows(control.net.now, 9).len(), 1, "the promise still holds");
+
+    let mut control = Control::with(&deny.replace("deny", "allow"));
+    let (announced, _) = control.promise(1);
+    let other = tcp_between(at("198.51.100.2:2020"), announced, SYN, b"");
+    control.net.refused(OUTSIDE, &other, DropReason::ExpectationPeer);
+    let seen = control.net.one(OUTSIDE, &data_of(announced));
+    assert_eq!((seen.nic_port, seen.destination), (INSIDE, at(DATA)));
+}
+
+fn data_of(announced: SocketAddrV4) -> Vec<u8> {
+    tcp_between(at("198.51.100.1:2020"), announced, SYN, b"")
 }

@@ -55,6 +55,7 @@ pub(crate) fn config() -> Config {
         nic_port,
         vlan,
         side,
+        source_check: true,
         addresses: vec![net.parse().unwrap()],
         mtu,
     };
@@ -94,6 +95,7 @@ pub(crate) fn config() -> Config {
                 internal: "10.0.0.80:80".parse().unwrap(),
             }],
         },
+        filter: vec![],
         alg: config::Alg {
             held_bytes: 4_096,
             ftp: config::Ftp {

@@ -265,8 +265,10 @@ impl Net {
             .iter()
             .map(|reason| self.engine.counters().iter().map(|c| c.egress_drops.of(*reason)).sum::<u64>())
             .sum();
-        let made =
-            self.total(|c| &c.forwarded) + self.total(|c| &c.icmp_sent) + self.total(|c| &c.alg.segments_out);
+        let made = self.total(|c| &c.forwarded)
+            + self.total(|c| &c.icmp_sent)
+            + self.total(|c| &c.resets_sent)
+            + self.total(|c| &c.alg.segments_out);
         let echoes = self.total(|c| &c.local);
         assert!((made..=made + echoes).contains(&(self.transmitted + lost)), "{made} {echoes} {lost}");
 

@@ -1,0 +1,87 @@
+//! May a packet of no session open one: its source first, then the filter.
+
+use algate_config::FilterAction;
+
+use crate::drop_reason::DropReason;
+use crate::filter::{Opener, reject, source};
+use crate::frame::{Frame, PacketIo};
+use crate::ids::InterfaceId;
+use crate::nat::key::FlowKey;
+use crate::packet::parse::{Ipv4View, L4Class};
+use crate::router::icmp::{IcmpError, Offender};
+use crate::router::interface::Interface;
+use crate::worker::{Owned, Turn};
+
+/// What a packet that was not refused may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// No rule names it: what is open to everyone.
+    ByDefault,
+    /// A rule allows it.
+    ByRule,
+}
+
+impl<P: PacketIo> Turn<'_, P> {
+    /// Judges a packet of no session. `None`: it is dropped, counted, and answered if it must be.
+    pub(super) fn admit(
+        &mut self,
+        frame: &P::Frame,
+        view: &Ipv4View,
+        arrived: &Interface,
+    ) -> Option<Admission> {
+        if self.engine.router.interfaces.is_broadcast(view.src) {
+            self.drop(DropReason::MartianSource);
+            return None;
+        }
+        if source::is_spoofed(&self.engine.router, arrived, view.src) {
+            self.drop(DropReason::SpoofedSource);
+            return None;
+        }
+        let filter = &self.engine.filter;
+        if !filter.has_rules() {
+            return Some(Admission::ByDefault);
+        }
+        let mut opener = Opener::new(frame.head(), view, arrived.id);
+        if filter.looks_at_out_interface() {
+            opener.out_interface = self.out_interface(view);
+        }
+        match filter.judge(self.id, &opener) {
+            None => Some(Admission::ByDefault),
+            Some(FilterAction::Allow) => Some(Admission::ByRule),
+            Some(FilterAction::Deny) => {
+                self.drop(DropReason::FilterDeny);
+                None
+            }
+            Some(FilterAction::Reject) => {
+                self.reject(frame, view, arrived.id);
+                None
+            }
+        }
+    }
+
+    /// Where a packet would leave: a pool's address leads to the host that its mapping names.
+    fn out_interface(&self, view: &Ipv4View) -> Option<InterfaceId> {
+        let router = &self.engine.router;
+        let towards = if router.is_nat_address(view.dst) {
+            self.engine.nat.mappings.internal_of(view.protocol, FlowKey::of(view).destination())?.address
+        } else {
+            view.dst
+        };
+        router.routes.lookup(towards).map(|hop| hop.interface)
+    }
+
+    fn reject(&mut self, frame: &P::Frame, view: &Ipv4View, interface: InterfaceId) {
+        if view.class != L4Class::Tcp {
+            return self.refuse(frame, view, interface, (DropReason::FilterReject, ADMIN_PROHIBITED));
+        }
+        self.drop(DropReason::FilterReject);
+        let offender = Offender { head: frame.head(), view, interface };
+        let Owned { egress, icmp, .. } = &mut *self.owned;
+        if reject::send_reset(&self.context, egress, icmp, self.io, offender) {
+            self.counters.resets_sent.add(1);
+        }
+    }
+}
+
+/// RFC 1812 section 5.2.7.1: communication administratively prohibited.
+const ADMIN_PROHIBITED: IcmpError = IcmpError::DestinationUnreachable { code: 13 };
