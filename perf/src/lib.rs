@@ -8,6 +8,7 @@
 
 pub mod clock;
 pub mod frames;
+pub mod generator;
 pub mod items;
 pub mod rig;
 pub mod sample;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use algate_engine::frame::{Frame, RxChecksums};
 use algate_engine::ids::InterfaceId;
 use algate_engine::nat::key::{Endpoint, FlowKey};
+use algate_engine::nat::mapping::Hold;
 use algate_engine::nat::session::{Facing, IdleTimes, NewSession, Sessions};
 use algate_engine::packet::PROTOCOL_UDP;
 use algate_engine::packet::parse::{Ipv4View, L4Class, Parsed, ParsedKind, parse};
@@ -184,6 +185,7 @@ fn sessions(flows: u32) -> Sessions {
             internal_hop: hop,
             external_hop: hop,
             mapping: None,
+            hold: Hold::Firm,
             remote_mapping: None,
             parent: None,
             alg_owner: None,
