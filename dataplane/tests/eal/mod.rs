@@ -6,17 +6,13 @@
 
 use std::env;
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use algate::dpdk::mbuf::Mbuf;
 use algate::dpdk::mempool::Mempool;
-use algate_config::{
-    Alg, Config, Control, Device, Eal as EalConfig, Ftp, Hugepages, Icmp, Idle, Log, LogLevel, Nat,
-    NicPort as NicPortConfig, Tables, Timeouts, Workers,
-};
+use algate_config::{Config, Device, Machine, NicPort as NicPortConfig};
 use algate_engine::frame::Frame;
 
 /// A configuration with these devices and nothing to forward.
@@ -29,50 +25,41 @@ pub fn config(devices: Vec<Device>) -> Config {
         mtu: 1500,
         promiscuous: true,
     };
-    Config {
-        eal: EalConfig { hugepages: Hugepages::Auto, file_prefix: "algate-test".to_owned(), main_core: 0 },
-        workers: Workers {
-            cores: vec![0],
-            alg_cores: vec![],
-            burst: 32,
-            idle: Idle::Sleep,
-            handover_packets: 256,
-        },
-        nic_ports: devices.into_iter().enumerate().map(nic_port).collect(),
-        interfaces: vec![],
-        routes: vec![],
-        nat: Nat { pools: vec![], rules: vec![], forwards: vec![] },
-        filter: vec![],
-        alg: Alg {
-            held_bytes: 16_384,
-            ftp: Ftp {
-                enabled: true,
-                control_ports: vec![21],
-                line_bytes: 512,
-                expectation_lifetime: Duration::from_secs(60),
-                expectations: 2,
-            },
-        },
-        timeouts: Timeouts {
-            tcp_established: Duration::from_secs(7_440),
-            tcp_transitory: Duration::from_secs(240),
-            udp: Duration::from_secs(300),
-            icmp: Duration::from_secs(60),
-            arp: Duration::from_secs(1_200),
-        },
-        tables: Tables {
-            sessions: 1_024,
-            mappings: 1_024,
-            expectations: 64,
-            alg_flows: 16,
-            neighbors: 64,
-            mbufs: 4_096,
-        },
-        icmp: Icmp { rate_per_second: 10 },
-        control: Control { socket: PathBuf::from("/tmp/algate-test.sock") },
-        log: Log { level: LogLevel::Warn },
-    }
+    let mut config = Config::parse(DEFAULTS, "defaults.toml", &Machine::unchecked()).unwrap();
+    config.nic_ports = devices.into_iter().enumerate().map(nic_port).collect();
+    config.interfaces.clear();
+    config.tables.mbufs = 4_096;
+    config
 }
+
+/// Every default, and small tables; the port and its interface are replaced by each test's own.
+const DEFAULTS: &str = r#"
+[eal]
+file_prefix = "algate-test"
+[workers]
+cores = [0]
+idle = "sleep"
+[[nic_port]]
+name = "nothing"
+device = { driver = "null" }
+[[interface]]
+name = "nothing"
+nic_port = "nothing"
+side = "internal"
+addresses = ["10.0.0.1/24"]
+[alg.ftp]
+enabled = true
+[tables]
+sessions = 1024
+mappings = 1024
+expectations = 64
+alg_flows = 16
+neighbors = 64
+[control]
+socket = "/tmp/algate-test.sock"
+[log]
+level = "warn"
+"#;
 
 /// A frame with these bytes.
 pub fn frame(pool: &Mempool, bytes: &[u8]) -> Mbuf {

@@ -9,7 +9,7 @@ fn u_14_what_may_be_cut_leaves_in_fragments_in_order() {
     {
         let mut site = Site::with(1, mtu, "");
         let packet = udp("10.0.0.2:4001", SERVER, 7, bytes);
-        let seen = site.send(INSIDE, &[packet.clone()]);
+        let seen = site.send(INSIDE, std::slice::from_ref(&packet));
         let name = format!("{bytes} bytes over {mtu}");
         assert_eq!(seen.len(), fragments, "{name}");
         assert!(seen.iter().all(|part| part.len() <= usize::from(mtu)), "{name}");
@@ -27,7 +27,7 @@ fn u_14_what_may_be_cut_leaves_in_fragments_in_order() {
 fn u_14_what_must_not_be_cut_is_reported_with_the_mtu() {
     let mut site = Site::with(1, 1_280, "");
     let packet = with_header(udp("10.0.0.2:4001", SERVER, 7, 1_500), |header| header[6] = 0x40);
-    let seen = site.send(INSIDE, &[packet.clone()]);
+    let seen = site.send(INSIDE, std::slice::from_ref(&packet));
     assert_eq!((seen.len(), &l4(&seen[0])[..2], word(l4(&seen[0]), 6)), (1, &[3, 4][..], 1_280));
     assert_eq!(seen[0][16..20], [10, 0, 0, 2]);
     assert_eq!(site.drops(), [("fragmentation_needed", 1)]);
@@ -58,7 +58,7 @@ fn options_are_copied_as_their_flag_says() {
     let total = packet.len() as u16;
     packet[0] = 0x49;
     let packet = with_header(packet, |header| header[2..4].copy_from_slice(&total.to_be_bytes()));
-    let seen = site.send(INSIDE, &[packet.clone()]);
+    let seen = site.send(INSIDE, std::slice::from_ref(&packet));
     assert_eq!(seen[0][20..36], packet[20..36], "the first fragment has all");
     for part in &seen[1..] {
         assert_eq!(part[0], 0x47);
@@ -91,7 +91,7 @@ fn inbound_packets_are_cut_too() {
     let packet = udp(SERVER, "203.0.113.10:77", 7, 300);
     // So that its neighbour is known.
     site.send(OUTSIDE, &[udp(SERVER, "203.0.113.10:77", 6, 60)]);
-    let seen = site.send(OUTSIDE, &[packet.clone()]);
+    let seen = site.send(OUTSIDE, std::slice::from_ref(&packet));
     assert_eq!(seen.len(), 6);
     let whole = received(&seen);
     assert_eq!((l4(&whole[0])[8..].to_vec(), word(&whole[0], 4)), (l4(&packet)[8..].to_vec(), 7));
