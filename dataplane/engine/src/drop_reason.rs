@@ -86,7 +86,7 @@ drop_reasons! {
     TtlExceeded = "ttl_exceeded",
     /// Larger than the outgoing MTU with DF set.
     FragmentationNeeded = "fragmentation_needed",
-    /// Larger than the outgoing MTU and cannot be cut.
+    /// An ICMP message larger than the outgoing MTU with DF set: nobody is told.
     TooBig = "too_big",
     /// The next hop did not answer ARP.
     NeighborUnreachable = "neighbor_unreachable",

@@ -8,7 +8,7 @@ use crate::drop_reason::DropReason;
 use crate::fragment::piece::Piece;
 
 /// Fragments that one datagram may have (CVE-2018-5391: more cost time at every one).
-pub const FRAGMENTS_PER_DATAGRAM: usize = 64;
+const FRAGMENTS_PER_DATAGRAM: usize = 64;
 
 /// The bytes that have come, as disjoint extents in order of arrival.
 #[derive(Debug, Clone)]

@@ -10,7 +10,7 @@
 //! the same source, destination and protocol use the same counter, so 65,536 of them in a row are all
 //! different: the most that 16 bits allow. `F` keeps an outsider from seeing, in packets to himself, how many go to
 //! others (RFC 7739 section 3, on IPv6's longer field). The counters are shared by all workers, for one external
-//! address may serve hosts of all of them; an addition without order costs 5 ns, and only packets that are not
+//! address may serve hosts of all of them; an addition without order is cheap, and only packets that are not
 //! atomic pay it.
 //!
 //! Not done: RFC 6864 section 4.3 would have a source slow down to 65,536 packets in two minutes. A NAT cannot.

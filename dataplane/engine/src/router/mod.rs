@@ -1,7 +1,7 @@
 //! algate as a router: interfaces, routes, neighbours, and the packets it sends on its own behalf.
 //!
 //! RFC 1812 as far as a NAT between two sides needs it; RFC 826 for neighbours. Not done: IPv6, ICMP
-//! redirects, proxy ARP beyond the NAT's own external addresses, routing protocols, fragmentation.
+//! redirects, proxy ARP beyond the NAT's own external addresses, routing protocols.
 //!
 //! [`Router`] is shared by all workers and only read, apart from the lock-free [`neighbor`] table.
 //! What a worker owns alone is its [`egress::Egress`] and its [`icmp::IcmpSource`].

@@ -74,6 +74,7 @@ impl<P: PacketIo> Turn<'_, P> {
     }
 
     /// The session of a first fragment is known: all fragments of its datagram follow.
+    #[cold]
     pub(super) fn open_datagram(
         &mut self,
         frame: P::Frame,

@@ -44,7 +44,7 @@ impl<P: PacketIo> Turn<'_, P> {
             return self.drop(DropReason::BadIcmp);
         }
         let out = self.engine.router.interfaces.of(session.next_hop(facing).interface);
-        if out.is_none_or(|interface| view.packet_bytes() > interface.mtu) {
+        if view.dont_fragment && out.is_none_or(|interface| view.packet_bytes() > interface.mtu) {
             return self.drop(DropReason::TooBig);
         }
         if session.is_alg() {

@@ -213,3 +213,21 @@ fn nobody_outside_spoils_a_datagram_of_an_inside_host() {
     seen.extend(site.send(INSIDE, &parts[2..]));
     assert_eq!(received(&seen).len(), 1);
 }
+
+#[test]
+fn a_flood_of_refused_first_fragments_leaves_room_for_others() {
+    let mut site = Site::with(1, 1_500, "[fragments]\ndatagrams = 64\n");
+    for source in 0..200 {
+        let closed = udp(&format!("198.51.100.{source}:9"), "203.0.113.10:9", 7, 200);
+        assert_eq!(site.send(OUTSIDE, &[piece(&closed, 0, 80)]).len(), 0);
+    }
+    let late = udp("198.51.100.3:9", "203.0.113.10:9", 7, 200);
+    site.send(OUTSIDE, &[piece(&late, 80, 160)]);
+    assert_eq!(site.drops(), [("fragment_refused", 1), ("no_mapping", 200)]);
+    for host in 2..=9 {
+        let packet = udp(&format!("10.0.0.{host}:4001"), SERVER, 7, 4_000);
+        let cut = pieces(&packet, 1_480);
+        let order = [1, 0, 2].map(|at: usize| cut[at].clone());
+        assert_eq!(received(&site.send(INSIDE, &order)).len(), 1, "{:?}", site.drops());
+    }
+}

@@ -258,6 +258,8 @@ impl Net {
             + self.total(|c| &c.arp)
             + self.total(|c| &c.local)
             + self.total(|c| &c.alg.segments_in)
+            + self.total(|c| &c.fragments_merged)
+            + self.workers.iter().map(|worker| worker.kept_fragments() as u64).sum::<u64>()
             + dropped;
         assert_eq!(self.total(|c| &c.received), accounted, "{:?}", self.drops());
 
