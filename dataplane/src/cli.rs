@@ -58,6 +58,7 @@ pub enum Command {
     #[command(after_help = "Examples:\n  \
         algate show sessions --limit 20\n  \
         algate show counters --all        those that are zero, too\n  \
+        algate show filter                which rules decide, and how often\n  \
         algate show ports --json | jq .rows[].rx_packets\n  \
         algate show workers --socket /run/algate/b.sock")]
     Show {

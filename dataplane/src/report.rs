@@ -25,6 +25,8 @@ pub enum Subject {
     Neighbors,
     /// Connected and static routes
     Routes,
+    /// Filter rules in their order, and how many packets each decided about
+    Filter,
     /// What the ALGs read, rewrote and refused
     Alg,
     /// Worker and ALG threads and how busy they are
@@ -44,6 +46,7 @@ pub enum Report {
     Interfaces(Vec<InterfaceRow>),
     Neighbors(Vec<NeighborRow>),
     Routes(Vec<RouteRow>),
+    Filter(Vec<FilterRow>),
     Alg(Vec<CounterRow>),
     Workers(Vec<WorkerRow>),
 }
@@ -192,6 +195,35 @@ pub struct RouteRow {
     pub interface: String,
 }
 
+/// One filter rule.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FilterRow {
+    /// Its name in the configuration.
+    pub name: String,
+    /// `allow`, `deny` or `reject`.
+    pub action: String,
+    /// Packets it decided about: those of no session.
+    pub hits: u64,
+    /// `inbound` or `outbound`; none: both.
+    pub direction: Option<String>,
+    /// Where packets arrive; none: anywhere.
+    pub in_interface: Option<String>,
+    /// Where they would leave; none: anywhere.
+    pub out_interface: Option<String>,
+    /// `tcp`, `udp`, `icmp`, else the IP protocol's number; none: all.
+    pub protocol: Option<String>,
+    /// Source prefixes; empty: all.
+    pub source: Vec<String>,
+    /// Source ports and ranges of them; empty: all.
+    pub source_ports: Vec<String>,
+    /// Destination prefixes; empty: all.
+    pub destination: Vec<String>,
+    /// Destination ports and ranges of them; empty: all.
+    pub destination_ports: Vec<String>,
+    /// ICMP types; empty: all.
+    pub icmp_types: Vec<u8>,
+}
+
 /// One thread.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WorkerRow {
@@ -267,7 +299,8 @@ impl From<snapshot::CounterRow> for CounterRow {
     }
 }
 
-fn protocol_text(protocol: u8) -> String {
+/// `tcp`, `udp`, `icmp`, else the number.
+pub(crate) fn protocol_text(protocol: u8) -> String {
     match protocol {
         1 => "icmp".to_owned(),
         6 => "tcp".to_owned(),

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use algate_config::{Config, Side};
+use algate_config::{Config, FilterAction, FilterDirection, FilterRule, Side};
 use algate_engine::counters::Counter;
 use algate_engine::drop_reason::DropReason;
 use algate_engine::engine::Engine;
@@ -18,7 +18,8 @@ use crate::dpdk::nic_port::NicPort;
 use crate::dpdk::queue::{IoCounters, PortCounters};
 use crate::edge::Edge;
 use crate::report::{
-    CounterRow, InterfaceRow, NeighborRow, PortRow, Report, RouteRow, Subject, WorkerRow, mac_text,
+    CounterRow, FilterRow, InterfaceRow, NeighborRow, PortRow, Report, RouteRow, Subject, WorkerRow,
+    mac_text, protocol_text,
 };
 use crate::worker::LoopCounters;
 
@@ -76,6 +77,7 @@ impl Reporter {
             Subject::Interfaces => Report::Interfaces(self.interfaces()),
             Subject::Neighbors => Report::Neighbors(self.neighbors(limit)),
             Subject::Routes => Report::Routes(self.routes()),
+            Subject::Filter => Report::Filter(self.filter(limit)),
             Subject::Alg => Report::Alg(shown(self.alg())),
             Subject::Workers => Report::Workers(self.workers()),
         }
@@ -205,6 +207,25 @@ impl Reporter {
         connected.chain(configured).collect()
     }
 
+    fn filter(&self, limit: usize) -> Vec<FilterRow> {
+        let interface = |index: Option<usize>| index.map(|index| self.interface_name(index));
+        let row = |(place, rule): (usize, &FilterRule)| FilterRow {
+            name: rule.name.clone(),
+            action: action_text(rule.action).to_owned(),
+            hits: self.engine.filter.hits(place),
+            direction: rule.direction.map(|direction| direction_text(direction).to_owned()),
+            in_interface: interface(rule.in_interface),
+            out_interface: interface(rule.out_interface),
+            protocol: rule.protocol.map(protocol_text),
+            source: rule.source.iter().map(ToString::to_string).collect(),
+            source_ports: rule.source_ports.iter().map(ports_text).collect(),
+            destination: rule.destination.iter().map(ToString::to_string).collect(),
+            destination_ports: rule.destination_ports.iter().map(ports_text).collect(),
+            icmp_types: rule.icmp_types.clone(),
+        };
+        self.config.filter.iter().enumerate().take(limit).map(row).collect()
+    }
+
     fn workers(&self) -> Vec<WorkerRow> {
         let row = |thread: &ThreadReport| {
             let sum =
@@ -225,4 +246,23 @@ impl Reporter {
 
 fn rows<E, R: From<E>>(engine_rows: Vec<E>) -> Vec<R> {
     engine_rows.into_iter().map(R::from).collect()
+}
+
+fn action_text(action: FilterAction) -> &'static str {
+    match action {
+        FilterAction::Allow => "allow",
+        FilterAction::Deny => "deny",
+        FilterAction::Reject => "reject",
+    }
+}
+
+fn direction_text(direction: FilterDirection) -> &'static str {
+    match direction {
+        FilterDirection::Inbound => "inbound",
+        FilterDirection::Outbound => "outbound",
+    }
+}
+
+fn ports_text((low, high): &(u16, u16)) -> String {
+    if low == high { low.to_string() } else { format!("{low}-{high}") }
 }

@@ -1,8 +1,8 @@
 //! Reports as text: columns for a terminal.
 
 use crate::report::{
-    CounterRow, ExpectationRow, InterfaceRow, MappingRow, NeighborRow, PortRow, Report, RouteRow, SessionRow,
-    WorkerRow,
+    CounterRow, ExpectationRow, FilterRow, InterfaceRow, MappingRow, NeighborRow, PortRow, Report, RouteRow,
+    SessionRow, WorkerRow,
 };
 
 /// The report as a table, with a heading and one line per row.
@@ -17,6 +17,7 @@ pub fn render(report: &Report) -> String {
         Report::Interfaces(rows) => table(rows),
         Report::Neighbors(rows) => table(rows),
         Report::Routes(rows) => table(rows),
+        Report::Filter(rows) => table(rows),
         Report::Workers(rows) => table(rows),
     }
 }
@@ -105,6 +106,19 @@ columns! { RouteRow as row:
     "via" = row.via.as_deref().unwrap_or("connected"),
     "interface" = row.interface,
 }
+columns! { FilterRow as row:
+    "rule" = row.name,
+    "action" = row.action,
+    "hits" = row.hits,
+    "direction" = row.direction.as_deref().unwrap_or(ANY),
+    "in" = row.in_interface.as_deref().unwrap_or(ANY),
+    "out" = row.out_interface.as_deref().unwrap_or(ANY),
+    "protocol" = row.protocol.as_deref().unwrap_or(ANY),
+    "source" = some_or_any(&row.source),
+    "source ports" = some_or_any(&row.source_ports),
+    "destination" = some_or_any(&row.destination),
+    "ports or types" = some_or_any(&ports_or_types(row)),
+}
 columns! { WorkerRow as row:
     "thread" = row.name,
     "core" = row.core,
@@ -129,6 +143,16 @@ fn table<R: Row>(rows: &[R]) -> String {
     text
 }
 
+fn some_or_any(list: &[String]) -> String {
+    if list.is_empty() { ANY.to_owned() } else { list.join(" ") }
+}
+
+/// A rule has one of them at most: ports need TCP or UDP, types ICMP.
+fn ports_or_types(row: &FilterRow) -> Vec<String> {
+    let types = row.icmp_types.iter().map(ToString::to_string);
+    row.destination_ports.iter().cloned().chain(types).collect()
+}
+
 fn seconds(seconds: u64) -> String {
     format!("{seconds} s")
 }
@@ -136,6 +160,9 @@ fn seconds(seconds: u64) -> String {
 fn optional<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
+
+/// What a filter rule leaves open.
+const ANY: &str = "any";
 
 #[cfg(test)]
 mod tests {
@@ -146,6 +173,44 @@ mod tests {
         let row = |name: &str, value| CounterRow { name: name.to_owned(), value };
         let report = Report::Counters(vec![row("drop.no_route", 12), row("forwarded", 3_456)]);
         assert_eq!(render(&report), "counter        value\ndrop.no_route  12\nforwarded      3456\n");
+    }
+
+    #[test]
+    fn a_filter_rule_says_any_where_it_names_nothing() {
+        let text = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let row = FilterRow {
+            name: "no-smtp".to_owned(),
+            action: "reject".to_owned(),
+            hits: 7,
+            direction: Some("outbound".to_owned()),
+            in_interface: None,
+            out_interface: Some("wan".to_owned()),
+            protocol: Some("tcp".to_owned()),
+            source: text(&["10.0.0.0/24", "10.1.0.0/24"]),
+            source_ports: vec![],
+            destination: vec![],
+            destination_ports: text(&["25", "465-587"]),
+            icmp_types: vec![],
+        };
+        assert_eq!(
+            row.cells(),
+            text(&[
+                "no-smtp",
+                "reject",
+                "7",
+                "outbound",
+                "any",
+                "wan",
+                "tcp",
+                "10.0.0.0/24 10.1.0.0/24",
+                "any",
+                "any",
+                "25 465-587"
+            ])
+        );
+        let ping = FilterRow { destination_ports: vec![], icmp_types: vec![8, 13], ..row };
+        assert_eq!(ping.cells().last().map(String::as_str), Some("8 13"));
+        assert_eq!(ping.cells().len(), FilterRow::COLUMNS.len());
     }
 
     #[test]
