@@ -90,12 +90,13 @@ impl Config {
         let interfaces = interface::read(root, &nic_ports);
         let routes = route::read(root, &interfaces);
         let fragments = fragments::read(root);
+        let tables = tables::read(root, &workers, &nic_ports, &fragments);
         Self {
-            nat: nat::read(root, &interfaces, &routes),
+            nat: nat::read(root, &interfaces, &routes, tables.sessions),
             filter: filter::read(root, &interfaces),
             alg: alg::read(root),
             timeouts: timeouts::read(root),
-            tables: tables::read(root, &workers, &nic_ports, &fragments),
+            tables,
             fragments,
             icmp: icmp::read(root),
             control: control::read(root),

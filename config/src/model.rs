@@ -214,6 +214,10 @@ pub struct Nat {
     pub rules: Vec<NatRule>,
     /// External endpoints that lead to internal servers.
     pub forwards: Vec<Forward>,
+    /// What one internal host may hold.
+    pub limits: Limits,
+    /// How long a released port rests.
+    pub hold: Hold,
 }
 
 /// `[[nat.pool]]`
@@ -225,6 +229,43 @@ pub struct Pool {
     pub ranges: Vec<(Ipv4Addr, Ipv4Addr)>,
     /// Inclusive range of external L4 ports that dynamic mappings use.
     pub l4_ports: (u16, u16),
+    /// Whether each internal host gets blocks of ports of its own; `None`: single ports, from all.
+    pub blocks: Option<PortBlocks>,
+    /// Whether a host may leave from a second address.
+    pub pairing: Pairing,
+    /// Whether an even internal port gets an even external one, an odd an odd (RFC 4787 REQ-4).
+    pub keeps_parity: bool,
+}
+
+/// Blocks of ports per internal host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortBlocks {
+    /// Ports of a block, a power of two; divides the pool's range.
+    pub ports: u16,
+    /// Blocks that one host may have.
+    pub per_host: u16,
+    /// How long a block without ports in use stays with its host.
+    pub idle_hold: Duration,
+    /// Who decides which block a host gets first.
+    pub assignment: Assignment,
+}
+
+/// Who decides which block of ports an internal host gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Assignment {
+    /// Chance, at the time.
+    Dynamic,
+    /// The configuration alone, for a host's first block (RFC 7422).
+    Deterministic,
+}
+
+/// Address pooling behaviour (RFC 4787 section 4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pairing {
+    /// A host has one external address; when that is full it waits.
+    Strict,
+    /// When a host's address is full its new mappings use another one.
+    Soft,
 }
 
 /// `[[nat.rule]]`
@@ -232,8 +273,93 @@ pub struct Pool {
 pub struct NatRule {
     /// Internal source prefix.
     pub internal: Ipv4Net,
-    /// Index of the pool in [`Nat::pools`].
-    pub pool: usize,
+    /// Which protocol; `None`: all.
+    pub protocol: Option<RuleProtocol>,
+    /// Destination prefix.
+    pub destination: Ipv4Net,
+    /// Inclusive range of destination ports; `None`: all, and protocols without ports.
+    pub destination_l4_ports: Option<(u16, u16)>,
+    /// What is done.
+    pub action: NatAction,
+    /// What a new mapping depends on.
+    pub mapping: MappingBehavior,
+    /// Who may use a mapping from outside.
+    pub filtering: FilteringBehavior,
+}
+
+impl NatRule {
+    /// The internal addresses that `rules` translate to a pool: disjoint prefixes, ascending.
+    #[must_use]
+    pub fn hosts(rules: &[Self], pool: usize) -> Vec<Ipv4Net> {
+        let own = rules.iter().filter(|rule| rule.action == NatAction::Translate(pool));
+        Ipv4Net::aggregate(&own.map(|rule| rule.internal).collect())
+    }
+}
+
+/// What a NAT rule does with a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NatAction {
+    /// It passes as it is.
+    None,
+    /// Its source is translated to an address of this pool, by its index in [`Nat::pools`].
+    Translate(usize),
+}
+
+/// A protocol that a NAT rule can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuleProtocol {
+    /// TCP
+    Tcp,
+    /// UDP
+    Udp,
+    /// ICMP queries
+    Icmp,
+}
+
+/// What a mapping depends on (RFC 4787 section 4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MappingBehavior {
+    /// The internal endpoint alone.
+    EndpointIndependent,
+    /// The internal endpoint and the remote one; external ports may be shared between remote endpoints.
+    AddressAndPortDependent,
+}
+
+/// Who may use a mapping from outside (RFC 4787 section 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FilteringBehavior {
+    /// Anyone.
+    EndpointIndependent,
+    /// Hosts that the internal endpoint has a session with.
+    AddressDependent,
+    /// Endpoints that the internal endpoint has a session with.
+    AddressAndPortDependent,
+}
+
+/// `[nat.limits]`: what one internal host may hold at one time; 0: no limit of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// Sessions of all protocols.
+    pub sessions: u32,
+    /// TCP sessions.
+    pub sessions_tcp: u32,
+    /// UDP sessions.
+    pub sessions_udp: u32,
+    /// ICMP query sessions.
+    pub sessions_icmp: u32,
+    /// External ports of all protocols.
+    pub ports: u32,
+    /// New sessions per second, and as many at once.
+    pub sessions_per_second: u32,
+}
+
+/// `[nat.hold]`: RFC 6888 REQ-8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hold {
+    /// How long a released UDP port or ICMP identifier is given to nobody.
+    pub time: Duration,
+    /// How many of them rest at one time, per worker; beyond that the oldest rests shorter.
+    pub ports: usize,
 }
 
 /// `[[nat.forward]]`
@@ -364,6 +490,8 @@ pub struct Tables {
     pub mappings: usize,
     /// Expectations outstanding.
     pub expectations: usize,
+    /// Internal hosts with state.
+    pub subscribers: usize,
     /// Control sessions under an ALG at one time.
     pub alg_flows: usize,
     /// Neighbours (ARP), at most 65,535.
@@ -377,6 +505,19 @@ pub struct Tables {
 pub struct Icmp {
     /// ICMP messages algate originates per second and worker (RFC 1812 section 4.3.2.8).
     pub rate_per_second: u32,
+    /// What the sender of a new flow is told for which there is no room.
+    pub refusal: IcmpRefusal,
+}
+
+/// What the sender of a new flow is told when a quota, a pool or a table is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IcmpRefusal {
+    /// Type 3 code 13 (RFC 5508 REQ-8).
+    AdminProhibited,
+    /// Type 3 code 1 (RFC 6888 REQ-11).
+    HostUnreachable,
+    /// Nothing.
+    None,
 }
 
 /// `[control]`

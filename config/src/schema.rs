@@ -21,6 +21,8 @@ pub(crate) const SECTIONS: &[&Section] = &[
     &nat::pool::SECTION,
     &nat::rule::SECTION,
     &nat::forward::SECTION,
+    &nat::limits::LIMITS,
+    &nat::limits::HOLD,
     &filter::SECTION,
     &alg::SECTION,
     &alg::FTP,

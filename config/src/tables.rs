@@ -10,7 +10,7 @@ pub(crate) const SECTION: Section = Section {
     path: "tables",
     form: Form::Table,
     about: "Sizes of what is allocated at start; nothing grows later.",
-    keys: &[SESSIONS, MAPPINGS, EXPECTATIONS, ALG_FLOWS, NEIGHBORS, MBUFS],
+    keys: &[SESSIONS, MAPPINGS, EXPECTATIONS, SUBSCRIBERS, ALG_FLOWS, NEIGHBORS, MBUFS],
 };
 
 const SESSIONS: Key = Key {
@@ -27,6 +27,11 @@ const EXPECTATIONS: Key = Key {
     name: "expectations",
     example: "4096",
     reason: "Promised connections outstanding, of all ALGs together.",
+};
+const SUBSCRIBERS: Key = Key {
+    name: "subscribers",
+    example: "65536",
+    reason: "Internal hosts with sessions or ports at one time; a full table refuses the flows of further ones.",
 };
 const ALG_FLOWS: Key =
     Key { name: "alg_flows", example: "1024", reason: "Control sessions under an ALG at one time." };
@@ -58,6 +63,9 @@ pub(crate) fn read(
         sessions,
         mappings: table.get(&MAPPINGS, value::integer(1..=MAX_SESSIONS)).unwrap_or(sessions),
         expectations: table.get(&EXPECTATIONS, value::integer(1..=1_048_576)).unwrap_or(4096),
+        subscribers: table
+            .get(&SUBSCRIBERS, value::integer(1..=MAX_SUBSCRIBERS))
+            .unwrap_or(sessions.min(65_536)),
         alg_flows: table.get(&ALG_FLOWS, value::integer(1..=1_048_576)).unwrap_or(1024),
         neighbors: table.get(&NEIGHBORS, value::integer(1..=65_535)).unwrap_or(4096),
         mbufs: mbufs.map_or(needed.next_power_of_two().max(16_384), |mbufs| mbufs.value),
@@ -70,6 +78,7 @@ pub(crate) fn print(tables: &Tables, out: &mut Printer) {
         .key(&SESSIONS, tables.sessions)
         .key(&MAPPINGS, tables.mappings)
         .key(&EXPECTATIONS, tables.expectations)
+        .key(&SUBSCRIBERS, tables.subscribers)
         .key(&ALG_FLOWS, tables.alg_flows)
         .key(&NEIGHBORS, tables.neighbors)
         .key(&MBUFS, tables.mbufs);
@@ -84,5 +93,7 @@ fn mbufs_needed<'a>(workers: &Workers, nic_ports: impl Iterator<Item = &'a NicPo
     threads * (per_thread + usize::from(workers.burst))
 }
 
+/// 16 Mi: a /8 of internal hosts.
+const MAX_SUBSCRIBERS: u64 = 16_777_216;
 /// 64 Mi.
 const MAX_SESSIONS: u64 = 67_108_864;

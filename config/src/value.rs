@@ -152,6 +152,21 @@ fn duration_unbounded(field: &Field<'_>) -> Option<Duration> {
     value
 }
 
+/// An inclusive range of L4 ports: `1024-65535`.
+pub(crate) fn l4_port_range(field: &Field<'_>, example: &str) -> Option<(u16, u16)> {
+    let written = text(field)?;
+    let ports = written.split_once('-').map(|(low, high)| (low.trim().parse(), high.trim().parse()));
+    let Some((Ok(low), Ok(high))) = ports else {
+        field.place.refuse("is not a range of L4 ports", format!("write first-last, e.g. \"{example}\""));
+        return None;
+    };
+    if low > high {
+        field.place.refuse("ends before it begins", format!("write \"{high}-{low}\""));
+        return None;
+    }
+    Some((low, high))
+}
+
 /// A list; entries that are wrong are noted and left out.
 pub(crate) fn list<'a, T>(
     read: impl Fn(&Field<'a>) -> Option<T>,

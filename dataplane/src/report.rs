@@ -87,6 +87,8 @@ pub struct MappingRow {
     pub internal: SocketAddrV4,
     /// The same, as the world sees it.
     pub external: SocketAddrV4,
+    /// The one remote endpoint it serves; none: all.
+    pub remote: Option<SocketAddrV4>,
     /// Who may use it from outside.
     pub filtering: String,
     /// Sessions, expectations and forwards that hold it.
@@ -274,6 +276,7 @@ impl From<snapshot::MappingRow> for MappingRow {
             protocol: protocol_text(row.protocol),
             internal: row.internal,
             external: row.external,
+            remote: row.remote,
             filtering: row.filtering.to_owned(),
             references: row.references,
         }

@@ -58,6 +58,7 @@ columns! { MappingRow as row:
     "protocol" = row.protocol,
     "internal" = row.internal,
     "external" = row.external,
+    "remote" = row.remote.map_or_else(|| "all".to_owned(), |remote| remote.to_string()),
     "filtering" = row.filtering,
     "references" = row.references,
 }

@@ -4,23 +4,35 @@
 //! (RFC 4787 REQ-7: internal and external addresses must not conflict).
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
 use crate::address;
+use crate::duration;
 use crate::interface::Draft as Interface;
-use crate::model::{Pool, Route, Side};
+use crate::model::{Assignment, NatRule, Pairing, Pool, PortBlocks, Route, Side};
 use crate::names;
 use crate::print::{Printer, list, quoted};
 use crate::read::{Field, Located, Table};
 use crate::schema::{Form, Key, Section};
-use crate::value;
+use crate::value::{self, Choices};
 
 pub(crate) const SECTION: Section = Section {
     path: "nat.pool",
     form: Form::List,
     about: "External addresses to translate to.",
-    keys: &[NAME, ADDRESSES, L4_PORTS],
+    keys: &[
+        NAME,
+        ADDRESSES,
+        L4_PORTS,
+        PAIRING,
+        KEEPS_PARITY,
+        BLOCK_SIZE,
+        BLOCKS_PER_HOST,
+        BLOCK_IDLE_HOLD,
+        ASSIGNMENT,
+    ],
 };
 
 const NAME: Key = Key { name: "name", example: "\"public\"", reason: "What rules call it." };
@@ -35,17 +47,55 @@ const L4_PORTS: Key = Key {
     reason: "Ports that mappings use; never below 1024, where services live (RFC 4787 REQ-3).",
 };
 
+const PAIRING: Key = Key {
+    name: "pairing",
+    example: "\"strict\"",
+    reason: "strict: a host keeps to one address (RFC 4787 REQ-2); soft: when that is full it may use another.",
+};
+const KEEPS_PARITY: Key = Key {
+    name: "keeps_parity",
+    example: "false",
+    reason: "Whether even ports become even ones and odd ones odd, as old RTP needs (RFC 4787 REQ-4).",
+};
+const BLOCK_SIZE: Key = Key {
+    name: "block_size",
+    example: "512",
+    reason: "Ports of a block, 64 to 4096, a power of two: each host gets blocks of its own; without it: single ports.",
+};
+const BLOCKS_PER_HOST: Key =
+    Key { name: "blocks_per_host", example: "4", reason: "Blocks one host may have, 1 to 64." };
+const BLOCK_IDLE_HOLD: Key = Key {
+    name: "block_idle_hold",
+    example: "\"5m\"",
+    reason: "How long a block without ports in use stays with its host, up to 1h.",
+};
+const ASSIGNMENT: Key = Key {
+    name: "assignment",
+    example: "\"dynamic\"",
+    reason: "Who chooses a host's first block: dynamic: chance; deterministic: this file (RFC 7422).",
+};
+
+const PAIRINGS: Choices<Pairing> = &[("strict", Pairing::Strict), ("soft", Pairing::Soft)];
+const ASSIGNMENTS: Choices<Assignment> =
+    &[("dynamic", Assignment::Dynamic), ("deterministic", Assignment::Deterministic)];
+
 /// A pool as far as it could be read.
 pub(crate) struct Draft<'a> {
     name: Option<Located<'a, String>>,
     ranges: Vec<Located<'a, Range>>,
     l4_ports: (u16, u16),
+    pairing: Pairing,
+    keeps_parity: bool,
+    blocks: Option<Located<'a, PortBlocks>>,
     /// Whether all of it could be read.
     pub(crate) is_sound: bool,
 }
 
 /// Addresses of all pools together.
 const MAX_ADDRESSES: u64 = 16_384;
+
+/// A block counts its idle seconds in 16 bits.
+const LONGEST_HOLD: Duration = Duration::from_secs(3600);
 
 /// Inclusive range of addresses.
 type Range = (Ipv4Addr, Ipv4Addr);
@@ -67,7 +117,39 @@ impl Draft<'_> {
             name: self.name.map(|name| name.value).unwrap_or_default(),
             ranges: self.ranges.into_iter().map(|range| range.value).collect(),
             l4_ports: self.l4_ports,
+            blocks: self.blocks.map(|blocks| blocks.value),
+            pairing: self.pairing,
+            keeps_parity: self.keeps_parity,
         }
+    }
+
+    /// Ports of all addresses and the three protocols that have some.
+    pub(crate) fn port_count(&self) -> u64 {
+        self.address_count() * u64::from(self.l4_ports.1 - self.l4_ports.0 + 1) * 3
+    }
+
+    /// The hosts of all rules must have room for their first blocks, when those are computed.
+    pub(crate) fn refuse_too_many_hosts(&self, index: usize, rules: &[NatRule]) {
+        let is_deterministic =
+            |blocks: &&Located<'_, PortBlocks>| blocks.value.assignment == Assignment::Deterministic;
+        let Some(blocks) = self.blocks.as_ref().filter(is_deterministic).filter(|_| self.is_sound) else {
+            return;
+        };
+        let prefixes = NatRule::hosts(rules, index);
+        let hosts: u64 = prefixes.iter().map(|prefix| 1_u64 << (32 - prefix.prefix_len())).sum();
+        let ports = u64::from(self.l4_ports.1 - self.l4_ports.0) + 1;
+        let room = self.address_count() * (ports / u64::from(blocks.value.ports));
+        if hosts > room {
+            blocks.place.refuse(
+                format!("gives {room} blocks, but the pool's rules name {hosts} hosts"),
+                "choose smaller blocks, add addresses, or name fewer hosts",
+            );
+        }
+    }
+
+    fn address_count(&self) -> u64 {
+        let count = |(first, last): Range| u64::from(u32::from(last) - u32::from(first)) + 1;
+        self.ranges.iter().map(|range| count(range.value)).sum()
     }
 }
 
@@ -83,10 +165,14 @@ pub(crate) fn read<'a>(
     for table in nat.tables(&SECTION) {
         let mistakes_before = table.place.mistakes();
         let ranges = table.require(&ADDRESSES, value::non_empty(value::list(address_range)));
+        let l4_ports = table.get(&L4_PORTS, l4_port_range).unwrap_or((1024, 65535));
         let pool = Draft {
+            blocks: read_blocks(&table, l4_ports),
+            pairing: table.get(&PAIRING, value::choice(PAIRINGS)).unwrap_or(Pairing::Strict),
+            keeps_parity: table.get(&KEEPS_PARITY, value::boolean).unwrap_or(false),
             name: table.require(&NAME, value::name),
             ranges: ranges.map(|ranges| ranges.value).unwrap_or_default(),
-            l4_ports: table.get(&L4_PORTS, l4_port_range).unwrap_or((1024, 65535)),
+            l4_ports,
             is_sound: table.place.mistakes() == mistakes_before,
         };
         names.claim(&pool.name);
@@ -111,8 +197,56 @@ pub(crate) fn print(pools: &[Pool], out: &mut Printer) {
         out.table(&SECTION)
             .key(&NAME, quoted(&pool.name))
             .key(&ADDRESSES, list(pool.ranges.iter().map(|range| quoted(text(*range)))))
-            .key(&L4_PORTS, quoted(format_args!("{low}-{high}")));
+            .key(&L4_PORTS, quoted(format_args!("{low}-{high}")))
+            .key(&PAIRING, quoted(value::word_of(PAIRINGS, pool.pairing)))
+            .key(&KEEPS_PARITY, pool.keeps_parity);
+        if let Some(blocks) = &pool.blocks {
+            out.key(&BLOCK_SIZE, blocks.ports)
+                .key(&BLOCKS_PER_HOST, blocks.per_host)
+                .key(&BLOCK_IDLE_HOLD, quoted(duration::print(blocks.idle_hold)))
+                .key(&ASSIGNMENT, quoted(value::word_of(ASSIGNMENTS, blocks.assignment)));
+        }
     }
+}
+
+/// `None`: the pool has single ports.
+fn read_blocks<'a>(table: &Table<'a>, l4_ports: (u16, u16)) -> Option<Located<'a, PortBlocks>> {
+    let size = table.get_located(&BLOCK_SIZE, value::power_of_two::<u16>(64..=4096));
+    let per_host = table.get_located(&BLOCKS_PER_HOST, value::integer(1..=64));
+    let idle_hold = table.get(&BLOCK_IDLE_HOLD, value::duration(Duration::ZERO..=LONGEST_HOLD));
+    let assignment = table.get(&ASSIGNMENT, value::choice(ASSIGNMENTS));
+    if !table.has(&BLOCK_SIZE) {
+        for key in [&BLOCKS_PER_HOST, &BLOCK_IDLE_HOLD, &ASSIGNMENT] {
+            if table.has(key) {
+                let place = table.place_absent(key.name);
+                place.refuse("means nothing without blocks", "add a line like block_size = 512");
+            }
+        }
+    }
+    let size = size?;
+    let ports = u32::from(l4_ports.1 - l4_ports.0) + 1;
+    let blocks = ports / u32::from(size.value);
+    if !ports.is_multiple_of(u32::from(size.value)) {
+        let (low, high) = l4_ports;
+        let problem = format!("does not divide the {ports} ports of {low}-{high}");
+        let fitting = u32::from(high) + 1 - ports % u32::from(size.value);
+        let remedy = match fitting.checked_sub(1).filter(|last| *last > u32::from(low)) {
+            Some(last) => format!("choose another size, or l4_ports = \"{low}-{last}\""),
+            None => "choose a smaller size, or more ports".to_owned(),
+        };
+        size.place.refuse(problem, remedy);
+    }
+    if let Some(per_host) = per_host.as_ref().filter(|per_host| u32::from(per_host.value) > blocks) {
+        let problem = format!("is more than the {blocks} blocks of an address");
+        per_host.place.refuse(problem, "lower it, or choose smaller blocks");
+    }
+    let value = PortBlocks {
+        ports: size.value,
+        per_host: per_host.map_or(u16::try_from(blocks.min(4)).unwrap_or(1), |per_host| per_host.value),
+        idle_hold: idle_hold.unwrap_or(Duration::from_secs(300)),
+        assignment: assignment.unwrap_or(Assignment::Dynamic),
+    };
+    Some(Located { value, place: size.place })
 }
 
 fn refuse_repeated<'d, 'a: 'd>(
@@ -211,18 +345,9 @@ fn address_range(field: &Field<'_>) -> Option<Range> {
 
 /// `1024-65535`
 fn l4_port_range(field: &Field<'_>) -> Option<(u16, u16)> {
-    let written = value::text(field)?;
-    let ports = written.split_once('-').map(|(low, high)| (low.trim().parse(), high.trim().parse()));
-    let Some((Ok(low), Ok(high))) = ports else {
-        field.place.refuse("is not a range of L4 ports", "write first-last, e.g. \"1024-65535\"");
-        return None;
-    };
+    let (low, high) = value::l4_port_range(field, "1024-65535")?;
     if low < 1024 {
         field.place.refuse("begins below 1024, among the well-known ports", "begin at 1024 or above");
-        return None;
-    }
-    if low > high {
-        field.place.refuse("ends before it begins", format!("write \"{high}-{low}\""));
         return None;
     }
     Some((low, high))

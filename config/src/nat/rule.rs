@@ -1,54 +1,167 @@
-//! `[[nat.rule]]`: which internal addresses use which pool; the first match counts.
+//! `[[nat.rule]]`: which flows are translated to which pool, and how; the first match counts.
 
 use ipnet::Ipv4Net;
 
 use crate::address;
-use crate::model::{NatRule, Pool};
+use crate::model::{FilteringBehavior, MappingBehavior, NatAction, NatRule, Pool, RuleProtocol};
 use crate::names;
 use crate::nat::pool;
 use crate::print::{Printer, quoted};
 use crate::read::{Located, Table};
 use crate::schema::{Form, Key, Section};
-use crate::value;
+use crate::value::{self, Choices};
 
 pub(crate) const SECTION: Section = Section {
     path: "nat.rule",
     form: Form::List,
-    about: "Who is translated to which pool; the first match counts, no match means no translation.",
-    keys: &[INTERNAL, POOL],
+    about: "Which flows are translated to which pool; the first match counts, no match means no translation.",
+    keys: &[INTERNAL, PROTOCOL, DESTINATION, DESTINATION_L4_PORTS, ACTION, POOL, MAPPING, FILTERING],
 };
 
 const INTERNAL: Key =
     Key { name: "internal", example: "\"10.0.0.0/24\"", reason: "Internal source addresses." };
+const PROTOCOL: Key = Key { name: "protocol", example: "\"udp\"", reason: "any, tcp, udp or icmp." };
+const DESTINATION: Key =
+    Key { name: "destination", example: "\"192.0.2.0/24\"", reason: "Destination addresses." };
+const DESTINATION_L4_PORTS: Key = Key {
+    name: "destination_l4_ports",
+    example: "\"53-53\"",
+    reason: "Destination ports; without it: all, and protocols without ports.",
+};
+const ACTION: Key = Key {
+    name: "action",
+    example: "\"translate\"",
+    reason: "translate; none: the flow passes as it is (RFC 6888 REQ-6).",
+};
 const POOL: Key = Key { name: "pool", example: "\"public\"", reason: "The pool they leave from." };
+const MAPPING: Key = Key {
+    name: "mapping",
+    example: "\"endpoint_independent\"",
+    reason: "endpoint_independent (RFC 4787 REQ-1); address_and_port_dependent saves ports, breaks peer-to-peer.",
+};
+const FILTERING: Key = Key {
+    name: "filtering",
+    example: "\"endpoint_independent\"",
+    reason: "Who may come in by it: endpoint_independent (RFC 6888 REQ-7), address_dependent, address_and_port_dependent.",
+};
+
+const PROTOCOLS: Choices<Option<RuleProtocol>> = &[
+    ("any", None),
+    ("tcp", Some(RuleProtocol::Tcp)),
+    ("udp", Some(RuleProtocol::Udp)),
+    ("icmp", Some(RuleProtocol::Icmp)),
+];
+const ACTIONS: Choices<bool> = &[("translate", true), ("none", false)];
+const MAPPINGS: Choices<MappingBehavior> = &[
+    ("endpoint_independent", MappingBehavior::EndpointIndependent),
+    ("address_and_port_dependent", MappingBehavior::AddressAndPortDependent),
+];
+const FILTERINGS: Choices<FilteringBehavior> = &[
+    ("endpoint_independent", FilteringBehavior::EndpointIndependent),
+    ("address_dependent", FilteringBehavior::AddressDependent),
+    ("address_and_port_dependent", FilteringBehavior::AddressAndPortDependent),
+];
 
 /// Reads the list.
 pub(crate) fn read<'a>(nat: &Table<'a>, pools: &[pool::Draft<'a>]) -> Vec<NatRule> {
-    let mut seen: Vec<Located<'a, Ipv4Net>> = Vec::new();
-    let mut rules = Vec::new();
+    let mut seen: Vec<(NatRule, Located<'a, Ipv4Net>)> = Vec::new();
     for table in nat.tables(&SECTION) {
         let internal = table.require(&INTERNAL, address::prefix);
-        let pool = table.require(&POOL, value::name).and_then(|name| find_pool(&name, pools));
+        let protocol = table.get(&PROTOCOL, value::choice(PROTOCOLS)).flatten();
+        let ports = table.get_located(&DESTINATION_L4_PORTS, |field| value::l4_port_range(field, "53-53"));
+        if let (Some(ports), Some(RuleProtocol::Icmp)) = (&ports, protocol) {
+            ports.place.refuse("can never match: ICMP has no ports", "leave it out, or choose tcp or udp");
+        }
+        let action = if table.get(&ACTION, value::choice(ACTIONS)).unwrap_or(true) {
+            let pool = table.require(&POOL, value::name).and_then(|name| find_pool(&name, pools));
+            NatAction::Translate(pool.unwrap_or_default())
+        } else {
+            refuse_for_untranslated(&table);
+            NatAction::None
+        };
+        let mapping = table.get(&MAPPING, value::choice(MAPPINGS));
+        let mapping = mapping.unwrap_or(MappingBehavior::EndpointIndependent);
         let Some(internal) = internal else { continue };
-        if let Some(earlier) = seen.iter().find(|earlier| earlier.value.contains(&internal.value)) {
+        let rule = NatRule {
+            internal: internal.value,
+            protocol,
+            destination: table.get(&DESTINATION, address::prefix).unwrap_or_default(),
+            destination_l4_ports: ports.map(|ports| ports.value),
+            action,
+            mapping,
+            filtering: read_filtering(&table, mapping),
+        };
+        if let Some((earlier, place)) = seen.iter().find(|(earlier, _)| covers(earlier, &rule)) {
             let problem = format!(
                 "can never match: {} is matched first (line {})",
-                earlier.value,
-                earlier.place.line()
+                earlier.internal,
+                place.place.line()
             );
             internal.place.refuse(problem, "move the narrower rule up, or remove it");
         }
-        rules.push(NatRule { internal: internal.value, pool: pool.unwrap_or_default() });
-        seen.push(internal);
+        seen.push((rule, internal));
     }
-    rules
+    seen.into_iter().map(|(rule, _)| rule).collect()
 }
 
 /// Prints the list.
 pub(crate) fn print(rules: &[NatRule], pools: &[Pool], out: &mut Printer) {
     for rule in rules {
-        let pool = pools.get(rule.pool).map_or("", |pool| pool.name.as_str());
-        out.table(&SECTION).key(&INTERNAL, quoted(rule.internal)).key(&POOL, quoted(pool));
+        let translates = rule.action != NatAction::None;
+        out.table(&SECTION)
+            .key(&INTERNAL, quoted(rule.internal))
+            .key(&PROTOCOL, quoted(value::word_of(PROTOCOLS, rule.protocol)))
+            .key(&DESTINATION, quoted(rule.destination));
+        if let Some((low, high)) = rule.destination_l4_ports {
+            out.key(&DESTINATION_L4_PORTS, quoted(format_args!("{low}-{high}")));
+        }
+        out.key(&ACTION, quoted(value::word_of(ACTIONS, translates)));
+        if let NatAction::Translate(pool) = rule.action {
+            out.key(&POOL, quoted(pools.get(pool).map_or("", |pool| pool.name.as_str())))
+                .key(&MAPPING, quoted(value::word_of(MAPPINGS, rule.mapping)))
+                .key(&FILTERING, quoted(value::word_of(FILTERINGS, rule.filtering)));
+        }
+    }
+}
+
+/// Whether every flow that `rule` matches is matched by `earlier`.
+fn covers(earlier: &NatRule, rule: &NatRule) -> bool {
+    let covers_ports = match (earlier.destination_l4_ports, rule.destination_l4_ports) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(earlier), Some(rule)) => earlier.0 <= rule.0 && rule.1 <= earlier.1,
+    };
+    earlier.internal.contains(&rule.internal)
+        && earlier.destination.contains(&rule.destination)
+        && (earlier.protocol.is_none() || earlier.protocol == rule.protocol)
+        && covers_ports
+}
+
+/// A mapping that depends on the remote endpoint may share its port with others: only the remote
+/// endpoint tells them apart.
+fn read_filtering(table: &Table<'_>, mapping: MappingBehavior) -> FilteringBehavior {
+    let written = table.get_located(&FILTERING, value::choice(FILTERINGS));
+    match mapping {
+        MappingBehavior::EndpointIndependent => {
+            written.map_or(FilteringBehavior::EndpointIndependent, |written| written.value)
+        }
+        MappingBehavior::AddressAndPortDependent => {
+            let strict = FilteringBehavior::AddressAndPortDependent;
+            if let Some(written) = written.filter(|written| written.value != strict) {
+                let problem = "is too wide for a mapping that depends on address and port";
+                written.place.refuse(problem, "write \"address_and_port_dependent\", or leave it out");
+            }
+            strict
+        }
+    }
+}
+
+fn refuse_for_untranslated(table: &Table<'_>) {
+    for key in [&POOL, &MAPPING, &FILTERING] {
+        if table.has(key) {
+            let place = table.place_absent(key.name);
+            place.refuse("means nothing for action \"none\"", "leave it out");
+        }
     }
 }
 

@@ -126,6 +126,14 @@ drop_reasons! {
     SessionTableFull = "session_table_full",
     /// The mapping table is full.
     MappingTableFull = "mapping_table_full",
+    /// The table of internal hosts is full.
+    SubscriberTableFull = "subscriber_table_full",
+    /// The internal host has as many sessions as it may have.
+    QuotaSessions = "quota_sessions",
+    /// The internal host has as many external ports as it may have.
+    QuotaPorts = "quota_ports",
+    /// The internal host opens sessions faster than it may.
+    QuotaRate = "quota_rate",
     /// The peer is not the one the expectation names.
     ExpectationPeer = "expectation_peer",
 

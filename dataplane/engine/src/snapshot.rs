@@ -13,7 +13,7 @@ use crate::counters::{Counter, WorkerCounters};
 use crate::drop_reason::DropReason;
 use crate::engine::Engine;
 use crate::ids::InterfaceId;
-use crate::nat::mapping::Filtering;
+use crate::nat::mapping::{Filtering, Scope};
 use crate::nat::session::{Facing, Session};
 use crate::router::neighbor::NeighborState;
 use crate::time::{Instant, Tick};
@@ -56,6 +56,8 @@ pub struct MappingRow {
     pub internal: SocketAddrV4,
     /// The same, as the world sees it.
     pub external: SocketAddrV4,
+    /// The one remote endpoint it serves; `None`: all.
+    pub remote: Option<SocketAddrV4>,
     /// Who may use it from outside.
     pub filtering: &'static str,
     /// Sessions, expectations and forwards that hold it.
@@ -124,8 +126,14 @@ impl Engine {
                 protocol: mapping.protocol,
                 internal: mapping.internal.into(),
                 external: mapping.external.into(),
+                remote: match mapping.scope {
+                    Scope::Remote(remote) => Some(remote.into()),
+                    Scope::Pool { .. } => None,
+                },
                 filtering: match mapping.filtering {
                     Filtering::EndpointIndependent => "endpoint_independent",
+                    Filtering::AddressDependent => "address_dependent",
+                    Filtering::AddressAndPortDependent => "address_and_port_dependent",
                     Filtering::Expected => "expected",
                 },
                 references,
@@ -193,6 +201,9 @@ impl Engine {
         rows.push(of("table.mappings", u64::from(self.nat.mappings.in_use())));
         rows.push(of("table.expectations", u64::from(self.nat.expectations.in_use())));
         rows.push(of("table.external_ports", self.nat.ports.taken()));
+        rows.push(of("table.resting_ports", self.nat.ports.resting()));
+        rows.push(of("table.port_blocks", self.nat.blocks.assigned()));
+        rows.push(of("table.subscribers", u64::from(self.nat.subscribers.in_use())));
         rows
     }
 

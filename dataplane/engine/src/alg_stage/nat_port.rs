@@ -62,7 +62,7 @@ impl AlgNat for NatPort<'_> {
         let target = Endpoint::from(request.target);
         let (announced, mapping) = match self.external_address_of(request.owner) {
             Some(address) => {
-                let (endpoint, mapping) = nat.reserve(self.worker, protocol, target, address)?;
+                let (endpoint, mapping) = nat.reserve(self.worker, protocol, target, address, self.now)?;
                 (endpoint, Some(mapping))
             }
             None => (target, None),

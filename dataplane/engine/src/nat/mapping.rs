@@ -1,4 +1,8 @@
-//! Mappings: internal endpoint to external endpoint, independent of the remote end (RFC 4787 REQ-1).
+//! Mappings: internal endpoint to external endpoint, within a [`Scope`].
+//!
+//! An endpoint-independent mapping (RFC 4787 REQ-1) serves all remote endpoints and is found by either of
+//! its own. One that depends on the remote endpoint serves that alone: its external endpoint belongs
+//! to it only together with the remote one, and may serve others elsewhere.
 //!
 //! A mapping is found by either endpoint and counted: every session that uses it, every expectation
 //! that reserves it and every port forward holds one reference. The last *firm* one ends it: from then
@@ -8,7 +12,7 @@
 //! internal host answers. Otherwise the world could keep a mapping for ever by sending from one new port
 //! after the other, which RFC 4787 REQ-6 and RFC 7857 section 7 leave to the internal host.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::nat::key::Endpoint;
 use crate::table::hash::HashKey;
@@ -20,6 +24,10 @@ use crate::table::slots::SlotPool;
 pub enum Filtering {
     /// Anyone (RFC 4787 REQ-8, endpoint-independent filtering).
     EndpointIndependent,
+    /// Addresses that the internal endpoint has a session with.
+    AddressDependent,
+    /// Endpoints that the internal endpoint has a session with: those are found as sessions.
+    AddressAndPortDependent,
     /// Only sessions that exist and expectations: the mapping was reserved for an expected flow.
     Expected,
 }
@@ -49,6 +57,22 @@ pub enum CreateError {
     Full,
     /// The internal endpoint already has this one, made by another worker a moment ago.
     Exists(u32),
+    /// The external endpoint serves the same remote one already, for another internal endpoint.
+    Shared,
+}
+
+/// Which flows of an internal endpoint a mapping serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// All that rules of this pool and filtering translate.
+    Pool {
+        /// The pool.
+        pool: u16,
+        /// Their filtering; what is reserved counts as endpoint-independent.
+        filtering: Filtering,
+    },
+    /// Those to this remote endpoint.
+    Remote(Endpoint),
 }
 
 /// A mapping's two ends.
@@ -62,6 +86,10 @@ pub struct Mapping {
     pub external: Endpoint,
     /// Who may use it from outside.
     pub filtering: Filtering,
+    /// Which flows it serves.
+    pub scope: Scope,
+    /// Slot of the subscriber whose port it is; `None`: a port forward's.
+    pub subscriber: Option<u32>,
 }
 
 /// The table of mappings, shared by all workers.
@@ -73,16 +101,30 @@ pub struct Mappings {
     key: HashKey,
 }
 
-/// Endpoint (bits 16..64), filtering (bit 8), protocol (bits 0..8); see [`Endpoint::to_u64`].
+/// Endpoint (bits 16..64), filtering (bits 8..10), protocol (bits 0..8); see [`Endpoint::to_u64`].
 #[derive(Debug, Default)]
 struct Record {
     internal: AtomicU64,
     external: AtomicU64,
+    scope: AtomicU64,
     /// All references (low half), firm ones (high half), or [`FRESH`].
     references: AtomicU64,
+    /// Slot + 1, or 0.
+    subscriber: AtomicU32,
 }
 
 impl Record {
+    fn fill(&self, mapping: &Mapping, references: u64) {
+        let word = |endpoint: Endpoint| {
+            (endpoint.to_u64() << 16) | (mapping.filtering.bits() << 8) | u64::from(mapping.protocol)
+        };
+        self.internal.store(word(mapping.internal), Ordering::Relaxed);
+        self.external.store(word(mapping.external), Ordering::Relaxed);
+        self.scope.store(mapping.scope.word(), Ordering::Relaxed);
+        self.subscriber.store(mapping.subscriber.map_or(0, |slot| slot + 1), Ordering::Relaxed);
+        self.references.store(references, Ordering::Relaxed);
+    }
+
     fn is_alive(&self) -> bool {
         is_alive(self.references.load(Ordering::Relaxed))
     }
@@ -107,22 +149,18 @@ impl Mappings {
         }
     }
 
-    /// The mapping of an internal endpoint, with a firm reference taken.
+    /// The mapping of an internal endpoint for a scope, with a firm reference taken.
     #[must_use]
-    pub fn acquire_internal(&self, protocol: u8, endpoint: Endpoint) -> Option<u32> {
-        let value = self.index.find(endpoint.hash(protocol, &self.key), |value| {
-            value & 1 == 0 && self.is_at(value, protocol, endpoint) && self.is_alive(value)
-        })?;
-        self.acquire(value >> 1, Hold::Firm).then_some(value >> 1)
+    pub fn acquire_internal(&self, protocol: u8, endpoint: Endpoint, scope: Scope) -> Option<u32> {
+        let index = self.find(&Key::internal(protocol, endpoint, scope))?;
+        self.acquire(index, Hold::Firm).then_some(index)
     }
 
-    /// The mapping of an external endpoint, with a reference taken.
+    /// The mapping of an external endpoint that serves all remote ones, with a reference taken.
     #[must_use]
     pub fn acquire_external(&self, protocol: u8, endpoint: Endpoint, hold: Hold) -> Option<u32> {
-        let value = self.index.find(endpoint.hash(protocol, &self.key), |value| {
-            value & 1 == 1 && self.is_at(value, protocol, endpoint) && self.is_alive(value)
-        })?;
-        self.acquire(value >> 1, hold).then_some(value >> 1)
+        let index = self.find(&Key::external(protocol, endpoint, None))?;
+        self.acquire(index, hold).then_some(index)
     }
 
     /// The internal end of an external endpoint's mapping, for a look: no reference is taken.
@@ -143,30 +181,28 @@ impl Mappings {
     pub fn create(&self, mapping: &Mapping, retire: impl FnOnce(u32)) -> Result<u32, CreateError> {
         let slot = self.slots.alloc().ok_or(CreateError::Full)?;
         let Some(record) = self.records.get(slot as usize) else { return Err(CreateError::Full) };
-        record.internal.store(word_of(mapping.internal, mapping), Ordering::Relaxed);
-        record.external.store(word_of(mapping.external, mapping), Ordering::Relaxed);
         // Nobody may use it before both keys are in: the second may be refused.
-        record.references.store(FRESH, Ordering::Relaxed);
-        match self.publish(slot << 1, mapping.protocol, mapping.internal) {
+        record.fill(mapping, FRESH);
+        let [first, second] = keys_of(slot, mapping);
+        match self.publish(first) {
             Inserted::New => {}
             refused => {
                 record.references.store(0, Ordering::Relaxed);
                 self.slots.free(slot);
-                return Err(match refused {
-                    Inserted::Exists(other) => CreateError::Exists(other >> 1),
-                    Inserted::New | Inserted::Full => CreateError::Full,
-                });
+                return Err(refusal(first.1, refused));
             }
         }
-        // The port is ours alone, so only a full table can refuse the second key.
-        if self.publish((slot << 1) | 1, mapping.protocol, mapping.external) == Inserted::New {
-            record.references.store(Hold::Firm.count(), Ordering::Relaxed);
-            return Ok(slot);
-        }
+        let refused = match self.publish(second) {
+            Inserted::New => {
+                record.references.store(Hold::Firm.count(), Ordering::Relaxed);
+                return Ok(slot);
+            }
+            refused => refusal(second.1, refused),
+        };
         record.references.store(0, Ordering::Relaxed);
-        self.index.remove(mapping.internal.hash(mapping.protocol, &self.key), slot << 1);
+        self.index.remove(first.1.hash(&self.key), first.0);
         retire(slot);
-        Err(CreateError::Full)
+        Err(refused)
     }
 
     /// Makes a mapping that is found from outside only: a second forward to the same internal
@@ -174,10 +210,8 @@ impl Mappings {
     pub fn create_external_only(&self, mapping: &Mapping) {
         let Some(slot) = self.slots.alloc() else { return };
         if let Some(record) = self.records.get(slot as usize) {
-            record.internal.store(word_of(mapping.internal, mapping), Ordering::Relaxed);
-            record.external.store(word_of(mapping.external, mapping), Ordering::Relaxed);
-            record.references.store(Hold::Firm.count(), Ordering::Relaxed);
-            self.publish((slot << 1) | 1, mapping.protocol, mapping.external);
+            record.fill(mapping, Hold::Firm.count());
+            self.publish(((slot << 1) | 1, Key::external(mapping.protocol, mapping.external, None)));
         }
     }
 
@@ -199,8 +233,9 @@ impl Mappings {
             && let Some(mapping) = self.mapping(index)
         {
             // Another thread may retire the slot meanwhile; it is not free before our burst is over.
-            self.index.remove(mapping.internal.hash(mapping.protocol, &self.key), index << 1);
-            self.index.remove(mapping.external.hash(mapping.protocol, &self.key), (index << 1) | 1);
+            for (value, key) in keys_of(index, &mapping) {
+                self.index.remove(key.hash(&self.key), value);
+            }
         }
         held % FIRM == 1
     }
@@ -219,11 +254,9 @@ impl Mappings {
             protocol: internal as u8,
             internal: Endpoint::from_u64(internal >> 16),
             external: Endpoint::from_u64(record.external.load(Ordering::Relaxed) >> 16),
-            filtering: if internal & EXPECTED == 0 {
-                Filtering::EndpointIndependent
-            } else {
-                Filtering::Expected
-            },
+            filtering: Filtering::of_bits(internal >> 8),
+            scope: Scope::of_word(record.scope.load(Ordering::Relaxed)),
+            subscriber: record.subscriber.load(Ordering::Relaxed).checked_sub(1),
         })
     }
 
@@ -245,38 +278,124 @@ impl Mappings {
         self.slots.in_use()
     }
 
-    fn is_at(&self, value: u32, protocol: u8, endpoint: Endpoint) -> bool {
-        self.records.get((value >> 1) as usize).is_some_and(|record| {
-            let word = if value & 1 == 0 { &record.internal } else { &record.external };
-            let held = word.load(Ordering::Relaxed);
-            held >> 16 == endpoint.to_u64() && held as u8 == protocol
-        })
+    fn find(&self, key: &Key) -> Option<u32> {
+        let is_match = |value| {
+            self.is_at(value, key) && self.records.get((value >> 1) as usize).is_some_and(Record::is_alive)
+        };
+        self.index.find(key.hash(&self.key), is_match).map(|value| value >> 1)
     }
 
-    fn is_alive(&self, value: u32) -> bool {
-        self.records.get((value >> 1) as usize).is_some_and(Record::is_alive)
+    fn is_at(&self, value: u32, key: &Key) -> bool {
+        let Some(record) = self.records.get((value >> 1) as usize) else { return false };
+        let word = if value & 1 == 0 { &record.internal } else { &record.external };
+        let word = word.load(Ordering::Relaxed);
+        let scope = record.scope.load(Ordering::Relaxed);
+        key.is_external == (value & 1 == 1)
+            && word >> 16 == key.endpoint.to_u64()
+            && word as u8 == key.protocol
+            && key.scope == if key.is_external { external_scope(scope) } else { scope }
     }
 
-    fn is_fresh(&self, value: u32) -> bool {
+    fn is_fresh_or_alive(&self, value: u32) -> bool {
         let record = self.records.get((value >> 1) as usize);
-        record.is_some_and(|record| record.references.load(Ordering::Relaxed) == FRESH)
+        record.is_some_and(|record| {
+            let references = record.references.load(Ordering::Relaxed);
+            references == FRESH || is_alive(references)
+        })
     }
 
-    fn publish(&self, value: u32, protocol: u8, endpoint: Endpoint) -> Inserted {
-        self.index.insert(endpoint.hash(protocol, &self.key), value, |other| {
-            other & 1 == value & 1
-                && self.is_at(other, protocol, endpoint)
-                && (self.is_fresh(other) || self.is_alive(other))
-        })
+    fn publish(&self, (value, key): (u32, Key)) -> Inserted {
+        let same_key = |other| self.is_at(other, &key) && self.is_fresh_or_alive(other);
+        self.index.insert(key.hash(&self.key), value, same_key)
     }
 }
 
-const fn word_of(endpoint: Endpoint, mapping: &Mapping) -> u64 {
-    let filtering = match mapping.filtering {
-        Filtering::EndpointIndependent => 0,
-        Filtering::Expected => EXPECTED,
-    };
-    (endpoint.to_u64() << 16) | filtering | mapping.protocol as u64
+/// What a mapping is found by, from one side.
+#[derive(Clone, Copy)]
+struct Key {
+    is_external: bool,
+    protocol: u8,
+    endpoint: Endpoint,
+    scope: u64,
+}
+
+impl Key {
+    const fn internal(protocol: u8, endpoint: Endpoint, scope: Scope) -> Self {
+        Self { is_external: false, protocol, endpoint, scope: scope.word() }
+    }
+
+    /// `remote`: of a mapping that serves that one alone.
+    const fn external(protocol: u8, endpoint: Endpoint, remote: Option<Endpoint>) -> Self {
+        let scope = match remote {
+            Some(remote) => Scope::Remote(remote).word(),
+            None => 0,
+        };
+        Self { is_external: true, protocol, endpoint, scope }
+    }
+
+    fn hash(&self, key: &HashKey) -> u64 {
+        key.hash2(
+            self.endpoint.to_u64(),
+            (self.scope << 9) | (u64::from(self.is_external) << 8) | u64::from(self.protocol),
+        )
+    }
+}
+
+impl Scope {
+    /// A remote endpoint (bits 0..48) under [`REMOTE`], or pool (0..16) and filtering (16..18).
+    const fn word(self) -> u64 {
+        match self {
+            Self::Pool { pool, filtering } => pool as u64 | (filtering.bits() << 16),
+            Self::Remote(endpoint) => REMOTE | endpoint.to_u64(),
+        }
+    }
+
+    const fn of_word(word: u64) -> Self {
+        if word & REMOTE != 0 {
+            return Self::Remote(Endpoint::from_u64(word & (REMOTE - 1)));
+        }
+        Self::Pool { pool: word as u16, filtering: Filtering::of_bits(word >> 16) }
+    }
+}
+
+impl Filtering {
+    const fn bits(self) -> u64 {
+        match self {
+            Self::EndpointIndependent => 0,
+            Self::AddressDependent => 1,
+            Self::AddressAndPortDependent => 2,
+            Self::Expected => 3,
+        }
+    }
+
+    const fn of_bits(bits: u64) -> Self {
+        match bits & 3 {
+            0 => Self::EndpointIndependent,
+            1 => Self::AddressDependent,
+            2 => Self::AddressAndPortDependent,
+            _ => Self::Expected,
+        }
+    }
+}
+
+/// Index values and keys in the order in which they are published: the one first that may be refused
+/// because it is taken. The external endpoint of a mapping for all remotes is its maker's alone. That
+/// of a mapping for one remote may be taken, and nobody looks for such a mapping from outside.
+fn keys_of(slot: u32, mapping: &Mapping) -> [(u32, Key); 2] {
+    let internal = (slot << 1, Key::internal(mapping.protocol, mapping.internal, mapping.scope));
+    let external = |remote| ((slot << 1) | 1, Key::external(mapping.protocol, mapping.external, remote));
+    match mapping.scope {
+        Scope::Pool { .. } => [internal, external(None)],
+        Scope::Remote(remote) => [external(Some(remote)), internal],
+    }
+}
+
+fn refusal(key: Key, refused: Inserted) -> CreateError {
+    match refused {
+        Inserted::Exists(_) if key.is_external => CreateError::Shared,
+        Inserted::Exists(other) => CreateError::Exists(other >> 1),
+        Inserted::New | Inserted::Full => CreateError::Full,
+    }
 }
 
 /// Whether a firm reference is held.
@@ -284,7 +403,12 @@ const fn is_alive(references: u64) -> bool {
     references & !FRESH >= FIRM
 }
 
-const EXPECTED: u64 = 1 << 8;
+/// What tells external endpoints apart: a mapping for all remotes has its own.
+const fn external_scope(scope: u64) -> u64 {
+    if scope & REMOTE != 0 { scope } else { 0 }
+}
+
+const REMOTE: u64 = 1 << 48;
 /// One firm reference.
 const FIRM: u64 = 1 << 32;
 /// In place of references: being made.

@@ -1,36 +1,49 @@
 //! NAPT for IPv4: sessions, mappings, external ports, expectations, and who may open what.
 //!
-//! Follows RFC 4787, 5382 and 5508: endpoint-independent mapping, endpoint-independent filtering, address
-//! pooling "paired" (one external address per internal one), random ports. An ALG's expectations
-//! reserve mappings with a peer filter of their own.
+//! Follows RFC 4787, 5382, 5508 and 6888: mapping and filtering as the rules say, endpoint-independent by
+//! default, address pooling "paired" (one external address per internal one), random ports, in blocks
+//! of each subscriber's own where the pool has some, quotas per subscriber. An ALG's expectations reserve
+//! mappings with a peer filter of their own.
 //!
 //! All tables are shared by all workers. What one thread owns (entries waiting for their grace period,
 //! its random numbers) is in [`NatWorker`]. A hit goes through [`Nat::find`], everything else through
 //! [`Nat::open`] (`slow_path`).
 
+mod allocation;
+pub mod block;
+pub mod counted;
+pub mod deterministic;
 pub mod expectation;
 pub mod key;
 pub mod mapping;
+pub mod policy;
 pub mod ports;
 pub mod session;
 mod slow_path;
+pub mod subscriber;
 mod sweep;
 pub mod tcp_state;
 
 use algate_alg::ExpectError;
-use algate_config::{Config, Transport};
+use algate_config::{Config, FilteringBehavior, NatRule, Transport};
 
 use crate::drop_reason::DropReason;
+use crate::nat::allocation::Rests;
+use crate::nat::block::Blocks;
+use crate::nat::counted::Counted;
 use crate::nat::expectation::{Expectation, Expectations};
 use crate::nat::key::{Endpoint, FlowKey};
 use crate::nat::mapping::{Filtering, Hold, Mapping, Mappings};
+use crate::nat::policy::{Home, Policy, Translating, reserved_scope};
 use crate::nat::ports::{PortPools, PortSpace};
 use crate::nat::session::{Facing, IdleTimes, Session, Sessions};
 pub use crate::nat::slow_path::{Opened, Refusal};
+use crate::nat::subscriber::Subscribers;
 use crate::packet::{PROTOCOL_TCP, PROTOCOL_UDP};
 use crate::table::hash::HashKey;
 use crate::table::quiescence::{Quiescence, Retired};
 use crate::table::slots::Handle;
+use crate::time::Instant;
 
 /// The NAT state that all workers share.
 #[derive(Debug)]
@@ -43,9 +56,14 @@ pub struct Nat {
     pub expectations: Expectations,
     /// External ports.
     pub ports: PortPools,
-    rules: Vec<algate_config::NatRule>,
-    /// Internal address of a forward's server, and its external address: the pairing of that host.
-    paired: Vec<(u32, u32)>,
+    /// Blocks of them.
+    pub blocks: Blocks,
+    /// Internal hosts with state.
+    pub subscribers: Subscribers,
+    /// Internal endpoints under address-dependent filtering, by mapping, and whom they have sessions with.
+    contacts: Counted,
+    policy: Policy,
+    hold: algate_config::Hold,
     ftp_ports: Vec<u16>,
     key: HashKey,
 }
@@ -54,6 +72,7 @@ pub struct Nat {
 #[derive(Debug)]
 pub struct NatWorker {
     retired: Retired<Retiree>,
+    rests: Rests,
     random: Random,
     sweep: sweep::Cursor,
 }
@@ -66,6 +85,8 @@ enum Retiree {
     /// A mapping slot whose external port was never its own.
     MappingSlot(u32),
     Expectation(u32),
+    Subscriber(u32),
+    Contact(u32),
 }
 
 impl Nat {
@@ -73,13 +94,19 @@ impl Nat {
     #[must_use]
     pub fn new(config: &Config, key: &HashKey) -> Self {
         let tables = &config.tables;
+        let ports = PortPools::new(&config.nat);
+        let filters_by_address = |rule: &NatRule| rule.filtering == FilteringBehavior::AddressDependent;
+        let contacts = if config.nat.rules.iter().any(filters_by_address) { tables.sessions } else { 0 };
         let nat = Self {
             sessions: Sessions::new(tables.sessions, key.clone(), IdleTimes::new(&config.timeouts)),
             mappings: Mappings::new(tables.mappings + config.nat.forwards.len(), key.clone()),
             expectations: Expectations::new(tables.expectations, key.clone()),
-            ports: PortPools::new(&config.nat),
-            rules: config.nat.rules.clone(),
-            paired: paired(config),
+            blocks: Blocks::new(&config.nat, tables.subscribers),
+            subscribers: Subscribers::new(tables.subscribers, config.nat.limits, key.clone()),
+            contacts: Counted::new(contacts, key.clone()),
+            policy: Policy::new(config, &ports),
+            ports,
+            hold: config.nat.hold,
             ftp_ports: if config.alg.ftp.enabled { config.alg.ftp.control_ports.clone() } else { Vec::new() },
             key: key.clone(),
         };
@@ -94,14 +121,22 @@ impl Nat {
         self.sessions.find(hash, key)
     }
 
-    /// Gives back what nobody can hold any more. Once per burst.
-    pub fn reclaim(&self, worker: &mut NatWorker, quiescence: &Quiescence) {
-        worker.retired.reclaim(quiescence, |retiree| match retiree {
+    /// Gives back what nobody can hold any more, and what has rested. Once per burst.
+    pub fn reclaim(&self, worker: &mut NatWorker, quiescence: &Quiescence, now: Instant) {
+        let NatWorker { retired, rests, .. } = worker;
+        self.wake_ports(rests, now);
+        retired.reclaim(quiescence, |retiree| match retiree {
             Retiree::Session(index) => self.sessions.release(index),
             Retiree::Expectation(index) => self.expectations.free(index),
             Retiree::MappingSlot(index) => self.mappings.free(index),
+            Retiree::Contact(index) => self.contacts.free(index),
+            Retiree::Subscriber(index) => {
+                if let Some(address) = self.subscribers.free(index) {
+                    self.ports.remove_host(address);
+                }
+            }
             Retiree::Mapping(index) => {
-                self.release_port(index);
+                self.release_port(rests, index, now);
                 self.mappings.free(index);
             }
         });
@@ -118,17 +153,23 @@ impl Nat {
         protocol: u8,
         target: Endpoint,
         address: u32,
+        now: Instant,
     ) -> Result<(Endpoint, u32), ExpectError> {
-        let mut acquire = || match self.mappings.acquire_internal(protocol, target) {
+        let (pool, _) = self.ports.place_of(address).ok_or(ExpectError::PoolExhausted)?;
+        let reserved = Translating::reserved(Home { address, pool });
+        let expected = Translating { filtering: Filtering::Expected, ..reserved };
+        let subscriber = self.subscribers.enter(target.address).ok_or(ExpectError::TableFull)?;
+        let mut acquire = || match self.mappings.acquire_internal(protocol, target, expected.scope) {
             Some(index) => Ok(index),
-            None => self.create_mapping(worker, protocol, target, address, Filtering::Expected),
+            None => self.create_mapping(worker, protocol, target, subscriber, &expected, now),
         };
         let acquired = match acquire() {
             Err(Refusal::Raced) => acquire(),
             acquired => acquired,
         };
+        self.leave_subscriber(worker, subscriber);
         let index = acquired.map_err(|refusal| match refusal {
-            Refusal::Drop(DropReason::PoolExhausted) => ExpectError::PoolExhausted,
+            Refusal::Drop(DropReason::PoolExhausted | DropReason::QuotaPorts) => ExpectError::PoolExhausted,
             Refusal::Drop(_) | Refusal::Raced => ExpectError::TableFull,
         })?;
         match self.mappings.mapping(index) {
@@ -157,7 +198,7 @@ impl Nat {
     /// Drops one reference on a mapping, and retires it when that was the last.
     fn release_mapping(&self, worker: &mut NatWorker, mapping: Option<u32>, hold: Hold) {
         if let Some(mapping) = mapping.filter(|mapping| self.mappings.release(*mapping, hold)) {
-            worker.retire(Retiree::Mapping(mapping));
+            self.end_mapping(worker, mapping);
         }
     }
 
@@ -180,14 +221,6 @@ impl Nat {
         worker.retire(Retiree::Expectation(slot));
     }
 
-    fn release_port(&self, mapping: u32) {
-        if let Some(mapping) = self.mappings.mapping(mapping)
-            && let Some(space) = PortSpace::of_protocol(mapping.protocol)
-        {
-            self.ports.release(mapping.external.address, space, mapping.external.l4_port);
-        }
-    }
-
     /// A port forward is a mapping that is never released.
     fn install(&self, forward: &algate_config::Forward) {
         let (protocol, space) = match forward.protocol {
@@ -202,6 +235,8 @@ impl Nat {
             internal: Endpoint::from(forward.internal),
             external,
             filtering: Filtering::EndpointIndependent,
+            scope: reserved_scope(self.ports.place_of(external.address).map_or(0, |(pool, _)| pool)),
+            subscriber: None,
         };
         if let Err(mapping::CreateError::Exists(_)) = self.mappings.create(&mapping, |_| {}) {
             self.mappings.create_external_only(&mapping);
@@ -212,8 +247,9 @@ impl Nat {
 impl NatWorker {
     /// For worker number `number` of `workers` that share the sweep.
     #[must_use]
-    pub fn new(number: u16, workers: u16, key: &HashKey) -> Self {
+    pub fn new(number: u16, workers: u16, key: &HashKey, hold: algate_config::Hold) -> Self {
         Self {
+            rests: Rests::new(hold),
             retired: Retired::new(RETIRED_ENTRIES),
             random: Random { key: key.clone(), number, drawn: 0 },
             sweep: sweep::Cursor::new(number, workers),
@@ -256,19 +292,6 @@ impl Random {
         self.drawn = self.drawn.wrapping_add(1);
         self.key.hash2(self.drawn, !u64::from(self.number))
     }
-}
-
-/// Hosts with port forwards leave from the address that the world knows them by.
-fn paired(config: &Config) -> Vec<(u32, u32)> {
-    let mut paired: Vec<(u32, u32)> = Vec::new();
-    for forward in &config.nat.forwards {
-        let internal = u32::from(*forward.internal.ip());
-        if !paired.iter().any(|(known, _)| *known == internal) {
-            paired.push((internal, u32::from(*forward.external.ip())));
-        }
-    }
-    paired.sort_unstable();
-    paired
 }
 
 const RETIRED_ENTRIES: usize = 16_384;

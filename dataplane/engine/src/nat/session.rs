@@ -74,6 +74,8 @@ pub struct NewSession {
     pub parent: Option<Handle>,
     /// The thread that owns its ALG flow, when an ALG reads it.
     pub alg_owner: Option<WorkerId>,
+    /// Slot of the subscriber that it is counted for.
+    pub subscriber: u32,
 }
 
 impl NewSession {
@@ -163,6 +165,8 @@ struct Cold {
     created: AtomicU32,
     /// Mapping of the remote end + 1, or 0.
     remote_mapping: AtomicU32,
+    /// Slot of the subscriber that it is counted for.
+    subscriber: AtomicU32,
 }
 
 impl Sessions {
@@ -567,6 +571,12 @@ impl Session<'_> {
         [own.checked_sub(1), self.cold.remote_mapping.load(Ordering::Relaxed).checked_sub(1)]
     }
 
+    /// Slot of the subscriber that it is counted for, with a reference held.
+    #[must_use]
+    pub fn subscriber(&self) -> u32 {
+        self.cold.subscriber.load(Ordering::Relaxed)
+    }
+
     /// Direction of a packet that came from `facing`.
     #[inline]
     #[must_use]
@@ -618,6 +628,7 @@ impl Session<'_> {
         self.cold.created.store(now.0, Ordering::Relaxed);
         let remote = new.remote_mapping.map_or(0, |mapping| mapping + 1);
         self.cold.remote_mapping.store(remote, Ordering::Relaxed);
+        self.cold.subscriber.store(new.subscriber, Ordering::Relaxed);
         set(STATE, StateWord::first(new, now).0);
     }
 

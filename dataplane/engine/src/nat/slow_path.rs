@@ -3,7 +3,7 @@
 //! ```text
 //! from       to                 needs                         becomes
 //! internal   pool address       expectation, mapping          hairpin: both ends translated
-//! internal   external side      NAT rule, port                mapping (EIM) + session
+//! internal   external side      NAT rule, quota, port         mapping + session, or session as it is
 //! internal   internal side      route                         session without translation
 //! external   pool address       expectation, mapping, forward session to the internal endpoint
 //! external   internal side      a filter rule that allows it  session without translation
@@ -17,10 +17,11 @@ use algate_config::Side;
 
 use crate::drop_reason::DropReason;
 use crate::ids::WorkerId;
+use crate::nat::allocation::Seat;
 use crate::nat::expectation::Admission;
 use crate::nat::key::{Endpoint, FlowKey};
-use crate::nat::mapping::{self, Filtering, Hold, Mapping};
-use crate::nat::ports::PortSpace;
+use crate::nat::mapping::{Filtering, Hold, Mapping};
+use crate::nat::policy::{Translating, Treatment, reserved_scope};
 use crate::nat::session::{CreateError, Facing, NewSession, Session};
 use crate::nat::tcp_state::{FLAG_ACK, FLAG_RST, FLAG_SYN};
 use crate::nat::{Nat, NatWorker, Retiree};
@@ -123,10 +124,14 @@ impl Nat {
         let internal_hop = reverse_hop(router, key.source().address, Side::Internal, now)?;
         let external_hop = next_hop(router, key.destination().address, now)?;
         let is_translated = router.interfaces.side_of(external_hop.interface) == Some(Side::External);
-        let source = if is_translated {
-            self.map_source(worker, key)?
-        } else {
-            Source { endpoint: key.source(), mapping: None, hold: Hold::Firm }
+        let treatment = if is_translated { self.treatment(key)? } else { Treatment::None };
+        let seat = self.seat(worker, key.protocol(), key.source().address, now)?;
+        let source = match self.map_source(worker, key, treatment, seat, now) {
+            Ok(source) => source,
+            Err(refusal) => {
+                self.unseat(worker, seat);
+                return Err(refusal);
+            }
         };
         let parent = self.admit_outbound(worker, key, now);
         let new = NewSession {
@@ -140,8 +145,9 @@ impl Nat {
             remote_mapping: None,
             parent,
             alg_owner: self.alg_owner(key.protocol(), &[key.destination()], parent, owner),
+            subscriber: seat.subscriber,
         };
-        self.create(worker, &new, now).map(|session| (session, Facing::Internal))
+        self.create(worker, &new, seat, now).map(|session| (session, Facing::Internal))
     }
 
     fn open_inbound(
@@ -153,11 +159,13 @@ impl Nat {
         now: Instant,
     ) -> Result<Opened<'_>, Refusal> {
         let source = key.source();
-        let (target, parent) = self.admit_inbound(worker, key, Hold::Loose, now)?;
-        let hops = next_hop(router, target.endpoint.address, now)
-            .and_then(|internal| Ok((internal, reverse_hop(router, source.address, Side::External, now)?)));
-        let (internal_hop, external_hop) = match hops {
-            Ok(hops) => hops,
+        let (target, parent) = self.admit_inbound(worker, key, source.address, Hold::Loose, now)?;
+        let made = next_hop(router, target.endpoint.address, now).and_then(|internal| {
+            let external = reverse_hop(router, source.address, Side::External, now)?;
+            Ok((internal, external, self.seat(worker, key.protocol(), target.endpoint.address, now)?))
+        });
+        let (internal_hop, external_hop, seat) = match made {
+            Ok(made) => made,
             Err(refusal) => {
                 self.release_mapping(worker, target.mapping, target.hold);
                 return Err(refusal);
@@ -175,8 +183,9 @@ impl Nat {
             remote_mapping: None,
             parent,
             alg_owner: self.alg_owner(key.protocol(), &ends, parent, owner),
+            subscriber: seat.subscriber,
         };
-        self.create(worker, &new, now).map(|session| (session, Facing::External))
+        self.create(worker, &new, seat, now).map(|session| (session, Facing::External))
     }
 
     /// An internal host speaks to another one through its external endpoint (RFC 4787 REQ-9: the
@@ -189,27 +198,29 @@ impl Nat {
         owner: WorkerId,
         now: Instant,
     ) -> Result<Opened<'_>, Refusal> {
-        let (target, parent) = self.admit_inbound(worker, key, Hold::Firm, now)?;
-        if target.endpoint == key.source() {
-            // From an endpoint to itself: both directions would be one flow.
-            self.release_mapping(worker, target.mapping, target.hold);
-            return Err(Refusal::Drop(DropReason::MartianDestination));
-        }
-        let made = self.map_source(worker, key).and_then(|source| {
-            let hops = reverse_hop(router, key.source().address, Side::Internal, now)
-                .and_then(|internal| Ok((internal, next_hop(router, target.endpoint.address, now)?)));
-            match hops {
-                Ok((internal, external)) => Ok((source, internal, external)),
-                Err(refusal) => {
-                    self.release_mapping(worker, source.mapping, source.hold);
-                    Err(refusal)
-                }
+        let internal_hop = reverse_hop(router, key.source().address, Side::Internal, now)?;
+        let treatment = self.treatment(key)?;
+        let seat = self.seat(worker, key.protocol(), key.source().address, now)?;
+        let seen_as = self.seen_as(worker, key, treatment, seat);
+        let (target, parent) = match self.admit_inbound(worker, key, seen_as, Hold::Firm, now) {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                self.unseat(worker, seat);
+                return Err(refusal);
             }
-        });
-        let (source, internal_hop, external_hop) = match made {
+        };
+        let made = if target.endpoint == key.source() {
+            // From an endpoint to itself: both directions would be one flow.
+            Err(Refusal::Drop(DropReason::MartianDestination))
+        } else {
+            next_hop(router, target.endpoint.address, now)
+                .and_then(|external| Ok((external, self.map_source(worker, key, treatment, seat, now)?)))
+        };
+        let (external_hop, source) = match made {
             Ok(made) => made,
             Err(refusal) => {
                 self.release_mapping(worker, target.mapping, target.hold);
+                self.unseat(worker, seat);
                 return Err(refusal);
             }
         };
@@ -225,16 +236,18 @@ impl Nat {
             remote_mapping: target.mapping,
             parent,
             alg_owner: self.alg_owner(key.protocol(), &ends, parent, owner),
+            subscriber: seat.subscriber,
         };
-        self.create(worker, &new, now).map(|session| (session, Facing::Internal))
+        self.create(worker, &new, seat, now).map(|session| (session, Facing::Internal))
     }
 
     /// The internal endpoint behind a pool address, with a reference on its mapping: by expectation,
-    /// else by a mapping that anyone may use, held as `hold` says.
+    /// else by a mapping whose filtering lets `remote`, the sender's address as the world sees it, in.
     fn admit_inbound(
         &self,
         worker: &mut NatWorker,
         key: FlowKey,
+        remote: u32,
         hold: Hold,
         now: Instant,
     ) -> Result<(Source, Option<Handle>), Refusal> {
@@ -259,11 +272,14 @@ impl Nat {
         let no_mapping = Refusal::Drop(DropReason::NoMapping);
         let found = self.mappings.acquire_external(key.protocol(), key.destination(), hold);
         let index = found.ok_or(no_mapping)?;
-        match self.mappings.mapping(index) {
-            Some(found) if found.filtering == Filtering::EndpointIndependent => {
-                Ok((Source { endpoint: found.internal, mapping: Some(index), hold }, None))
-            }
-            _ => {
+        let lets_in = |found: &Mapping| match found.filtering {
+            Filtering::EndpointIndependent => true,
+            Filtering::AddressDependent => self.contacts.contains(contact_key(index, remote)),
+            Filtering::AddressAndPortDependent | Filtering::Expected => false,
+        };
+        match self.mappings.mapping(index).filter(lets_in) {
+            Some(found) => Ok((Source { endpoint: found.internal, mapping: Some(index), hold }, None)),
+            None => {
                 self.release_mapping(worker, Some(index), hold);
                 Err(no_mapping)
             }
@@ -284,71 +300,122 @@ impl Nat {
         }
     }
 
-    /// The mapping of the sender, made if it has none: endpoint-independent (RFC 4787 REQ-1).
-    fn map_source(&self, worker: &mut NatWorker, key: FlowKey) -> Result<Source, Refusal> {
-        let (protocol, internal) = (key.protocol(), key.source());
-        let index = match self.mappings.acquire_internal(protocol, internal) {
-            Some(index) => index,
-            None => {
-                let address =
-                    self.external_address(internal.address).ok_or(Refusal::Drop(DropReason::NoNatRule))?;
-                self.create_mapping(worker, protocol, internal, address, Filtering::EndpointIndependent)?
+    fn treatment(&self, key: FlowKey) -> Result<Treatment, Refusal> {
+        self.policy.treatment(key).ok_or(Refusal::Drop(DropReason::NoNatRule))
+    }
+
+    /// The sender's address as the receiver of a hairpin flow will see it.
+    fn seen_as(&self, worker: &mut NatWorker, key: FlowKey, treatment: Treatment, seat: Seat) -> u32 {
+        let host = key.source().address;
+        let address = match treatment {
+            Treatment::None => None,
+            Treatment::Translate(Translating { address: Some(address), .. }) => Some(address),
+            Treatment::Translate(Translating { pool, .. }) => {
+                self.external_address(worker, seat.subscriber, host, pool)
             }
+        };
+        address.unwrap_or(host)
+    }
+
+    /// The mapping of the sender that its rule asks for, made if there is none. What a forward or an ALG
+    /// has reserved for its endpoint comes first.
+    fn map_source(
+        &self,
+        worker: &mut NatWorker,
+        key: FlowKey,
+        treatment: Treatment,
+        seat: Seat,
+        now: Instant,
+    ) -> Result<Source, Refusal> {
+        let (protocol, internal) = (key.protocol(), key.source());
+        let Treatment::Translate(translating) = treatment else {
+            return Ok(Source { endpoint: internal, mapping: None, hold: Hold::Firm });
+        };
+        let index = self
+            .acquire_reserved(worker, protocol, internal, &translating)
+            .or_else(|| self.mappings.acquire_internal(protocol, internal, translating.scope));
+        let index = match index {
+            Some(index) => index,
+            None => self.create_mapping(worker, protocol, internal, seat.subscriber, &translating, now)?,
         };
         let external = self.mappings.mapping(index).map(|mapping| mapping.external);
         let endpoint = external.ok_or(Refusal::Drop(DropReason::MappingTableFull))?;
         Ok(Source { endpoint, mapping: Some(index), hold: Hold::Firm })
     }
 
-    /// A new mapping of `internal` on the external `address`, one reference taken.
-    ///
-    /// # Errors
-    /// [`Refusal`]: no port, no slot, or another worker was faster.
-    pub(super) fn create_mapping(
+    /// The reserved mapping of an endpoint whose rule would make one of its own.
+    fn acquire_reserved(
         &self,
         worker: &mut NatWorker,
         protocol: u8,
         internal: Endpoint,
-        address: u32,
-        filtering: Filtering,
-    ) -> Result<u32, Refusal> {
-        let space = PortSpace::of_protocol(protocol).ok_or(Refusal::Drop(DropReason::UnsupportedProtocol))?;
-        let l4_port = self
-            .ports
-            .take(address, space, worker.random.draw())
-            .ok_or(Refusal::Drop(DropReason::PoolExhausted))?;
-        let external = Endpoint { address, l4_port };
-        let new = Mapping { protocol, internal, external, filtering };
-        self.mappings.create(&new, |slot| worker.retire(Retiree::MappingSlot(slot))).map_err(|error| {
-            self.ports.release(address, space, l4_port);
-            match error {
-                mapping::CreateError::Exists(_) => Refusal::Raced,
-                mapping::CreateError::Full => Refusal::Drop(DropReason::MappingTableFull),
-            }
-        })
-    }
-
-    /// The one external address of an internal host (RFC 4787 REQ-2, paired), by the first rule that
-    /// covers it.
-    pub(super) fn external_address(&self, internal: u32) -> Option<u32> {
-        if let Ok(at) = self.paired.binary_search_by_key(&internal, |(host, _)| *host) {
-            return self.paired.get(at).map(|(_, external)| *external);
+        translating: &Translating,
+    ) -> Option<u32> {
+        let scope = reserved_scope(translating.pool);
+        if translating.scope == scope {
+            return None;
         }
-        let host = std::net::Ipv4Addr::from(internal);
-        let rule = self.rules.iter().find(|rule| rule.internal.contains(&host))?;
-        self.ports.address(rule.pool, self.key.hash1(u64::from(internal)))
+        let index = self.mappings.acquire_internal(protocol, internal, scope)?;
+        let is_reserved = self
+            .mappings
+            .mapping(index)
+            .is_some_and(|mapping| mapping.filtering == Filtering::Expected || mapping.subscriber.is_none());
+        if !is_reserved {
+            self.release_mapping(worker, Some(index), Hold::Firm);
+        }
+        is_reserved.then_some(index)
     }
 
-    fn create(&self, worker: &mut NatWorker, new: &NewSession, now: Instant) -> Result<Session<'_>, Refusal> {
-        let made = self.sessions.create(new, now, |slot| worker.retire(Retiree::Session(slot)));
+    fn create(
+        &self,
+        worker: &mut NatWorker,
+        new: &NewSession,
+        seat: Seat,
+        now: Instant,
+    ) -> Result<Session<'_>, Refusal> {
+        let contact = self.contact_of(new.mapping, new.internal_key);
+        let contact = contact.map(|contact| self.contacts.enter(contact, |_| {}));
+        let made = match contact {
+            Some(None) => Err(CreateError::Full),
+            _ => self.sessions.create(new, now, |slot| worker.retire(Retiree::Session(slot))),
+        };
         made.or_else(|error| {
+            if let Some(Some(contact)) = contact {
+                self.leave_contact(worker, contact);
+            }
             self.release_mapping(worker, new.mapping, new.hold);
             self.release_mapping(worker, new.remote_mapping, Hold::Firm);
+            self.unseat(worker, seat);
             match error {
                 CreateError::Exists(slot) => self.sessions.same(slot, new).ok_or(Refusal::Raced),
                 CreateError::Full => Err(Refusal::Drop(DropReason::SessionTableFull)),
             }
         })
+    }
+
+    /// Gives back what `create` noted for address-dependent filtering.
+    pub(super) fn forget_contact(&self, worker: &mut NatWorker, session: &Session<'_>) {
+        let [mapping, _] = session.mappings();
+        let contact = self.contact_of(mapping, session.internal_key());
+        if let Some(contact) = contact.and_then(|contact| self.contacts.find(contact)) {
+            // The session's reference, and the one just taken.
+            self.leave_contact(worker, contact);
+            self.leave_contact(worker, contact);
+        }
+    }
+
+    fn leave_contact(&self, worker: &mut NatWorker, contact: u32) {
+        if self.contacts.release(contact) {
+            worker.retire(Retiree::Contact(contact));
+        }
+    }
+
+    /// What a session tells address-dependent filtering, if its mapping has that.
+    fn contact_of(&self, mapping: Option<u32>, internal_key: FlowKey) -> Option<u64> {
+        let index = mapping?;
+        let filtering = self.mappings.mapping(index)?.filtering;
+        let remote = internal_key.destination().address;
+        (filtering == Filtering::AddressDependent).then_some(contact_key(index, remote))
     }
 
     /// A control session is known by its well-known port; an expected flow never is one.
@@ -364,6 +431,10 @@ impl Nat {
             && servers.iter().any(|server| self.ftp_ports.contains(&server.l4_port));
         is_control.then_some(owner)
     }
+}
+
+const fn contact_key(mapping: u32, remote: u32) -> u64 {
+    ((mapping as u64) << 32) | remote as u64
 }
 
 /// Whether a packet may begin a flow at all.

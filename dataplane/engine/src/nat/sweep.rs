@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use crate::nat::block::Block;
 use crate::nat::mapping::Hold;
 use crate::nat::session::Ageing;
 use crate::nat::tcp_state::TcpState;
@@ -24,6 +25,10 @@ pub(super) struct Cursor {
     began: Instant,
     /// When expectations are due again.
     expectations: Instant,
+    /// Next port block.
+    port_block: u32,
+    /// When the next pass over the port blocks begins.
+    port_blocks_due: Instant,
 }
 
 impl Cursor {
@@ -34,6 +39,8 @@ impl Cursor {
             block: 0,
             began: Instant::default(),
             expectations: Instant::default(),
+            port_block: 0,
+            port_blocks_due: Instant::default(),
         }
     }
 }
@@ -41,7 +48,27 @@ impl Cursor {
 impl Nat {
     /// Does the part of the sweep that is due at `now`. Returns how many entries ended.
     pub fn sweep(&self, worker: &mut NatWorker, now: Instant) -> usize {
+        self.sweep_blocks(worker, now);
         self.sweep_expectations(worker, now) + self.sweep_sessions(worker, now)
+    }
+
+    /// Looks at the next few of the worker's share of the port blocks, all of them once a second.
+    fn sweep_blocks(&self, worker: &mut NatWorker, now: Instant) {
+        let Cursor { number, workers, port_block, port_blocks_due, .. } = worker.sweep;
+        if now < port_blocks_due || !worker.has_room_to_retire() {
+            return;
+        }
+        let end = port_block.saturating_add(PORT_BLOCKS);
+        let is_own = port_block / PORT_BLOCKS % workers == number;
+        if is_own {
+            let freed = |block: Block| self.leave_subscriber(worker, block.subscriber);
+            self.blocks.sweep(port_block..end, now, freed);
+        }
+        worker.sweep.port_block = end;
+        if end >= self.blocks.count() {
+            worker.sweep.port_block = 0;
+            worker.sweep.port_blocks_due = now.plus(PORT_BLOCK_PERIOD);
+        }
     }
 
     fn sweep_sessions(&self, worker: &mut NatWorker, now: Instant) -> usize {
@@ -74,6 +101,10 @@ impl Nat {
     pub(super) fn end_session(&self, worker: &mut NatWorker, index: u32, now: Instant) {
         if let Some(session) = self.sessions.session(index) {
             let ([own, remote], hold) = (session.mappings(), session.hold());
+            self.forget_contact(worker, &session);
+            if let Some(seat) = Self::seat_of(session.internal_key().protocol(), session.subscriber()) {
+                self.unseat(worker, seat);
+            }
             self.sessions.unlink(index, now);
             self.release_mapping(worker, own, hold);
             self.release_mapping(worker, remote, Hold::Firm);
@@ -107,5 +138,9 @@ impl Nat {
 const BLOCK_SLOTS: u32 = 64;
 /// How long a pass over all sessions takes.
 const PASS: Duration = Duration::from_millis(500);
+/// Port blocks looked at in one go.
+const PORT_BLOCKS: u32 = 1_024;
+/// Between passes over the port blocks.
+const PORT_BLOCK_PERIOD: Duration = Duration::from_secs(1);
 /// How often expectations are looked at: they end within a second of their parent.
 const EXPECTATION_PERIOD: Duration = Duration::from_millis(500);

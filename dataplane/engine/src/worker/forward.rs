@@ -1,7 +1,7 @@
 //! From a parsed packet to its next hop: hits, first packets, ALG flows.
 
 use algate_alg::Direction;
-use algate_config::Side;
+use algate_config::{IcmpRefusal, Side};
 
 use crate::alg_stage::Handled;
 use crate::alg_stage::handover::Handed;
@@ -99,7 +99,9 @@ impl<P: PacketIo> Turn<'_, P> {
                 self.counters.sessions_created.add(1);
                 self.hit(frame, &view, interface, session, facing);
             }
-            Err(Refusal::Drop(reason)) => match unreachable(reason).filter(|_| side == Side::Internal) {
+            Err(Refusal::Drop(reason)) => match unreachable(reason, self.engine.config.icmp.refusal)
+                .filter(|_| side == Side::Internal)
+            {
                 Some(error) => self.refuse(&frame, &view, interface, (reason, error)),
                 None => self.drop(reason),
             },
@@ -249,13 +251,23 @@ const fn is_query_backwards(class: L4Class, direction: Direction) -> bool {
     )
 }
 
-/// What an internal host is told when its packet opens nothing (RFC 1812 section 5.2.7.1; RFC 6888 REQ-11).
-const fn unreachable(reason: DropReason) -> Option<IcmpError> {
-    match reason {
-        DropReason::NoRoute => Some(IcmpError::DestinationUnreachable { code: 0 }),
-        DropReason::PoolExhausted | DropReason::SessionTableFull | DropReason::MappingTableFull => {
-            Some(IcmpError::DestinationUnreachable { code: 1 })
-        }
-        _ => None,
-    }
+/// What an internal host is told when its packet opens nothing (RFC 1812 section 5.2.7.1). For want of room
+/// RFC 5508 REQ-8 asks for code 13 and RFC 6888 REQ-11 for code 1: the operator chooses.
+const fn unreachable(reason: DropReason, refusal: IcmpRefusal) -> Option<IcmpError> {
+    let code = match reason {
+        DropReason::NoRoute => 0,
+        DropReason::PoolExhausted
+        | DropReason::SessionTableFull
+        | DropReason::MappingTableFull
+        | DropReason::SubscriberTableFull
+        | DropReason::QuotaSessions
+        | DropReason::QuotaPorts
+        | DropReason::QuotaRate => match refusal {
+            IcmpRefusal::HostUnreachable => 1,
+            IcmpRefusal::AdminProhibited => 13,
+            IcmpRefusal::None => return None,
+        },
+        _ => return None,
+    };
+    Some(IcmpError::DestinationUnreachable { code })
 }

@@ -73,7 +73,7 @@ impl<F: crate::frame::Frame> Worker<F> {
         let participant = engine.quiescence.participant(usize::from(id.0))?;
         let workers = u16::try_from(engine.workers()).unwrap_or(u16::MAX);
         let owned = Owned {
-            nat: NatWorker::new(id.0, workers, &engine.key),
+            nat: NatWorker::new(id.0, workers, &engine.key, engine.config.nat.hold),
             egress: Egress::default(),
             icmp: IcmpSource::new(engine.config.icmp.rate_per_second, now),
             stage: AlgStage::new(&engine.config),
@@ -127,7 +127,7 @@ impl<F: crate::frame::Frame> Worker<F> {
             busy |= ended > 0;
         }
         turn.count_cuts();
-        turn.engine.nat.reclaim(&mut turn.owned.nat, &turn.engine.quiescence);
+        turn.engine.nat.reclaim(&mut turn.owned.nat, &turn.engine.quiescence, now);
         busy
     }
 

@@ -14,6 +14,7 @@ mod nat_hairpin;
 mod nat_icmp;
 mod nat_limits;
 mod nat_model;
+mod nat_pool;
 mod nat_race;
 mod nat_tcp;
 mod nat_udp;

@@ -5,6 +5,7 @@
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
+use algate_config::Hold;
 use algate_engine::drop_reason::DropReason;
 use algate_engine::nat::NatWorker;
 use algate_engine::nat::expectation::Expectation;
@@ -12,7 +13,7 @@ use algate_engine::nat::key::{Endpoint, FlowKey};
 use algate_engine::table::hash::HashKey;
 use algate_engine::table::quiescence::Quiescence;
 use algate_engine::table::slots::Handle;
-use algate_engine::time::Tick;
+use algate_engine::time::{Instant, Tick};
 
 use crate::common::packets::{ACK, FIN, SYN, at, tcp, tcp_between, udp_between};
 use crate::common::{INSIDE, Net, OUTSIDE};
@@ -41,7 +42,9 @@ impl Control {
         let key = FlowKey::new(6, at(CLIENT).into(), at(SERVER).into());
         let sessions = &net.engine.nat.sessions;
         let handle = sessions.handle(&sessions.find(sessions.hash(key), key).unwrap().0);
-        Self { net, handle, external, worker: NatWorker::new(7, 8, &HashKey::from_seed([9; 4])) }
+        let worker =
+            NatWorker::new(7, 8, &HashKey::from_seed([9; 4]), Hold { time: Duration::ZERO, ports: 0 });
+        Self { net, handle, external, worker }
     }
 
     /// Promises `uses` flows from the server's address, any port, to [`DATA`]; returns what the server is told.
@@ -49,7 +52,8 @@ impl Control {
         let nat = &self.net.engine.nat;
         let target = Endpoint::from(at(DATA));
         let address = u32::from(*self.external.ip());
-        let (announced, mapping) = nat.reserve(&mut self.worker, 6, target, address).unwrap();
+        let (announced, mapping) =
+            nat.reserve(&mut self.worker, 6, target, address, Instant::default()).unwrap();
         let expectation = Expectation {
             protocol: 6,
             announced,
@@ -70,7 +74,7 @@ impl Control {
 
     /// Gives back what this end has retired; nobody else holds anything between turns.
     fn reclaim(&mut self) {
-        self.net.engine.nat.reclaim(&mut self.worker, &Quiescence::new(0));
+        self.net.engine.nat.reclaim(&mut self.worker, &Quiescence::new(0), Instant::default());
     }
 }
 
@@ -168,8 +172,15 @@ fn the_same_endpoint_is_promised_once() {
     let mut control = Control::new();
     let (_, handle) = control.promise(1);
     let nat = &control.net.engine.nat;
-    let (announced, mapping) =
-        nat.reserve(&mut control.worker, 6, at(DATA).into(), u32::from(*control.external.ip())).unwrap();
+    let (announced, mapping) = nat
+        .reserve(
+            &mut control.worker,
+            6,
+            at(DATA).into(),
+            u32::from(*control.external.ip()),
+            Instant::default(),
+        )
+        .unwrap();
     let again = Expectation { announced, ..nat.expectations.expectation(handle.index).unwrap() };
     assert_eq!(again.mapping, Some(mapping));
     assert_eq!(nat.promise(&mut control.worker, &again), None);

@@ -87,6 +87,9 @@ pub(crate) fn config() -> Config {
                     (Ipv4Addr::new(192, 0, 2, 10), Ipv4Addr::new(192, 0, 2, 11)),
                 ],
                 l4_ports: (1_024, 65_535),
+                blocks: None,
+                pairing: config::Pairing::Strict,
+                keeps_parity: false,
             }],
             rules: vec![],
             forwards: vec![config::Forward {
@@ -94,6 +97,8 @@ pub(crate) fn config() -> Config {
                 external: "192.0.2.12:80".parse().unwrap(),
                 internal: "10.0.0.80:80".parse().unwrap(),
             }],
+            limits: config::Limits::default(),
+            hold: config::Hold { time: Duration::from_secs(120), ports: 16 },
         },
         filter: vec![],
         alg: config::Alg {
@@ -123,11 +128,12 @@ pub(crate) fn config() -> Config {
             sessions: 16,
             mappings: 16,
             expectations: 16,
+            subscribers: 16,
             alg_flows: 16,
             neighbors: 128,
             mbufs: 1_024,
         },
-        icmp: config::Icmp { rate_per_second: 10 },
+        icmp: config::Icmp { rate_per_second: 10, refusal: config::IcmpRefusal::HostUnreachable },
         control: config::Control { socket: PathBuf::from("/run/algate.sock") },
         log: config::Log { level: config::LogLevel::Info },
     }

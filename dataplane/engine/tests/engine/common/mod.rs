@@ -21,6 +21,7 @@ use algate_engine::counters::{Counter, WorkerCounters};
 use algate_engine::drop_reason::DropReason;
 use algate_engine::engine::Engine;
 use algate_engine::ids::{NicPortId, WorkerId};
+use algate_engine::nat::subscriber::Holdings;
 use algate_engine::packet::vec_frame::{VecFrame, VecIo};
 use algate_engine::snapshot::{MappingRow, SessionRow};
 use algate_engine::time::Instant;
@@ -274,11 +275,19 @@ impl Net {
         let echoes = self.total(|c| &c.local);
         assert!((made..=made + echoes).contains(&(self.transmitted + lost)), "{made} {echoes} {lost}");
 
+        let hosts: Vec<_> = self.engine.nat.subscribers.iter().collect();
+        let counted = |of: fn(&Holdings) -> [u32; 3]| hosts.iter().flat_map(of).sum::<u32>() as usize;
+        assert_eq!(counted(|host| host.sessions), self.sessions().len(), "{hosts:?}");
+        assert_eq!(counted(|host| host.ports), self.mappings().len() - self.forwards, "{hosts:?}");
+
         let mappings = self.mappings();
         let ports: HashSet<_> = mappings.iter().map(|row| (row.protocol, row.external)).collect();
-        assert_eq!(ports.len(), mappings.len(), "an external port is used twice: {mappings:?}");
+        let uses: HashSet<_> = mappings.iter().map(|row| (row.protocol, row.external, row.remote)).collect();
+        assert_eq!(uses.len(), mappings.len(), "an external port is used twice: {mappings:?}");
+        let shared = mappings.iter().filter(|row| row.remote.is_some()).count();
+        assert!(ports.len() + shared >= mappings.len(), "a mapping for all shares its port: {mappings:?}");
         assert_eq!(self.engine.nat.ports.taken(), ports.len() as u64, "{mappings:?}");
-        assert_eq!(u64::from(self.engine.nat.mappings.in_use()), ports.len() as u64);
+        assert_eq!(u64::from(self.engine.nat.mappings.in_use()), mappings.len() as u64);
     }
 
     /// After all timeouts nothing is left but the forwards.
@@ -292,7 +301,8 @@ impl Net {
         assert_eq!(nat.sessions.in_use(), 0, "{:?}", self.sessions());
         assert_eq!(nat.expectations.in_use(), 0);
         assert_eq!(nat.mappings.in_use() as usize, self.forwards, "{:?}", self.mappings());
-        assert_eq!(nat.ports.taken(), self.forwards as u64);
+        assert_eq!((nat.ports.taken(), nat.ports.resting()), (self.forwards as u64, 0));
+        assert_eq!((nat.subscribers.in_use(), nat.blocks.assigned()), (0, 0));
         assert!(self.workers.iter().all(|worker| worker.alg_flows() == 0));
     }
 }

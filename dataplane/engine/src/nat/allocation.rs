@@ -1,0 +1,321 @@
+//! What a new flow takes of what is scarce, and how that comes back: a place among the subscribers, a
+//! session of its quota, an external address, a port.
+//!
+//! Whatever is refused leaves nothing behind. A port comes back when no worker can hold its mapping's
+//! index any more, and, where a late packet could reach the wrong host, after it has rested
+//! (RFC 6888 REQ-8). Its exceptions: TCP, which is tracked to its end; deterministic blocks, which stay
+//! with their host; filtering that depends on the remote address.
+
+use std::collections::VecDeque;
+
+use algate_config::{Hold, Pairing};
+
+use crate::drop_reason::DropReason;
+use crate::nat::block::{Block, Shortage, Site};
+use crate::nat::key::Endpoint;
+use crate::nat::mapping::{self, Filtering, Mapping, Scope};
+use crate::nat::policy::Translating;
+use crate::nat::ports::{CANDIDATES, Parity, PoolPlan, PortSpace, Window};
+use crate::nat::{Nat, NatWorker, Refusal, Retiree};
+use crate::time::{Instant, Tick};
+
+/// One flow's claim on what its subscriber may have: a reference and a counted session.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seat {
+    /// The subscriber's slot.
+    pub(super) subscriber: u32,
+    space: PortSpace,
+}
+
+/// A port that rests.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Resting {
+    until: Tick,
+    external: Endpoint,
+    space: PortSpace,
+}
+
+/// The ports whose rest one worker watches over, the oldest first.
+#[derive(Debug)]
+pub(super) struct Rests {
+    ports: VecDeque<Resting>,
+    capacity: usize,
+}
+
+impl Rests {
+    pub(super) fn new(hold: Hold) -> Self {
+        Self { ports: VecDeque::with_capacity(hold.ports), capacity: hold.ports }
+    }
+}
+
+impl Nat {
+    /// Counts a new session for the internal host `address`.
+    ///
+    /// # Errors
+    /// The table of subscribers is full, or a quota of this one is.
+    pub(super) fn seat(
+        &self,
+        worker: &mut NatWorker,
+        protocol: u8,
+        address: u32,
+        now: Instant,
+    ) -> Result<Seat, Refusal> {
+        let space = PortSpace::of_protocol(protocol).ok_or(Refusal::Drop(DropReason::UnsupportedProtocol))?;
+        let subscriber =
+            self.subscribers.enter(address).ok_or(Refusal::Drop(DropReason::SubscriberTableFull))?;
+        self.subscribers.take_session(subscriber, space, now).map_err(|reason| {
+            self.leave_subscriber(worker, subscriber);
+            Refusal::Drop(reason)
+        })?;
+        Ok(Seat { subscriber, space })
+    }
+
+    /// Gives a seat back: its session ended, or never came to be.
+    pub(super) fn unseat(&self, worker: &mut NatWorker, seat: Seat) {
+        self.subscribers.give_session(seat.subscriber, seat.space);
+        self.leave_subscriber(worker, seat.subscriber);
+    }
+
+    /// The seat of a session with this protocol and subscriber.
+    pub(super) fn seat_of(protocol: u8, subscriber: u32) -> Option<Seat> {
+        PortSpace::of_protocol(protocol).map(|space| Seat { subscriber, space })
+    }
+
+    /// Drops one reference on a subscriber.
+    pub(super) fn leave_subscriber(&self, worker: &mut NatWorker, subscriber: u32) {
+        if self.subscribers.release(subscriber) {
+            worker.retire(Retiree::Subscriber(subscriber));
+        }
+    }
+
+    /// Makes a mapping of `internal` for flows that `translating` covers, one reference taken. The
+    /// caller holds a reference on the subscriber.
+    ///
+    /// # Errors
+    /// [`Refusal`]: no port, no slot, or another worker was faster.
+    pub(super) fn create_mapping(
+        &self,
+        worker: &mut NatWorker,
+        protocol: u8,
+        internal: Endpoint,
+        subscriber: u32,
+        translating: &Translating,
+        now: Instant,
+    ) -> Result<u32, Refusal> {
+        let space = PortSpace::of_protocol(protocol).ok_or(Refusal::Drop(DropReason::UnsupportedProtocol))?;
+        self.subscribers.take_port(subscriber, space).map_err(Refusal::Drop)?;
+        let mut made = Err(Refusal::Drop(DropReason::PoolExhausted));
+        for is_last in (1..=SHARING_ATTEMPTS).map(|attempt| attempt == SHARING_ATTEMPTS) {
+            let external = match self.take_endpoint(worker, internal, subscriber, space, translating, now) {
+                Ok(external) => external,
+                Err(reason) => {
+                    made = Err(Refusal::Drop(reason));
+                    break;
+                }
+            };
+            let new = Mapping {
+                protocol,
+                internal,
+                external,
+                filtering: translating.filtering,
+                scope: translating.scope,
+                subscriber: Some(subscriber),
+            };
+            let retire = |slot| worker.retire(Retiree::MappingSlot(slot));
+            let error = match self.mappings.create(&new, retire) {
+                Ok(index) => {
+                    // The mapping's own reference.
+                    self.subscribers.hold(subscriber);
+                    return Ok(index);
+                }
+                Err(error) => error,
+            };
+            self.free_port(external, space, now);
+            match error {
+                mapping::CreateError::Shared if !is_last => continue,
+                mapping::CreateError::Shared => {}
+                mapping::CreateError::Exists(_) => made = Err(Refusal::Raced),
+                mapping::CreateError::Full => made = Err(Refusal::Drop(DropReason::MappingTableFull)),
+            }
+            break;
+        }
+        self.subscribers.give_port(subscriber, space);
+        made
+    }
+
+    /// Ends a mapping that was just unlinked: its subscriber has the port no longer.
+    pub(super) fn end_mapping(&self, worker: &mut NatWorker, index: u32) {
+        if let Some(mapping) = self.mappings.mapping(index)
+            && let Some(subscriber) = mapping.subscriber
+            && let Some(space) = PortSpace::of_protocol(mapping.protocol)
+        {
+            self.subscribers.give_port(subscriber, space);
+            self.leave_subscriber(worker, subscriber);
+        }
+        worker.retire(Retiree::Mapping(index));
+    }
+
+    /// Frees the port of a mapping that nobody can hold any more, or lets it rest.
+    pub(super) fn release_port(&self, rests: &mut Rests, index: u32, now: Instant) {
+        let Some(Mapping { protocol, external, filtering, .. }) = self.mappings.mapping(index) else {
+            return;
+        };
+        let Some(space) = PortSpace::of_protocol(protocol) else { return };
+        let is_deterministic = self
+            .ports
+            .place_of(external.address)
+            .is_some_and(|(pool, _)| self.blocks.deterministic(pool).is_some());
+        let rests_at_all = space != PortSpace::Tcp
+            && matches!(filtering, Filtering::EndpointIndependent | Filtering::Expected)
+            && !is_deterministic
+            && !self.hold.time.is_zero()
+            && rests.capacity > 0;
+        if !rests_at_all {
+            return self.free_port(external, space, now);
+        }
+        if rests.ports.len() == rests.capacity {
+            self.end_rest(rests, now);
+        }
+        self.ports.begin_rest();
+        rests.ports.push_back(Resting { until: Tick::of(now).plus(self.hold.time), external, space });
+    }
+
+    /// Frees the ports that have rested.
+    pub(super) fn wake_ports(&self, rests: &mut Rests, now: Instant) {
+        while rests.ports.front().is_some_and(|resting| resting.until <= Tick::of(now)) {
+            self.end_rest(rests, now);
+        }
+    }
+
+    /// The external address of a host in `pool`: by its forward, by the pool's arithmetic, or the one it
+    /// has been paired with, which is chosen here when there is none (RFC 4787 REQ-2).
+    pub(super) fn external_address(
+        &self,
+        worker: &mut NatWorker,
+        subscriber: u32,
+        host: u32,
+        pool: usize,
+    ) -> Option<u32> {
+        if let Some(deterministic) = self.blocks.deterministic(pool) {
+            return deterministic.first_block(host).map(|first| first.address);
+        }
+        let is_here = |address: &u32| self.ports.place_of(*address).is_some_and(|(its, _)| its == pool);
+        if let Some(address) = self.subscribers.paired(subscriber) {
+            // A host whose rules name several pools keeps to one address in each.
+            let other = || self.ports.address(pool, self.key.hash1(u64::from(host)));
+            return Some(address).filter(is_here).or_else(other);
+        }
+        let address = self.ports.quietest_address(pool, worker.random.draw())?;
+        if self.subscribers.pair(subscriber, address) {
+            self.ports.add_host(address);
+            return Some(address);
+        }
+        self.subscribers.paired(subscriber).filter(is_here)
+    }
+
+    /// Takes an external endpoint for `internal`.
+    fn take_endpoint(
+        &self,
+        worker: &mut NatWorker,
+        internal: Endpoint,
+        subscriber: u32,
+        space: PortSpace,
+        translating: &Translating,
+        now: Instant,
+    ) -> Result<Endpoint, DropReason> {
+        let plan = self.ports.plan(translating.pool).ok_or(DropReason::PoolExhausted)?;
+        let address = match translating.address {
+            Some(address) => Some(address),
+            None => self.external_address(worker, subscriber, internal.address, translating.pool),
+        };
+        let address = address.ok_or(DropReason::PoolExhausted)?;
+        let wanted = Wanted { plan, internal, subscriber, space, translating, now };
+        let refused = match self.take_on(worker, &wanted, address) {
+            Ok(l4_port) => return Ok(Endpoint { address, l4_port }),
+            Err(reason) => reason,
+        };
+        if plan.pairing == Pairing::Strict || translating.address.is_some() {
+            return Err(refused);
+        }
+        let first = worker.random.draw() >> 1;
+        let others = (0..CANDIDATES as u64).filter_map(|n| self.ports.address(translating.pool, first + n));
+        for other in others.filter(|other| *other != address) {
+            if let Ok(l4_port) = self.take_on(worker, &wanted, other) {
+                return Ok(Endpoint { address: other, l4_port });
+            }
+        }
+        Err(refused)
+    }
+
+    /// Takes a port of `address`: one with the wanted parity, else any (RFC 4787 REQ-4); one of its
+    /// own, else one that may be shared.
+    fn take_on(&self, worker: &mut NatWorker, wanted: &Wanted<'_>, address: u32) -> Result<u16, DropReason> {
+        let random = worker.random.draw();
+        let may_share = matches!(wanted.translating.scope, Scope::Remote(_));
+        let take_port = |low: u16, high: u16| {
+            let any = Window { low, high, parity: Parity::Any };
+            let parity = if wanted.plan.keeps_parity && wanted.space != PortSpace::Icmp {
+                Parity::of(wanted.internal.l4_port)
+            } else {
+                Parity::Any
+            };
+            let windows = [Window { parity, ..any }, any];
+            let windows = windows.into_iter().skip(usize::from(parity == Parity::Any));
+            for window in windows {
+                let taken = if may_share {
+                    self.ports.take_shareable(address, wanted.space, window, random)
+                } else {
+                    self.ports.take(address, wanted.space, window, random)
+                };
+                if taken.is_some() {
+                    return taken;
+                }
+            }
+            may_share.then(|| self.ports.share(address, wanted.space, any, random)).flatten()
+        };
+        let Some((pool, address_number)) = self.ports.place_of(address) else {
+            return Err(DropReason::PoolExhausted);
+        };
+        if !self.blocks.has(pool) {
+            let (low, high) = wanted.plan.l4_ports;
+            return take_port(low, high).ok_or(DropReason::PoolExhausted);
+        }
+        let site =
+            Site { pool, address_number, subscriber: wanted.subscriber, host: wanted.internal.address };
+        let (l4_port, assigned) = self.blocks.take(site, worker.random.draw(), wanted.now, take_port);
+        if let Some(Block { subscriber, .. }) = assigned {
+            self.subscribers.hold(subscriber);
+        }
+        l4_port.map_err(|shortage| match shortage {
+            Shortage::Quota => DropReason::QuotaPorts,
+            Shortage::Pool => DropReason::PoolExhausted,
+        })
+    }
+
+    fn end_rest(&self, rests: &mut Rests, now: Instant) {
+        if let Some(Resting { external, space, .. }) = rests.ports.pop_front() {
+            self.ports.end_rest();
+            self.free_port(external, space, now);
+        }
+    }
+
+    fn free_port(&self, external: Endpoint, space: PortSpace, now: Instant) {
+        self.ports.release(external.address, space, external.l4_port);
+        if let Some((pool, address_number)) = self.ports.place_of(external.address) {
+            self.blocks.leave(pool, address_number, external.l4_port, now);
+        }
+    }
+}
+
+/// What a port is wanted for.
+struct Wanted<'a> {
+    plan: PoolPlan,
+    internal: Endpoint,
+    subscriber: u32,
+    space: PortSpace,
+    translating: &'a Translating,
+    now: Instant,
+}
+
+/// Ports tried for a mapping that may share one, when others have the same remote endpoint on each.
+const SHARING_ATTEMPTS: u32 = 16;

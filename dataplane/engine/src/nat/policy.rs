@@ -1,0 +1,139 @@
+//! What the configuration says about a new flow: which rule covers it, and what that asks for.
+//!
+//! The first rule that covers a flow counts. A host with a port forward leaves from the address that
+//! the world knows it by, whatever pool its rule names.
+
+use std::net::Ipv4Addr;
+
+use algate_config::{Config, FilteringBehavior, Forward, MappingBehavior, NatAction, NatRule, RuleProtocol};
+
+use crate::nat::key::{Endpoint, FlowKey};
+use crate::nat::mapping::{Filtering, Scope};
+use crate::nat::ports::{PortPools, PortSpace};
+
+/// The rules, ready to be asked.
+#[derive(Debug)]
+pub struct Policy {
+    rules: Vec<NatRule>,
+    /// Internal address of a forward's server, with its external address and that one's pool; ascending.
+    forwarded: Vec<(u32, Home)>,
+}
+
+/// The external address that a host's forward gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Home {
+    /// The address.
+    pub address: u32,
+    /// Its pool.
+    pub pool: usize,
+}
+
+/// What is done with a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Treatment {
+    /// It passes as it is.
+    None,
+    /// Its source is translated.
+    Translate(Translating),
+}
+
+/// How a source is translated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Translating {
+    /// To an address of this pool.
+    pub pool: usize,
+    /// To this address of it.
+    pub address: Option<u32>,
+    /// By a mapping that serves these flows.
+    pub scope: Scope,
+    /// Who may use that from outside.
+    pub filtering: Filtering,
+}
+
+impl Policy {
+    /// The rules and forwards of `config`.
+    #[must_use]
+    pub fn new(config: &Config, ports: &PortPools) -> Self {
+        let mut forwarded: Vec<(u32, Home)> = Vec::new();
+        for Forward { internal, external, .. } in &config.nat.forwards {
+            let (internal, address) = (u32::from(*internal.ip()), u32::from(*external.ip()));
+            let is_known = forwarded.iter().any(|(known, _)| *known == internal);
+            if let Some((pool, _)) = ports.place_of(address).filter(|_| !is_known) {
+                forwarded.push((internal, Home { address, pool }));
+            }
+        }
+        forwarded.sort_unstable_by_key(|(host, _)| *host);
+        Self { rules: config.nat.rules.clone(), forwarded }
+    }
+
+    /// What is done with an outbound flow, `key` as its first packet arrives. `None`: no rule covers it.
+    #[must_use]
+    pub fn treatment(&self, key: FlowKey) -> Option<Treatment> {
+        let home = self.home(key.source().address);
+        let rule = self.rules.iter().find(|rule| covers(rule, key));
+        match (rule, home) {
+            (Some(NatRule { action: NatAction::None, .. }), _) => Some(Treatment::None),
+            (None, None) => None,
+            (Some(NatRule { action: NatAction::Translate(pool), mapping, filtering, .. }), home) => {
+                let pool = home.map_or(*pool, |home| home.pool);
+                let filtering = match filtering {
+                    FilteringBehavior::EndpointIndependent => Filtering::EndpointIndependent,
+                    FilteringBehavior::AddressDependent => Filtering::AddressDependent,
+                    FilteringBehavior::AddressAndPortDependent => Filtering::AddressAndPortDependent,
+                };
+                let scope = match mapping {
+                    MappingBehavior::EndpointIndependent => Scope::Pool { pool: pool as u16, filtering },
+                    MappingBehavior::AddressAndPortDependent => Scope::Remote(key.destination()),
+                };
+                let address = home.map(|home| home.address);
+                Some(Treatment::Translate(Translating { pool, address, scope, filtering }))
+            }
+            (None, Some(home)) => Some(Treatment::Translate(Translating::reserved(home))),
+        }
+    }
+
+    /// The external address of a host with a forward.
+    #[must_use]
+    pub fn home(&self, host: u32) -> Option<Home> {
+        let at = self.forwarded.binary_search_by_key(&host, |(host, _)| *host).ok()?;
+        self.forwarded.get(at).map(|(_, home)| *home)
+    }
+}
+
+impl Translating {
+    /// Of an endpoint that a forward or an ALG reserves on an external address.
+    #[must_use]
+    pub const fn reserved(home: Home) -> Self {
+        Self {
+            pool: home.pool,
+            address: Some(home.address),
+            scope: reserved_scope(home.pool),
+            filtering: Filtering::EndpointIndependent,
+        }
+    }
+}
+
+/// The scope of what forwards and ALGs reserve.
+#[must_use]
+pub const fn reserved_scope(pool: usize) -> Scope {
+    // The configuration bounds the addresses of all pools, and with them the pools, to 16,384.
+    Scope::Pool { pool: pool as u16, filtering: Filtering::EndpointIndependent }
+}
+
+fn covers(rule: &NatRule, key: FlowKey) -> bool {
+    let (source, Endpoint { address, l4_port }) = (key.source().address, key.destination());
+    let space = PortSpace::of_protocol(key.protocol());
+    let covers_protocol = match rule.protocol {
+        None => true,
+        Some(RuleProtocol::Tcp) => space == Some(PortSpace::Tcp),
+        Some(RuleProtocol::Udp) => space == Some(PortSpace::Udp),
+        Some(RuleProtocol::Icmp) => space == Some(PortSpace::Icmp),
+    };
+    let covers_port = rule.destination_l4_ports.is_none_or(|(low, high)| {
+        matches!(space, Some(PortSpace::Tcp | PortSpace::Udp)) && (low..=high).contains(&l4_port)
+    });
+    covers_protocol
+        && covers_port
+        && rule.internal.contains(&Ipv4Addr::from(source))
+        && rule.destination.contains(&Ipv4Addr::from(address))
+}
