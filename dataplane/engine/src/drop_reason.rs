@@ -120,6 +120,8 @@ drop_reasons! {
     NoNatRule = "no_nat_rule",
     /// A TCP segment without SYN that belongs to no session.
     TcpNoSession = "tcp_no_session",
+    /// A RST whose numbers its sender would not use (RFC 5961).
+    TcpRstOutOfWindow = "tcp_rst_out_of_window",
     /// No external L4 port is free.
     PoolExhausted = "pool_exhausted",
     /// The session table is full.

@@ -22,6 +22,7 @@ use crate::counters::AlgCounters;
 use crate::drop_reason::DropReason;
 use crate::frame::{Frame, PacketIo, RxChecksum};
 use crate::nat::session::{Facing, Session};
+use crate::nat::tcp_state::TcpEvent;
 use crate::nat::{Nat, NatWorker};
 use crate::packet::icmp_error::IcmpErrorView;
 use crate::packet::parse::Ipv4View;
@@ -281,6 +282,9 @@ impl AlgStage {
         let is_unshifted =
             flow.stream.settled().is_some_and(|deltas| deltas.iter().all(|delta| delta.0 == 0));
         if flow.stream.status().closed {
+            // Goes away after four silent minutes, unless data follows (RFC 7857 section 2.2).
+            let now = around.context.now;
+            around.nat.sessions.touch(session, Facing::External, Some(TcpEvent::Rst), now);
             flow.promises.withdraw_all(around.nat, around.nat_worker);
         } else if is_unshifted {
             session.leave_alg();

@@ -23,6 +23,7 @@ mod slow_path;
 pub mod subscriber;
 mod sweep;
 pub mod tcp_state;
+pub mod tcp_window;
 
 use algate_alg::ExpectError;
 use algate_config::{Config, FilteringBehavior, NatRule, Transport};

@@ -20,7 +20,9 @@ use crate::ids::{InterfaceId, WorkerId};
 use crate::nat::key::FlowKey;
 use crate::nat::mapping::Hold;
 use crate::nat::tcp_state::{TcpEvent, TcpState, TcpTimeout};
+use crate::nat::tcp_window::{Fit, Segment, TcpWindow, is_heeded};
 use crate::packet::checksum::Delta;
+use crate::packet::parse::Ipv4View;
 use crate::packet::rewrite::Translation;
 use crate::packet::{PROTOCOL_ICMP, PROTOCOL_TCP};
 use crate::router::egress::NextHop;
@@ -29,6 +31,7 @@ use crate::table::hash::HashKey;
 use crate::table::index::{IndexTable, Inserted};
 use crate::table::record::{Line, Lines};
 use crate::table::slots::{Handle, SlotPool};
+use crate::table::sync::prefetch;
 use crate::time::{Instant, Tick};
 
 /// Which key of a session a packet matched: the side it came from.
@@ -145,6 +148,8 @@ pub struct Sessions {
     index: IndexTable,
     slots: SlotPool,
     lines: Lines,
+    /// Touched by TCP segments and ICMP errors only.
+    windows: Box<[TcpWindow]>,
     cold: Box<[Cold]>,
     /// Tick before which the sweep need not look at a session.
     not_before: Box<[AtomicU32]>,
@@ -177,6 +182,7 @@ impl Sessions {
             index: IndexTable::with_capacity(capacity * 2),
             slots: SlotPool::new(u32::try_from(capacity).unwrap_or(u32::MAX)),
             lines: Lines::new(capacity),
+            windows: (0..capacity).map(|_| TcpWindow::default()).collect(),
             cold: (0..capacity).map(|_| Cold::default()).collect(),
             not_before: (0..capacity).map(|_| AtomicU32::new(0)).collect(),
             key,
@@ -237,6 +243,9 @@ impl Sessions {
             return Err(CreateError::Full);
         };
         session.fill(new, Tick::of(now));
+        if let Some(windows) = self.windows.get(slot as usize) {
+            windows.clear();
+        }
         if let Some(not_before) = self.not_before.get(slot as usize) {
             not_before.store(Tick::of(now).plus(self.idle_of(&session)).0, Ordering::Relaxed);
         }
@@ -273,18 +282,66 @@ impl Sessions {
         (is_same && session.is_live()).then_some(session)
     }
 
+    /// What the TCP segment that `view` found in `head` means for the state of its session; `None`: it is a
+    /// RST that its sender would not send.
+    #[inline]
+    #[must_use]
+    pub fn judge_segment(
+        &self,
+        session: &Session<'_>,
+        facing: Facing,
+        head: &[u8],
+        view: &Ipv4View,
+    ) -> Option<TcpEvent> {
+        let event = TcpEvent::of_flags(view.tcp_flags);
+        let Some(windows) = self.windows.get(session.index as usize) else { return Some(event) };
+        let Some(segment) = Segment::of(head, view) else { return Some(event) };
+        let state = session.state();
+        let may_reopen = matches!(
+            TcpState::from_u8(state.tcp()),
+            TcpState::Init | TcpState::FinBoth | TcpState::Transitory
+        ) && state.direction(facing) == Direction::Original;
+        let fit = windows.observe(facing, may_reopen, &segment);
+        match event {
+            TcpEvent::Rst if fit == Fit::Outside => None,
+            _ if is_heeded(view.tcp_flags, fit) => Some(event),
+            _ => Some(TcpEvent::Other),
+        }
+    }
+
+    /// The TCP windows of a session, and its count of ICMP errors.
+    #[must_use]
+    pub fn windows(&self, session: &Session<'_>) -> Option<&TcpWindow> {
+        self.windows.get(session.index as usize)
+    }
+
+    /// Brings the TCP windows of the session that `hash` probably names into the cache.
+    #[inline]
+    pub fn prefetch_windows(&self, hash: u64) {
+        if let Some(windows) = self.index.peek(hash).and_then(|value| self.windows.get((value >> 1) as usize))
+        {
+            prefetch(windows);
+        }
+    }
+
     /// Notes a packet of a hit session: TCP state and last-seen time. `true`: it is an outbound packet on a
     /// session that holds its mapping loosely; see [`super::Nat::keep_mapping`].
     #[inline]
-    pub fn touch(&self, session: &Session<'_>, facing: Facing, tcp_flags: Option<u8>, now: Instant) -> bool {
+    pub fn touch(
+        &self,
+        session: &Session<'_>,
+        facing: Facing,
+        tcp_event: Option<TcpEvent>,
+        now: Instant,
+    ) -> bool {
         let word = session.line.word(STATE);
         let mut old = word.load(Ordering::Relaxed);
         let answers = facing == Facing::Internal && old & LOOSE_FLAG != 0;
         loop {
             let seen = StateWord(old);
             let state = TcpState::from_u8(seen.tcp());
-            let (next, refreshes) = match tcp_flags {
-                Some(flags) => (state.next(seen.direction(facing), TcpEvent::of_flags(flags)), true),
+            let (next, refreshes) = match tcp_event {
+                Some(event) => (state.next(seen.direction(facing), event), true),
                 // RFC 4787 REQ-6: outbound packets keep a mapping alive, inbound ones do not.
                 None => (state, facing == Facing::Internal || seen.is_internal_only()),
             };

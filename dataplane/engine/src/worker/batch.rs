@@ -88,6 +88,9 @@ impl<P: PacketIo> Turn<'_, P> {
     pub(super) fn handle(&mut self, batch: &mut Batch<P::Frame>) {
         for lane in &batch.lanes {
             self.engine.nat.sessions.prefetch_record(lane.hash);
+            if lane.view.class == L4Class::Tcp {
+                self.engine.nat.sessions.prefetch_windows(lane.hash);
+            }
         }
         for lane in batch.lanes.drain(..) {
             match self.engine.nat.find(lane.hash, lane.key) {

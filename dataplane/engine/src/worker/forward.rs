@@ -10,6 +10,7 @@ use crate::frame::{Frame, PacketIo};
 use crate::ids::InterfaceId;
 use crate::nat::Refusal;
 use crate::nat::session::{Facing, Session};
+use crate::nat::tcp_state::{FLAG_RST, TcpEvent};
 use crate::packet::parse::{FragmentKind, Ipv4View, L4Class};
 use crate::packet::rewrite::{decrement_ttl, set_identification, translate};
 use crate::router::egress::NextHop;
@@ -39,8 +40,17 @@ impl<P: PacketIo> Turn<'_, P> {
         if is_query_backwards(view.class, session.direction(facing)) {
             return self.drop(DropReason::BadIcmp);
         }
-        let tcp_flags = (view.class == L4Class::Tcp).then_some(view.tcp_flags);
-        if self.engine.nat.sessions.touch(&session, facing, tcp_flags, self.context.now) {
+        let sessions = &self.engine.nat.sessions;
+        let tcp_event = match view.class {
+            // The stage judges resets by numbers of its own, and tells what became of the session.
+            L4Class::Tcp if session.is_alg() => Some(TcpEvent::of_flags(view.tcp_flags & !FLAG_RST)),
+            L4Class::Tcp => match sessions.judge_segment(&session, facing, frame.head(), view) {
+                None => return self.drop(DropReason::TcpRstOutOfWindow),
+                heeded => heeded,
+            },
+            _ => None,
+        };
+        if sessions.touch(&session, facing, tcp_event, self.context.now) {
             self.engine.nat.keep_mapping(&mut self.owned.nat, &session);
         }
         if view.fragment != FragmentKind::None {

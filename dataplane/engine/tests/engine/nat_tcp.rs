@@ -185,3 +185,73 @@ fn segments_without_syn_open_nothing() {
         net.refused(INSIDE, &tcp(CLIENT, SERVER, flags), DropReason::TcpNoSession);
     }
 }
+
+/// The frame with another sequence number; its checksum is wrong then, which only the receiver minds.
+fn with_seq(mut frame: Vec<u8>, seq: u32) -> Vec<u8> {
+    frame[38..42].copy_from_slice(&seq.to_be_bytes());
+    frame
+}
+
+#[test]
+fn t_11_s_09_forged_resets_neither_pass_nor_change_the_state() {
+    let mut dialogue = Dialogue::established();
+    let reset = tcp_between(at(SERVER), dialogue.external, RST, b"");
+    let window = 8_192;
+    for seq in [1_001 + window + 1, 1_000, 0, 1_001 + (1 << 31), u32::MAX] {
+        let forged = with_seq(reset.clone(), seq);
+        dialogue.net.refused(OUTSIDE, &forged, DropReason::TcpRstOutOfWindow);
+        dialogue.is_in("established");
+    }
+    // Nor do they keep it alive.
+    dialogue.net.advance(Duration::from_secs(7_000));
+    dialogue.net.refused(OUTSIDE, &with_seq(reset.clone(), 0), DropReason::TcpRstOutOfWindow);
+    dialogue.lives_for(440);
+}
+
+#[test]
+fn s_09_a_sweep_of_sequence_numbers_loses_no_session() {
+    let mut dialogue = Dialogue::established();
+    dialogue.net.verifies = false;
+    let reset = tcp_between(at(SERVER), dialogue.external, RST, b"");
+    let passed = (1..=640_u32)
+        .filter(|step| {
+            let forged = with_seq(reset.clone(), 100_000 + step * 6_000_000);
+            !dialogue.net.send(OUTSIDE, &forged).is_empty()
+        })
+        .count();
+    assert_eq!(passed, 0);
+    dialogue.is_in("established");
+}
+
+#[test]
+fn t_11b_a_refused_connection_fails_at_once_and_a_forged_refusal_does_not() {
+    let mut dialogue = Dialogue::begun();
+    let refusal = with_seq(tcp_between(at(SERVER), dialogue.external, RST | ACK, b""), 0);
+    for ack in [1_000_u32, 1_002, 0, 2_000_000] {
+        let mut forged = refusal.clone();
+        forged[42..46].copy_from_slice(&ack.to_be_bytes());
+        dialogue.net.refused(OUTSIDE, &forged, DropReason::TcpRstOutOfWindow);
+    }
+    let bare = with_seq(tcp_between(at(SERVER), dialogue.external, RST, b""), 0);
+    dialogue.net.refused(OUTSIDE, &bare, DropReason::TcpRstOutOfWindow);
+    dialogue.is_in("init");
+    dialogue.net.verifies = false;
+    let seen = dialogue.net.one(OUTSIDE, &refusal);
+    assert_eq!((seen.destination, seen.tcp_flags), (at(CLIENT), RST | ACK));
+    dialogue.is_in("transitory");
+}
+
+#[test]
+fn s_09_a_forged_answer_or_end_does_not_change_the_state() {
+    let mut dialogue = Dialogue::begun();
+    dialogue.net.verifies = false;
+    let mut answer = tcp_between(at(SERVER), dialogue.external, SYN | ACK, b"");
+    answer[42..46].copy_from_slice(&7_u32.to_be_bytes());
+    dialogue.net.send(OUTSIDE, &answer);
+    dialogue.is_in("init");
+    dialogue.server(SYN | ACK);
+    dialogue.client(ACK);
+    let end = with_seq(tcp_between(at(SERVER), dialogue.external, FIN | ACK, b""), 0x7000_0000);
+    dialogue.net.send(OUTSIDE, &end);
+    dialogue.is_in("established");
+}

@@ -182,13 +182,15 @@ pub(crate) fn tcp_between(
     flags: u8,
     payload: &[u8],
 ) -> Vec<u8> {
-    let mut header = etherparse::TcpHeader::new(source.port(), destination.port(), 1_000, 8_192);
+    // Every host begins at 1000, and a connection has no data yet.
+    let seq = if flags & SYN == 0 { 1_001 } else { 1_000 };
+    let mut header = etherparse::TcpHeader::new(source.port(), destination.port(), seq, 8_192);
     header.fin = flags & FIN != 0;
     header.syn = flags & SYN != 0;
     header.rst = flags & RST != 0;
     header.ack = flags & ACK != 0;
     if header.ack {
-        header.acknowledgment_number = 2_000;
+        header.acknowledgment_number = 1_001;
     }
     let builder =
         ethernet(*source.ip()).ipv4(source.ip().octets(), destination.ip().octets(), 64).tcp_header(header);
