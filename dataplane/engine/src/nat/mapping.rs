@@ -166,10 +166,8 @@ impl Mappings {
     /// The internal end of an external endpoint's mapping, for a look: no reference is taken.
     #[must_use]
     pub fn internal_of(&self, protocol: u8, external: Endpoint) -> Option<Endpoint> {
-        let value = self.index.find(external.hash(protocol, &self.key), |value| {
-            value & 1 == 1 && self.is_at(value, protocol, external)
-        })?;
-        self.mapping(value >> 1).map(|mapping| mapping.internal)
+        let index = self.find(&Key::external(protocol, external, None))?;
+        self.mapping(index).map(|mapping| mapping.internal)
     }
 
     /// Makes a mapping with one firm reference, held by the caller. A forward whose internal endpoint is

@@ -98,19 +98,23 @@ impl Nat {
         if hop.and_then(|hop| router.interfaces.side_of(hop.interface)) != Some(Side::Internal) {
             return Err(Refusal::Drop(DropReason::NoMapping));
         }
+        let internal_hop = next_hop(router, view.dst, now)?;
+        let external_hop = reverse_hop(router, view.src, Side::External, now)?;
+        let seat = self.seat(worker, key.protocol(), view.dst, now)?;
         let new = NewSession {
             internal_key: key.reversed(),
             external_key: key,
             initiator: Facing::External,
-            internal_hop: next_hop(router, view.dst, now)?,
-            external_hop: reverse_hop(router, view.src, Side::External, now)?,
+            internal_hop,
+            external_hop,
             mapping: None,
             hold: Hold::Firm,
             remote_mapping: None,
             parent: None,
             alg_owner: None,
+            subscriber: seat.subscriber,
         };
-        self.create(worker, &new, now).map(|session| (session, Facing::External))
+        self.create(worker, &new, seat, now).map(|session| (session, Facing::External))
     }
 
     fn open_outbound(
