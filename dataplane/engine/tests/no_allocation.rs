@@ -13,7 +13,7 @@ use algate_engine::ids::{NicPortId, WorkerId};
 use algate_engine::packet::vec_frame::{VecFrame, VecIo};
 use algate_engine::time::Instant;
 use algate_engine::worker::Worker;
-use etherparse::PacketBuilder;
+use etherparse::{IpFragOffset, IpNumber, Ipv4Header, PacketBuilder};
 
 struct Counting;
 
@@ -82,6 +82,25 @@ fn packet(port: usize, from: [u8; 4], to: [u8; 4], kind: &str, ports: (u16, u16)
     frame
 }
 
+/// The three fragments of a UDP datagram, the second one first.
+fn fragments(source: [u8; 4], identification: u16) -> Vec<Vec<u8>> {
+    let whole = packet(0, HOST, SERVER, "udp", (5000, 53));
+    let data = [&whole[34..42], &[0; 40]].concat();
+    let fragment = |(start, end): (usize, usize)| {
+        let mut header = Ipv4Header::new((end - start) as u16, 64, IpNumber::UDP, source, SERVER).unwrap();
+        header.dont_fragment = false;
+        header.identification = identification;
+        header.more_fragments = end < data.len();
+        header.fragment_offset = IpFragOffset::try_new((start / 8) as u16).unwrap();
+        header.header_checksum = header.calc_header_checksum();
+        let mut frame = whole[..14].to_vec();
+        header.write(&mut frame).unwrap();
+        frame.extend(&data[start..end]);
+        frame
+    };
+    [(16, 32), (0, 16), (32, 48)].map(fragment).to_vec()
+}
+
 #[test]
 fn neither_a_hit_nor_a_drop_nor_an_idle_turn_allocates() {
     let mut config = Config::parse(SITE, "site.toml", &Machine::unchecked()).unwrap();
@@ -130,6 +149,13 @@ fn neither_a_hit_nor_a_drop_nor_an_idle_turn_allocates() {
             (0..60).map(|port| packet(1, SERVER, [203, 0, 113, 10], "tcp", (80, port))).collect();
         let (allocations, sent) = send(&mut worker, &mut io, now, 1, &strays);
         assert_eq!((allocations, sent.len()), (0, 0), "strays, round {round}");
+        let datagrams: Vec<_> = (0..20).flat_map(|datagram| fragments(HOST, round * 20 + datagram)).collect();
+        let (allocations, sent) = send(&mut worker, &mut io, now, 0, &datagrams);
+        assert_eq!((allocations, sent.len()), (0, 60), "fragments, round {round}");
+        let firstless: Vec<_> =
+            (0..60).map(|datagram| fragments([10, 0, 0, 3], round * 60 + datagram).remove(2)).collect();
+        let (allocations, sent) = send(&mut worker, &mut io, now, 0, &firstless);
+        assert_eq!((allocations, sent.len()), (0, 0), "fragments without a first one, round {round}");
         // First packets, too, live in memory taken at start.
         let fresh: Vec<_> =
             (0..20).map(|port| packet(0, HOST, SERVER, "udp", (6000 + round * 20 + port, 53))).collect();
