@@ -186,7 +186,7 @@ fn sessions(flows: u32) -> Sessions {
             external_hop: hop,
             mapping: None,
             hold: Hold::Firm,
-            subscriber: None,
+            subscriber: 0,
             remote_mapping: None,
             parent: None,
             alg_owner: None,
