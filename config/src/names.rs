@@ -1,6 +1,9 @@
 //! Names that entries give themselves and others refer to.
 
-use crate::read::Located;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use crate::read::{Located, Place};
 use crate::schema::enumerate;
 
 /// The position of the entry that a name refers to; `names` are those of all entries, empty where one
@@ -15,19 +18,21 @@ pub(crate) fn find_by_name(wanted: &Located<'_, String>, what: &str, names: &[&s
     found
 }
 
-/// The names claimed so far in one list, to refuse one given twice.
+/// The names claimed so far in one list, with their places, to refuse one given twice.
 #[derive(Default)]
-pub(crate) struct Names<'a>(Vec<Located<'a, String>>);
+pub(crate) struct Names<'a>(HashMap<String, Place<'a>>);
 
 impl<'a> Names<'a> {
     /// Claims a name.
     pub(crate) fn claim(&mut self, name: &Option<Located<'a, String>>) {
         let Some(name) = name else { return };
-        match self.0.iter().find(|claimed| claimed.value == name.value) {
-            Some(first) => name
+        match self.0.entry(name.value.clone()) {
+            Entry::Occupied(first) => name
                 .place
-                .refuse(format!("is taken already (line {})", first.place.line()), "choose another name"),
-            None => self.0.push(name.clone()),
+                .refuse(format!("is taken already (line {})", first.get().line()), "choose another name"),
+            Entry::Vacant(free) => {
+                free.insert(name.place.clone());
+            }
         }
     }
 }

@@ -106,6 +106,22 @@ fn the_65th_nic_port_is_refused() {
 }
 
 #[test]
+fn the_16385th_filter_rule_is_refused() {
+    let rule = |index: usize| {
+        let (high, low) = (index / 256, index % 256);
+        format!(
+            "[[filter]]\nname = \"r{index}\"\naction = \"deny\"\ndestination = [\"198.51.{high}.{low}/32\"]\n"
+        )
+    };
+    let text: String = SMALLEST.to_string() + &(0..=16_384).map(rule).collect::<String>();
+    let errors = errors_of(&text);
+    assert_eq!(errors.lines().count(), 1, "{errors}");
+    assert!(errors.ends_with(
+        ": filter[16384]: is one more than the 16384 rules supported; put several prefixes or ports into one rule"
+    ), "{errors}");
+}
+
+#[test]
 fn defaults_are_those_of_the_documentation() {
     let config = Config::parse(SMALLEST, "algate.toml", &machine(&[0, 1])).unwrap();
     assert_eq!((config.eal.main_core, config.eal.file_prefix.as_str()), (0, "algate"));
