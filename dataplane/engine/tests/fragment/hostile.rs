@@ -231,3 +231,15 @@ fn a_flood_of_refused_first_fragments_leaves_room_for_others() {
         assert_eq!(received(&site.send(INSIDE, &order)).len(), 1, "{:?}", site.drops());
     }
 }
+
+#[test]
+fn i_02_a_fragmented_icmp_error_dies_with_all_its_fragments() {
+    let error = icmp(SERVER.split_once(':').unwrap().0, "203.0.113.10", (3, 3), [0; 4], 2_000);
+    for order in [[0, 1], [1, 0]] {
+        let mut site = Site::new();
+        let cut = pieces(&error, 1_480);
+        assert_eq!(site.send(OUTSIDE, &order.map(|at| cut[at].clone())).len(), 0);
+        assert_eq!(site.drops(), [("fragment_refused", 1), ("fragment_icmp_error", 1)]);
+        assert_eq!(site.kept(), 0);
+    }
+}
