@@ -7,7 +7,7 @@ use algate_engine::frame::{Frame, RxChecksums};
 use algate_engine::ids::InterfaceId;
 use algate_engine::nat::key::{Endpoint, FlowKey};
 use algate_engine::nat::mapping::Hold;
-use algate_engine::nat::session::{Facing, IdleTimes, NewSession, Sessions};
+use algate_engine::nat::session::{Candidate, Facing, IdleTimes, NewSession, Sessions};
 use algate_engine::packet::PROTOCOL_UDP;
 use algate_engine::packet::parse::{Ipv4View, L4Class, Parsed, ParsedKind, parse};
 use algate_engine::packet::rewrite::{Translation, Tuple, decrement_ttl, translate};
@@ -120,14 +120,21 @@ pub struct Lookup {
     random: Random,
     keys: Vec<FlowKey>,
     hashes: Vec<u64>,
+    candidates: Vec<Option<Candidate>>,
 }
 
 impl Lookup {
     /// In a table of `flows` sessions, built at the first use.
     #[must_use]
     pub fn new(flows: u32) -> Self {
-        let (keys, hashes) = (Vec::with_capacity(CHUNK), Vec::with_capacity(BURST));
-        Self { flows, sessions: None, random: Random::default(), keys, hashes }
+        Self {
+            flows,
+            sessions: None,
+            random: Random::default(),
+            keys: Vec::with_capacity(CHUNK),
+            hashes: Vec::with_capacity(BURST),
+            candidates: Vec::with_capacity(BURST),
+        }
     }
 }
 
@@ -151,11 +158,12 @@ impl Item for Lookup {
                 sessions.prefetch(hash);
                 self.hashes.push(hash);
             }
+            self.candidates.clear();
             for hash in &self.hashes {
-                sessions.prefetch_record(*hash);
+                self.candidates.push(sessions.prefetch_record(*hash));
             }
-            for (key, hash) in burst.iter().zip(&self.hashes) {
-                black_box(sessions.find(*hash, *key)?);
+            for ((key, hash), candidate) in burst.iter().zip(&self.hashes).zip(&self.candidates) {
+                black_box(sessions.find_candidate(*candidate, *hash, *key)?);
             }
         }
         Some(self.keys.len() as u64)

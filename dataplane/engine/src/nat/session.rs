@@ -142,6 +142,10 @@ pub enum Ageing {
     Expired,
 }
 
+/// The session that a hash probably names: only a tag was compared.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate(u32);
+
 /// The table of sessions, shared by all workers.
 #[derive(Debug)]
 pub struct Sessions {
@@ -203,11 +207,29 @@ impl Sessions {
         self.index.prefetch(hash);
     }
 
-    /// Brings the session that `hash` probably names into the cache, or its second bucket.
+    /// Brings the session that `hash` probably names into the cache, or its second bucket. What it says is
+    /// for [`Sessions::find_candidate`], before the next quiescent point.
     #[inline]
-    pub fn prefetch_record(&self, hash: u64) {
-        if let Some(value) = self.index.peek(hash) {
-            self.lines.prefetch(value >> 1);
+    pub fn prefetch_record(&self, hash: u64) -> Option<Candidate> {
+        let value = self.index.peek(hash)?;
+        self.lines.prefetch(value >> 1);
+        Some(Candidate(value))
+    }
+
+    /// As [`Sessions::find`]; where `candidate` is right, without a second look at the bucket.
+    #[inline]
+    #[must_use]
+    pub fn find_candidate(
+        &self,
+        candidate: Option<Candidate>,
+        hash: u64,
+        key: FlowKey,
+    ) -> Option<(Session<'_>, Facing)> {
+        match candidate {
+            Some(Candidate(value)) if self.holds(value, key) => {
+                Some((self.session(value >> 1)?, facing_of(value)))
+            }
+            _ => self.find(hash, key),
         }
     }
 
@@ -315,11 +337,10 @@ impl Sessions {
         self.windows.get(session.index as usize)
     }
 
-    /// Brings the TCP windows of the session that `hash` probably names into the cache.
+    /// Brings the TCP windows of the session that `candidate` probably is into the cache.
     #[inline]
-    pub fn prefetch_windows(&self, hash: u64) {
-        if let Some(windows) = self.index.peek(hash).and_then(|value| self.windows.get((value >> 1) as usize))
-        {
+    pub fn prefetch_windows(&self, candidate: Candidate) {
+        if let Some(windows) = self.windows.get((candidate.0 >> 1) as usize) {
             prefetch(windows);
         }
     }

@@ -46,7 +46,7 @@ impl Delta {
     #[must_use]
     #[inline]
     pub const fn apply(self, field: u16) -> u16 {
-        !fold((!field) as u64 + self.0 as u64)
+        !add(!field, self.0)
     }
 
     /// A UDP checksum field after the change: zero means "none" and stays, a result of zero is
@@ -74,8 +74,15 @@ impl Add for Delta {
 
     #[inline]
     fn add(self, other: Self) -> Self {
-        Self::normal(fold(u64::from(self.0) + u64::from(other.0)))
+        Self::normal(add(self.0, other.0))
     }
+}
+
+/// One's complement addition: the carry comes back in at the other end.
+#[inline]
+const fn add(a: u16, b: u16) -> u16 {
+    let (sum, carry) = a.overflowing_add(b);
+    sum + carry as u16
 }
 
 /// Folds a sum of 16-bit words (or of wider words, which are congruent modulo `0xFFFF`) into 16 bits.

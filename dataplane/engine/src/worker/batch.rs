@@ -4,6 +4,7 @@ use crate::drop_reason::DropReason;
 use crate::frame::{Frame, PacketIo};
 use crate::ids::{InterfaceId, NicPortId};
 use crate::nat::key::FlowKey;
+use crate::nat::session::Candidate;
 use crate::packet::parse::{FragmentKind, Ipv4View, L4Class, Parsed, ParsedKind, parse};
 use crate::router::arp;
 use crate::worker::Turn;
@@ -19,6 +20,7 @@ pub(super) struct Lane<F> {
     pub(super) interface: InterfaceId,
     pub(super) key: FlowKey,
     pub(super) hash: u64,
+    pub(super) candidate: Option<Candidate>,
 }
 
 /// The lanes of a batch, in the order the frames came.
@@ -80,20 +82,21 @@ impl<P: PacketIo> Turn<'_, P> {
         let sessions = &self.engine.nat.sessions;
         let hash = sessions.hash(key);
         sessions.prefetch(hash);
-        batch.lanes.push(Lane { frame, view, interface, key, hash });
+        batch.lanes.push(Lane { frame, view, interface, key, hash, candidate: None });
     }
 
     /// Looks up and handles every lane of the batch.
     #[inline]
     pub(super) fn handle(&mut self, batch: &mut Batch<P::Frame>) {
-        for lane in &batch.lanes {
-            self.engine.nat.sessions.prefetch_record(lane.hash);
-            if lane.view.class == L4Class::Tcp {
-                self.engine.nat.sessions.prefetch_windows(lane.hash);
+        let sessions = &self.engine.nat.sessions;
+        for lane in &mut batch.lanes {
+            lane.candidate = sessions.prefetch_record(lane.hash);
+            if let (L4Class::Tcp, Some(candidate)) = (lane.view.class, lane.candidate) {
+                sessions.prefetch_windows(candidate);
             }
         }
         for lane in batch.lanes.drain(..) {
-            match self.engine.nat.find(lane.hash, lane.key) {
+            match sessions.find_candidate(lane.candidate, lane.hash, lane.key) {
                 Some((session, facing)) => self.hit(lane.frame, &lane.view, lane.interface, session, facing),
                 None => self.miss(lane),
             }

@@ -65,7 +65,7 @@ impl<P: PacketIo> Turn<'_, P> {
     /// The first packet of a flow, or one that belongs to none.
     #[cold]
     pub(super) fn miss(&mut self, lane: Lane<P::Frame>) {
-        let Lane { frame, view, interface, key, hash } = lane;
+        let Lane { frame, view, interface, key, hash, .. } = lane;
         let router = &self.engine.router;
         let Some(arrived) = router.interfaces.of(interface) else {
             return self.drop(DropReason::UnknownVlan);

@@ -159,7 +159,7 @@ impl<P: PacketIo> Turn<'_, P> {
         let hash = self.engine.nat.sessions.hash(key);
         match self.engine.nat.find(hash, key) {
             Some((session, facing)) => self.hit(frame, &view, interface, session, facing),
-            None => self.miss(Lane { frame, view, interface, key, hash }),
+            None => self.miss(Lane { frame, view, interface, key, hash, candidate: None }),
         }
     }
 
