@@ -12,7 +12,8 @@ pub const BURST: usize = 32;
 /// of a NIC do.
 pub const CHUNK: usize = 16 * BURST;
 
-/// All items, tables of `flows` sessions behind those that look something up.
+/// All items, tables of `flows` sessions behind those that look something up. What is large is built at the
+/// first use.
 #[must_use]
 pub fn all(flows: &[u32]) -> Vec<Box<dyn Item>> {
     let mut items: Vec<Box<dyn Item>> = vec![

@@ -206,4 +206,5 @@ enabled = true
 [tables]
 sessions = SESSIONS
 mappings = SESSIONS
+alg_flows = 16
 "#;
