@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -76,6 +77,21 @@ pub enum Command {
         /// The running algate's control socket (its control.socket)
         #[arg(long, value_name = "PATH", default_value = "/run/algate/algate.sock")]
         socket: PathBuf,
+    },
+    /// Say which internal host an external address and port belong to, by the configuration alone
+    #[command(after_help = "Examples:\n  \
+        algate whois 203.0.113.7 20112 -c /etc/algate.toml\n\n\
+        Answers for port forwards and for pools with assignment = \"deterministic\" (RFC 7422); the answer\n\
+        holds for as long as that configuration was in force. Ports given out by chance are told as such:\n\
+        only records of the time know their host.")]
+    Whois {
+        /// The external address
+        address: Ipv4Addr,
+        /// The external TCP or UDP port, or ICMP identifier
+        l4_port: u16,
+        /// The configuration that was in force
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
     },
     /// Print the version
     Version,

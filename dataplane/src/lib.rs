@@ -12,4 +12,5 @@ pub mod runtime;
 pub mod secret;
 pub mod setup_error;
 pub mod table;
+pub mod whois;
 pub mod worker;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -9,6 +10,7 @@ use algate::cli::{Cli, Command};
 use algate::control::{Request, ask};
 use algate::runtime::{self, Outcome};
 use algate::table;
+use algate::whois;
 use algate_config::{Config, LogLevel, Machine};
 use clap::Parser;
 use log::LevelFilter;
@@ -20,6 +22,7 @@ fn main() -> ExitCode {
         Command::Show { subject, json, limit, all, socket } => {
             show(&socket, &Request { show: subject, limit, all }, json)
         }
+        Command::Whois { address, l4_port, config } => whois(&config, address, l4_port),
         Command::Version => print(concat!("algate ", env!("CARGO_PKG_VERSION"), "\n")),
     }
 }
@@ -41,6 +44,13 @@ fn check(file: &Path, any_machine: bool) -> ExitCode {
     let machine = if any_machine { Machine::unchecked() } else { this_machine() };
     match read(file, &machine) {
         Ok(config) => print(&config.to_toml()),
+        Err(sentences) => not_started(&sentences),
+    }
+}
+
+fn whois(file: &Path, address: Ipv4Addr, l4_port: u16) -> ExitCode {
+    match read(file, &Machine::unchecked()) {
+        Ok(config) => print(&whois::answer(&config, address, l4_port)),
         Err(sentences) => not_started(&sentences),
     }
 }

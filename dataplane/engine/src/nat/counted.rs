@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::table::hash::HashKey;
 use crate::table::index::{IndexTable, Inserted};
-use crate::table::slots::{Handle, SlotPool};
+use crate::table::slots::SlotPool;
 
 /// A fixed-size table of counted entries.
 #[derive(Debug)]
@@ -117,12 +117,6 @@ impl Counted {
     #[must_use]
     pub fn references(&self, slot: u32) -> u32 {
         self.entries.get(slot as usize).map_or(0, |entry| entry.references.load(Ordering::Relaxed))
-    }
-
-    /// The name of an entry that stays valid across quiescent points.
-    #[must_use]
-    pub fn handle(&self, slot: u32) -> Handle {
-        self.slots.handle(slot)
     }
 
     /// Slots that were ever used.

@@ -1,0 +1,92 @@
+//! `algate whois`: whose an external endpoint is, computed from a configuration and nothing else.
+
+use std::fmt::Write;
+use std::net::Ipv4Addr;
+
+use algate_config::{Config, Transport};
+use algate_engine::nat::deterministic::{Deterministic, Owner};
+
+/// What the configuration says about `address` and `l4_port`, one line for each thing it says.
+#[must_use]
+pub fn answer(config: &Config, address: Ipv4Addr, l4_port: u16) -> String {
+    let mut text = String::new();
+    for forward in &config.nat.forwards {
+        if *forward.external.ip() == address && forward.external.port() == l4_port {
+            let protocol = match forward.protocol {
+                Transport::Tcp => "tcp",
+                Transport::Udp => "udp",
+            };
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{protocol}: forwarded to {}", forward.internal);
+        }
+    }
+    let is_in = |(first, last): &(Ipv4Addr, Ipv4Addr)| *first <= address && address <= *last;
+    let pool = config.nat.pools.iter().enumerate().find(|(_, pool)| pool.ranges.iter().any(is_in));
+    let Some((index, pool)) = pool else {
+        return format!("{address} is in no pool of this configuration\n");
+    };
+    let is_dynamic = pool.l4_ports.0 <= l4_port && l4_port <= pool.l4_ports.1;
+    let owner = match Deterministic::new(&config.nat, index) {
+        Some(deterministic) => deterministic.owner(u32::from(address), l4_port),
+        None => Some(if is_dynamic { Owner::Dynamic } else { Owner::Nobody }),
+    };
+    let line = match owner {
+        Some(Owner::Host(host)) => format!("{} (pool {:?})", Ipv4Addr::from(host), pool.name),
+        Some(Owner::Dynamic) => format!("given out by chance in pool {:?}: ask the records", pool.name),
+        Some(Owner::Nobody) | None => format!("no dynamic port of pool {:?}", pool.name),
+    };
+    // A forward's port outside the pool's range has been told in full.
+    if text.is_empty() || is_dynamic {
+        let _ = writeln!(text, "{line}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use algate_config::Machine;
+
+    use super::*;
+
+    #[test]
+    fn c_16_tells_the_host_the_forward_or_that_it_cannot_tell() {
+        let text = r#"
+            nic_port = [{ name = "n", device = { driver = "null" } }]
+            [[interface]]
+            name = "lan"
+            nic_port = "n"
+            side = "internal"
+            addresses = ["10.0.0.1/24"]
+            [[nat.pool]]
+            name = "fixed"
+            addresses = ["203.0.113.7"]
+            block_size = 128
+            assignment = "deterministic"
+            [[nat.pool]]
+            name = "free"
+            addresses = ["203.0.113.8"]
+            [[nat.rule]]
+            internal = "10.0.0.0/25"
+            pool = "fixed"
+            [[nat.rule]]
+            internal = "10.0.0.128/25"
+            pool = "free"
+            [[nat.forward]]
+            protocol = "tcp"
+            external = "203.0.113.7:21"
+            internal = "10.0.0.9:21"
+        "#;
+        let config = Config::parse(text, "t", &Machine::unchecked()).expect("the configuration is right");
+        for (address, l4_port, expected) in [
+            ("203.0.113.7", 1024, "10.0.0.0 (pool \"fixed\")\n"),
+            ("203.0.113.7", 1024 + 2 * 128 - 1, "10.0.0.1 (pool \"fixed\")\n"),
+            ("203.0.113.7", 65_535, "given out by chance in pool \"fixed\": ask the records\n"),
+            ("203.0.113.7", 80, "no dynamic port of pool \"fixed\"\n"),
+            ("203.0.113.7", 21, "tcp: forwarded to 10.0.0.9:21\n"),
+            ("203.0.113.8", 5000, "given out by chance in pool \"free\": ask the records\n"),
+            ("203.0.113.9", 5000, "203.0.113.9 is in no pool of this configuration\n"),
+        ] {
+            assert_eq!(answer(&config, address.parse().expect("an address"), l4_port), expected);
+        }
+    }
+}
