@@ -4,6 +4,8 @@
 //! spans words is consistent only under the rules of its owner (see "Life of an entry" in
 //! [`super`]): filled before it is published, constant afterwards.
 
+#[cfg(not(loom))]
+use super::sync::Ordering;
 use super::sync::{AtomicU64, prefetch};
 
 /// One cache line of eight words.
@@ -48,6 +50,12 @@ impl Lines {
             // all zeroes is a valid value.
             unsafe { lines.assume_init() }
         };
+        // Zeroed memory of this size comes as pages that do not exist before their first write.
+        #[cfg(not(loom))]
+        for first_of_page in lines.iter().step_by(PAGE_BYTES / size_of::<Line>()) {
+            let [word, ..] = &first_of_page.words;
+            word.store(0, Ordering::Relaxed);
+        }
         #[cfg(loom)]
         let lines = (0..count).map(|_| Line::default()).collect();
         Self { lines }
@@ -79,6 +87,10 @@ impl Lines {
         self.lines.iter()
     }
 }
+
+/// The smallest page of the machines algate runs on.
+#[cfg(not(loom))]
+const PAGE_BYTES: usize = 4_096;
 
 /// Words in a line.
 pub const LINE_WORDS: usize = 8;
