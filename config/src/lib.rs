@@ -38,6 +38,7 @@ mod read;
 mod route;
 mod schema;
 mod tables;
+mod tcp;
 mod timeouts;
 mod value;
 mod workers;
@@ -73,6 +74,7 @@ impl Config {
         nat::print(&self.nat, &mut out);
         filter::print(&self.filter, &self.interfaces, &mut out);
         alg::print(&self.alg, &mut out);
+        tcp::print(&self.tcp, &mut out);
         timeouts::print(&self.timeouts, &mut out);
         fragments::print(&self.fragments, &mut out);
         tables::print(&self.tables, &mut out);
@@ -95,6 +97,7 @@ impl Config {
             nat: nat::read(root, &interfaces, &routes, tables.sessions),
             filter: filter::read(root, &interfaces),
             alg: alg::read(root),
+            tcp: tcp::read(root),
             timeouts: timeouts::read(root),
             tables,
             fragments,

@@ -31,6 +31,8 @@ pub struct Config {
     pub alg: Alg,
     /// Idle times after which state goes away.
     pub timeouts: Timeouts,
+    /// `[tcp]`
+    pub tcp: Tcp,
     /// Fragmented datagrams in hand.
     pub fragments: Fragments,
     /// Sizes of everything that is allocated at start.
@@ -453,6 +455,26 @@ pub struct Ftp {
     pub expectations: usize,
 }
 
+/// `[tcp]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tcp {
+    /// Whether SYNs announce no larger segments than both interfaces carry.
+    pub mss_clamp: bool,
+    /// What becomes of a SYN from outside that nothing admits, after 6 s.
+    pub unsolicited_syn: UnsolicitedSyn,
+    /// Idle time of half-open sessions made while many are half-open; `None`: as ever.
+    pub pressed_half_open: Option<Duration>,
+}
+
+/// What becomes of a SYN from outside that nothing admits (RFC 5382 REQ-4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnsolicitedSyn {
+    /// Nothing, ever.
+    Silent,
+    /// An ICMP error after 6 s, unless the inside has opened the same connection.
+    Unreachable,
+}
+
 /// `[timeouts]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeouts {
@@ -462,6 +484,10 @@ pub struct Timeouts {
     pub tcp_transitory: Duration,
     /// UDP (RFC 4787 REQ-5: 5 min recommended, 2 min at least).
     pub udp: Duration,
+    /// UDP services with an idle time of their own, by ascending L4 port.
+    pub udp_ports: Vec<(u16, Duration)>,
+    /// Whether inbound UDP packets keep a session alive too (RFC 4787 REQ-6).
+    pub udp_inbound_refresh: bool,
     /// ICMP queries (RFC 5508 REQ-2: 60 s or more).
     pub icmp: Duration,
     /// ARP: how long a resolved neighbour is believed without new proof.
@@ -486,6 +512,8 @@ pub struct Fragments {
 pub struct Tables {
     /// Sessions.
     pub sessions: usize,
+    /// TCP sessions that are half-open; at most `sessions`.
+    pub half_open: usize,
     /// Mappings (internal endpoint to external endpoint).
     pub mappings: usize,
     /// Expectations outstanding.

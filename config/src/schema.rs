@@ -5,7 +5,7 @@
 //! and `Config::to_toml`.
 
 use crate::{
-    alg, control, eal, filter, fragments, icmp, interface, log, nat, nic_port, route, tables, timeouts,
+    alg, control, eal, filter, fragments, icmp, interface, log, nat, nic_port, route, tables, tcp, timeouts,
     workers,
 };
 
@@ -26,7 +26,9 @@ pub(crate) const SECTIONS: &[&Section] = &[
     &filter::SECTION,
     &alg::SECTION,
     &alg::FTP,
+    &tcp::SECTION,
     &timeouts::SECTION,
+    &timeouts::UDP_PORT,
     &fragments::SECTION,
     &tables::SECTION,
     &icmp::SECTION,

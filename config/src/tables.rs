@@ -10,13 +10,18 @@ pub(crate) const SECTION: Section = Section {
     path: "tables",
     form: Form::Table,
     about: "Sizes of what is allocated at start; nothing grows later.",
-    keys: &[SESSIONS, MAPPINGS, EXPECTATIONS, SUBSCRIBERS, ALG_FLOWS, NEIGHBORS, MBUFS],
+    keys: &[SESSIONS, HALF_OPEN, MAPPINGS, EXPECTATIONS, SUBSCRIBERS, ALG_FLOWS, NEIGHBORS, MBUFS],
 };
 
 const SESSIONS: Key = Key {
     name: "sessions",
     example: "65536",
     reason: "Sessions at one time, up to 67108864; a full table refuses new ones and keeps the old.",
+};
+const HALF_OPEN: Key = Key {
+    name: "half_open",
+    example: "16384",
+    reason: "TCP sessions among them that wait for the other side's SYN; a flood fills no more than these.",
 };
 const MAPPINGS: Key = Key {
     name: "mappings",
@@ -59,8 +64,14 @@ pub(crate) fn read(
         let problem = format!("is too few: full queues and kept fragments hold {needed}");
         mbufs.place.refuse(problem, format!("choose {needed} or more, or lower nic_port.rx_descriptors"));
     }
+    let half_open = table.get_located(&HALF_OPEN, value::integer(1..=MAX_SESSIONS));
+    if let Some(half_open) = half_open.as_ref().filter(|half_open| half_open.value > sessions) {
+        let problem = format!("is more than the {sessions} sessions there are");
+        half_open.place.refuse(problem, format!("choose 1 to {sessions}"));
+    }
     Tables {
         sessions,
+        half_open: half_open.map_or((sessions / 4).max(1), |half_open| half_open.value),
         mappings: table.get(&MAPPINGS, value::integer(1..=MAX_SESSIONS)).unwrap_or(sessions),
         expectations: table.get(&EXPECTATIONS, value::integer(1..=1_048_576)).unwrap_or(4096),
         subscribers: table
@@ -76,6 +87,7 @@ pub(crate) fn read(
 pub(crate) fn print(tables: &Tables, out: &mut Printer) {
     out.table(&SECTION)
         .key(&SESSIONS, tables.sessions)
+        .key(&HALF_OPEN, tables.half_open)
         .key(&MAPPINGS, tables.mappings)
         .key(&EXPECTATIONS, tables.expectations)
         .key(&SUBSCRIBERS, tables.subscribers)

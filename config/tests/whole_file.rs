@@ -82,7 +82,7 @@ algate.toml:15: interface[0].addresses = "10.0.0.0/24": is the network address o
 algate.toml:18: nat.pool[0].addresses = "10.0.0.7/24": has host bits set; write "10.0.0.0/24"
 algate.toml:20: timeouts.udp = "1m": is below the minimum 2m of RFC 4787 REQ-5; choose 2m or more, or in a lab set timeouts.allow_short = true
 algate.toml:22: log.level = 3: is an integer, not a string; write e.g. level = "info"
-algate.toml:23: http: is not a table of this file; the tables are [eal], [workers], [[nic_port]], [[interface]], [[route]], [nat], [[filter]], [alg], [timeouts], [fragments], [tables], [icmp], [control] and [log]"#
+algate.toml:23: http: is not a table of this file; the tables are [eal], [workers], [[nic_port]], [[interface]], [[route]], [nat], [[filter]], [alg], [tcp], [timeouts], [fragments], [tables], [icmp], [control] and [log]"#
     );
 }
 
@@ -135,6 +135,8 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!(config.timeouts.tcp_established, Duration::from_secs(2 * 3600 + 4 * 60));
     assert_eq!(config.timeouts.arp, Duration::from_secs(1200));
     assert_eq!((config.tables.sessions, config.tables.mappings), (65_536, 65_536));
+    assert_eq!((config.tables.half_open, config.tcp.mss_clamp), (16_384, true));
+    assert_eq!(config.timeouts.udp_ports, []);
     assert_eq!((config.fragments.datagrams, config.fragments.kept), (4096, 512));
     assert_eq!((config.fragments.per_source, config.fragments.lifetime.as_millis()), (16, 2000));
     assert_eq!((config.tables.mbufs, config.icmp.rate_per_second), (16_384, 100));

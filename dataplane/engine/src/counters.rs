@@ -102,6 +102,8 @@ pub struct WorkerCounters {
     pub arp: Counter,
     /// Packets to algate itself that were answered.
     pub local: Counter,
+    /// "Fragmentation needed" for less than 552 bytes, which no link of today has: forwarded.
+    pub icmp_small_mtu: Counter,
     /// ICMP errors that algate sent.
     pub icmp_sent: Counter,
     /// TCP resets with which algate answered rejected segments.

@@ -105,6 +105,15 @@ drop_reasons! {
     /// An ICMP message that is malformed or belongs to no session.
     BadIcmp = "bad_icmp",
 
+    /// An ICMP message that no host needs any more: source quench, redirect.
+    IcmpObsolete = "icmp_obsolete",
+    /// An ICMP error about a TCP segment that is not on its way (RFC 5927).
+    IcmpOutOfWindow = "icmp_out_of_window",
+    /// "Fragmentation needed" for a link that IPv4 does not allow, below 68 bytes.
+    IcmpTinyMtu = "icmp_tiny_mtu",
+    /// More ICMP errors about one session than hosts and routers send.
+    IcmpErrorRate = "icmp_error_rate",
+
     // Filter.
     /// A source that cannot be where the packet came from: forged, or routed asymmetrically.
     SpoofedSource = "spoofed_source",
@@ -126,6 +135,8 @@ drop_reasons! {
     PoolExhausted = "pool_exhausted",
     /// The session table is full.
     SessionTableFull = "session_table_full",
+    /// As many TCP sessions are half-open as may be.
+    HalfOpenFull = "half_open_full",
     /// The mapping table is full.
     MappingTableFull = "mapping_table_full",
     /// The table of internal hosts is full.

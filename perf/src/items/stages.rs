@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use algate_engine::frame::{Frame, RxChecksums};
 use algate_engine::ids::InterfaceId;
+use algate_engine::nat::idle_times::IdleTimes;
 use algate_engine::nat::key::{Endpoint, FlowKey};
 use algate_engine::nat::mapping::Hold;
-use algate_engine::nat::session::{Candidate, Facing, IdleTimes, NewSession, Sessions};
+use algate_engine::nat::session::{Candidate, Facing, NewSession, Sessions};
 use algate_engine::packet::PROTOCOL_UDP;
 use algate_engine::packet::parse::{Ipv4View, L4Class, Parsed, ParsedKind, parse};
 use algate_engine::packet::rewrite::{Translation, Tuple, decrement_ttl, translate};
@@ -178,9 +179,18 @@ fn key_of(flow: u32) -> FlowKey {
 
 fn sessions(flows: u32) -> Sessions {
     let day = Duration::from_secs(86_400);
-    let timeouts =
-        algate_config::Timeouts { tcp_established: day, tcp_transitory: day, udp: day, icmp: day, arp: day };
-    let sessions = Sessions::new(flows as usize, HashKey::from_seed([1, 2, 3, 4]), IdleTimes::new(&timeouts));
+    let timeouts = algate_config::Timeouts {
+        tcp_established: day,
+        tcp_transitory: day,
+        udp: day,
+        udp_ports: Vec::new(),
+        udp_inbound_refresh: false,
+        icmp: day,
+        arp: day,
+    };
+    let flows_max = flows as usize;
+    let idle_times = IdleTimes::new(&timeouts, None);
+    let sessions = Sessions::new(flows_max, flows_max, HashKey::from_seed([1, 2, 3, 4]), idle_times);
     let hop = NextHop { interface: InterfaceId(0), neighbor: NeighborRef::from_bits(0) };
     for flow in 0..flows {
         let internal_key = key_of(flow);

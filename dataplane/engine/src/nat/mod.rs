@@ -14,12 +14,14 @@ pub mod block;
 pub mod counted;
 pub mod deterministic;
 pub mod expectation;
+pub mod idle_times;
 pub mod key;
 pub mod mapping;
 pub mod policy;
 pub mod ports;
 pub mod session;
 mod slow_path;
+mod state_word;
 pub mod subscriber;
 mod sweep;
 pub mod tcp_state;
@@ -33,11 +35,12 @@ use crate::nat::allocation::Rests;
 use crate::nat::block::Blocks;
 use crate::nat::counted::Counted;
 use crate::nat::expectation::{Expectation, Expectations};
+use crate::nat::idle_times::IdleTimes;
 use crate::nat::key::{Endpoint, FlowKey};
 use crate::nat::mapping::{Filtering, Hold, Mapping, Mappings};
 use crate::nat::policy::{Home, Policy, Translating, reserved_scope};
 use crate::nat::ports::{PortPools, PortSpace};
-use crate::nat::session::{Facing, IdleTimes, Session, Sessions};
+use crate::nat::session::{Facing, Session, Sessions};
 pub use crate::nat::slow_path::{Opened, Refusal};
 use crate::nat::subscriber::Subscribers;
 use crate::packet::{PROTOCOL_TCP, PROTOCOL_UDP};
@@ -95,11 +98,12 @@ impl Nat {
     #[must_use]
     pub fn new(config: &Config, key: &HashKey) -> Self {
         let tables = &config.tables;
+        let idle_times = IdleTimes::new(&config.timeouts, config.tcp.pressed_half_open);
         let ports = PortPools::new(&config.nat);
         let filters_by_address = |rule: &NatRule| rule.filtering == FilteringBehavior::AddressDependent;
         let contacts = if config.nat.rules.iter().any(filters_by_address) { tables.sessions } else { 0 };
         let nat = Self {
-            sessions: Sessions::new(tables.sessions, key.clone(), IdleTimes::new(&config.timeouts)),
+            sessions: Sessions::new(tables.sessions, tables.half_open, key.clone(), idle_times),
             mappings: Mappings::new(tables.mappings + config.nat.forwards.len(), key.clone()),
             expectations: Expectations::new(tables.expectations, key.clone()),
             blocks: Blocks::new(&config.nat, tables.subscribers),

@@ -17,9 +17,11 @@ use std::time::Duration;
 use algate_alg::Direction;
 
 use crate::ids::{InterfaceId, WorkerId};
+use crate::nat::idle_times::IdleTimes;
 use crate::nat::key::FlowKey;
 use crate::nat::mapping::Hold;
-use crate::nat::tcp_state::{TcpEvent, TcpState, TcpTimeout};
+use crate::nat::state_word::{ALG_FLAG, INBOUND_FLAG, LIVE, LOOSE_FLAG, PRESSED_FLAG, StateWord};
+use crate::nat::tcp_state::{TcpEvent, TcpState};
 use crate::nat::tcp_window::{Fit, Segment, TcpWindow, is_heeded};
 use crate::packet::checksum::Delta;
 use crate::packet::parse::Ipv4View;
@@ -95,42 +97,11 @@ impl NewSession {
 pub enum CreateError {
     /// Every slot is taken.
     Full,
+    /// As many TCP sessions are half-open as may be.
+    HalfOpenFull,
     /// One of its flows has a session already, in this slot: made by another worker a moment ago, or another
     /// session whose translation collides.
     Exists(u32),
-}
-
-/// Idle times, per class.
-#[derive(Debug, Clone, Copy)]
-pub struct IdleTimes {
-    tcp_established: Duration,
-    tcp_transitory: Duration,
-    udp: Duration,
-    icmp: Duration,
-}
-
-impl IdleTimes {
-    /// From the configuration.
-    #[must_use]
-    pub const fn new(timeouts: &algate_config::Timeouts) -> Self {
-        Self {
-            tcp_established: timeouts.tcp_established,
-            tcp_transitory: timeouts.tcp_transitory,
-            udp: timeouts.udp,
-            icmp: timeouts.icmp,
-        }
-    }
-
-    const fn of(&self, protocol: u8, tcp: TcpState) -> Duration {
-        match protocol {
-            PROTOCOL_TCP => match tcp.timeout() {
-                TcpTimeout::Established => self.tcp_established,
-                TcpTimeout::Transitory => self.tcp_transitory,
-            },
-            PROTOCOL_ICMP => self.icmp,
-            _ => self.udp,
-        }
-    }
 }
 
 /// What the sweep does with a session.
@@ -159,6 +130,9 @@ pub struct Sessions {
     not_before: Box<[AtomicU32]>,
     key: HashKey,
     idle_times: IdleTimes,
+    /// TCP sessions in [`TcpState::Init`].
+    half_open: AtomicU32,
+    half_open_max: u32,
 }
 
 /// What only the slow path reads.
@@ -179,9 +153,9 @@ struct Cold {
 }
 
 impl Sessions {
-    /// Room for `capacity` sessions.
+    /// Room for `capacity` sessions, of which `half_open` may be half-open TCP sessions.
     #[must_use]
-    pub fn new(capacity: usize, key: HashKey, idle_times: IdleTimes) -> Self {
+    pub fn new(capacity: usize, half_open: usize, key: HashKey, idle_times: IdleTimes) -> Self {
         Self {
             index: IndexTable::with_capacity(capacity * 2),
             slots: SlotPool::new(u32::try_from(capacity).unwrap_or(u32::MAX)),
@@ -191,6 +165,8 @@ impl Sessions {
             not_before: (0..capacity).map(|_| AtomicU32::new(0)).collect(),
             key,
             idle_times,
+            half_open: AtomicU32::new(0),
+            half_open_max: u32::try_from(half_open).unwrap_or(u32::MAX),
         }
     }
 
@@ -259,12 +235,19 @@ impl Sessions {
         now: Instant,
         mut retire: impl FnMut(u32),
     ) -> Result<Session<'_>, CreateError> {
+        let is_tcp = new.internal_key.protocol() == PROTOCOL_TCP;
+        // Relaxed, here and below: the count stands for itself. Two workers may pass the limit by one each.
+        let half_open = self.half_open.load(Ordering::Relaxed);
+        if is_tcp && half_open >= self.half_open_max {
+            return Err(CreateError::HalfOpenFull);
+        }
         let slot = self.slots.alloc().ok_or(CreateError::Full)?;
         let Some(session) = self.session(slot) else {
             self.slots.free(slot);
             return Err(CreateError::Full);
         };
-        session.fill(new, Tick::of(now));
+        let is_pressed = is_tcp && half_open >= self.half_open_max - self.half_open_max / 4;
+        session.fill(new, Tick::of(now), if is_pressed { PRESSED_FLAG } else { 0 });
         if let Some(windows) = self.windows.get(slot as usize) {
             windows.clear();
         }
@@ -283,6 +266,9 @@ impl Sessions {
         }
         match self.publish(slot, new, from) {
             Inserted::New => {
+                if is_tcp {
+                    self.half_open.fetch_add(1, Ordering::Relaxed);
+                }
                 self.adopt(new.parent);
                 Ok(session)
             }
@@ -364,7 +350,7 @@ impl Sessions {
             let (next, refreshes) = match tcp_event {
                 Some(event) => (state.next(seen.direction(facing), event), true),
                 // RFC 4787 REQ-6: outbound packets keep a mapping alive, inbound ones do not.
-                None => (state, facing == Facing::Internal || seen.is_internal_only()),
+                None => (state, self.idle_times.is_refreshed_by(facing) || seen.is_internal_only()),
             };
             let tick = if refreshes { Tick::of(now) } else { seen.last_seen() };
             let new = seen.with(next, tick).0;
@@ -374,6 +360,7 @@ impl Sessions {
             // Release: pairs with the swap of `age`, see `schedule_by`.
             match word.compare_exchange(old, new, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) if next != state => {
+                    self.count_half_open(state, next);
                     self.schedule_by(session.index, tick.plus(self.idle_of(session)));
                     return answers;
                 }
@@ -408,7 +395,13 @@ impl Sessions {
         // the Acquire of `is_live`, Acquire keeps the unlinking behind it.
         let dying = StateWord(seen).dying().0;
         match word.compare_exchange(seen, dying, Ordering::AcqRel, Ordering::Relaxed) {
-            Ok(_) => Ageing::Expired,
+            Ok(_) => {
+                let protocol = session.internal_key().protocol();
+                if protocol == PROTOCOL_TCP && TcpState::from_u8(StateWord(seen).tcp()) == TcpState::Init {
+                    self.half_open.fetch_sub(1, Ordering::Relaxed);
+                }
+                Ageing::Expired
+            }
             Err(_) => Ageing::Stays,
         }
     }
@@ -461,8 +454,13 @@ impl Sessions {
     /// How long `session` may still be silent.
     #[must_use]
     pub fn idle_of(&self, session: &Session<'_>) -> Duration {
-        let state = TcpState::from_u8(session.state().tcp());
-        self.idle_times.of(session.internal_key().protocol(), state)
+        self.idle_in(session, session.state())
+    }
+
+    /// TCP sessions that wait for the other side's SYN.
+    #[must_use]
+    pub fn half_open(&self) -> u32 {
+        self.half_open.load(Ordering::Relaxed)
     }
 
     #[inline]
@@ -485,8 +483,26 @@ impl Sessions {
 
     /// When the session whose state word is `word` has been silent for too long.
     fn due(&self, session: &Session<'_>, word: u64) -> Tick {
-        let state = TcpState::from_u8(StateWord(word).tcp());
-        StateWord(word).last_seen().plus(self.idle_times.of(session.internal_key().protocol(), state))
+        StateWord(word).last_seen().plus(self.idle_in(session, StateWord(word)))
+    }
+
+    fn idle_in(&self, session: &Session<'_>, word: StateWord) -> Duration {
+        let key = session.internal_key();
+        let service = match word.0 & INBOUND_FLAG {
+            0 => key.destination().l4_port,
+            _ => key.source().l4_port,
+        };
+        let state = TcpState::from_u8(word.tcp());
+        self.idle_times.of(key.protocol(), service, state, word.0 & PRESSED_FLAG != 0)
+    }
+
+    /// Keeps the count of half-open sessions when a session goes from one state to another.
+    fn count_half_open(&self, from: TcpState, to: TcpState) {
+        match (from == TcpState::Init, to == TcpState::Init) {
+            (true, false) => self.half_open.fetch_sub(1, Ordering::Relaxed),
+            (false, true) => self.half_open.fetch_add(1, Ordering::Relaxed),
+            _ => return,
+        };
     }
 
     /// Makes sure that the sweep looks at a session by `tick`; a look too many does no harm.
@@ -686,7 +702,7 @@ impl Session<'_> {
         Tick(self.cold.created.load(Ordering::Relaxed))
     }
 
-    fn fill(&self, new: &NewSession, now: Tick) {
+    fn fill(&self, new: &NewSession, now: Tick, flags: u64) {
         let set = |word: usize, value: u64| self.line.word(word).store(value, Ordering::Relaxed);
         set(INTERNAL_ADDRESSES, new.internal_key.addresses);
         set(INTERNAL_PORTS, new.internal_key.ports);
@@ -707,7 +723,7 @@ impl Session<'_> {
         let remote = new.remote_mapping.map_or(0, |mapping| mapping + 1);
         self.cold.remote_mapping.store(remote, Ordering::Relaxed);
         self.cold.subscriber.store(new.subscriber, Ordering::Relaxed);
-        set(STATE, StateWord::first(new, now).0);
+        set(STATE, StateWord::first(new, now).0 | flags);
     }
 
     fn kill(&self) -> bool {
@@ -731,62 +747,6 @@ impl Session<'_> {
     #[inline]
     fn load(&self, word: usize) -> u64 {
         self.line.word(word).load(Ordering::Relaxed)
-    }
-}
-
-/// Last-seen tick (bits 0..32), TCP state (32..40), lifecycle (40..48), flags (48..).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct StateWord(u64);
-
-impl StateWord {
-    fn first(new: &NewSession, now: Tick) -> Self {
-        let mut flags = 0;
-        if new.initiator == Facing::External {
-            flags |= INBOUND_FLAG;
-        }
-        if new.alg_owner.is_some() {
-            flags |= ALG_FLAG;
-        }
-        if new.hold == Hold::Loose {
-            flags |= LOOSE_FLAG;
-        }
-        // A hairpin translates both ends; what is not translated stays on the internal side.
-        if new.remote_mapping.is_some() || (new.mapping.is_none() && new.initiator == Facing::Internal) {
-            flags |= INTERNAL_ONLY_FLAG;
-        }
-        Self(flags | (LIVE << 40) | ((TcpState::Init as u64) << 32) | u64::from(now.0))
-    }
-
-    const fn lifecycle(self) -> u64 {
-        (self.0 >> 40) & 0xff
-    }
-
-    const fn tcp(self) -> u8 {
-        (self.0 >> 32) as u8
-    }
-
-    const fn last_seen(self) -> Tick {
-        Tick(self.0 as u32)
-    }
-
-    const fn direction(self, facing: Facing) -> Direction {
-        match (facing, self.0 & INBOUND_FLAG != 0) {
-            (Facing::Internal, false) | (Facing::External, true) => Direction::Original,
-            (Facing::Internal, true) | (Facing::External, false) => Direction::Reply,
-        }
-    }
-
-    /// Whether both ends are internal hosts, so that packets of either are outbound ones.
-    const fn is_internal_only(self) -> bool {
-        self.0 & INTERNAL_ONLY_FLAG != 0
-    }
-
-    const fn with(self, tcp: TcpState, last_seen: Tick) -> Self {
-        Self((self.0 & !0xff_ffff_ffff) | ((tcp as u64) << 32) | last_seen.0 as u64)
-    }
-
-    const fn dying(self) -> Self {
-        Self((self.0 & !(0xff << 40)) | (DYING << 40))
     }
 }
 
@@ -829,10 +789,4 @@ const STATE: usize = 6;
 /// Mapping + 1 (high half), external interface, internal interface.
 const INFO: usize = 7;
 
-const LIVE: u64 = 1;
-const DYING: u64 = 2;
-const INBOUND_FLAG: u64 = 1 << 48;
-const ALG_FLAG: u64 = 1 << 49;
-const INTERNAL_ONLY_FLAG: u64 = 1 << 50;
-const LOOSE_FLAG: u64 = 1 << 51;
 const NO_PARENT: u64 = u64::MAX;

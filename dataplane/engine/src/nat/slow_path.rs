@@ -393,6 +393,7 @@ impl Nat {
             match error {
                 CreateError::Exists(slot) => self.sessions.same(slot, new).ok_or(Refusal::Raced),
                 CreateError::Full => Err(Refusal::Drop(DropReason::SessionTableFull)),
+                CreateError::HalfOpenFull => Err(Refusal::Drop(DropReason::HalfOpenFull)),
             }
         })
     }

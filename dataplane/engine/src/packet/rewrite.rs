@@ -166,5 +166,39 @@ pub fn set_tcp_numbers(head: &mut [u8], view: &Ipv4View, to: TcpNumbers) {
     write_u16(l4, 16, delta.apply(field));
 }
 
+/// Lowers the MSS that the SYN `view` describes announces to `most` bytes, and updates the checksum. A signed
+/// segment (RFC 2385, RFC 5925) is left alone, for it must not change.
+#[cold]
+pub fn clamp_mss(head: &mut [u8], view: &Ipv4View, most: u16) {
+    let Some(l4) = head.get_mut(usize::from(view.l4)..usize::from(view.payload)) else { return };
+    let Some(field) = read_u16(l4, 16) else { return };
+    let mut mss = None;
+    let mut at = TCP_BYTES;
+    // Each turn moves on by one byte at least; a malformed option ends the list, as it does in every host.
+    while let Some(&kind) = l4.get(at) {
+        let length = match kind {
+            OPTION_END => break,
+            OPTION_NOP => 1,
+            OPTION_MD5 | OPTION_AO => return,
+            _ => usize::from(l4.get(at + 1).copied().unwrap_or(0)).max(2),
+        };
+        if kind == OPTION_MSS && length == 4 {
+            mss = Some(at + 2);
+        }
+        at += length;
+    }
+    let Some(at) = mss else { return };
+    let Some(announced) = read_u16(l4, at).filter(|announced| *announced > most) else { return };
+    write_u16(l4, at, most);
+    // At an odd place its bytes lie in two words of the sum.
+    let in_sum = |mss: u16| if at % 2 == 0 { mss } else { mss.swap_bytes() };
+    write_u16(l4, 16, Delta::of_u16(in_sum(announced), in_sum(most)).apply(field));
+}
+
 /// One less in the high half of the word that TTL and protocol share.
 const TTL_DELTA: Delta = Delta::of_u16(0x0100, 0x0000);
+const OPTION_END: u8 = 0;
+const OPTION_NOP: u8 = 1;
+const OPTION_MSS: u8 = 2;
+const OPTION_MD5: u8 = 19;
+const OPTION_AO: u8 = 29;

@@ -10,9 +10,9 @@ use crate::frame::{Frame, PacketIo};
 use crate::ids::InterfaceId;
 use crate::nat::Refusal;
 use crate::nat::session::{Facing, Session};
-use crate::nat::tcp_state::{FLAG_RST, TcpEvent};
+use crate::nat::tcp_state::{FLAG_RST, FLAG_SYN, TcpEvent};
 use crate::packet::parse::{FragmentKind, Ipv4View, L4Class};
-use crate::packet::rewrite::{decrement_ttl, set_identification, translate};
+use crate::packet::rewrite::{clamp_mss, decrement_ttl, set_identification, translate};
 use crate::router::egress::NextHop;
 use crate::router::icmp::{IcmpError, Offender};
 use crate::worker::admission::Admission;
@@ -113,7 +113,12 @@ impl<P: PacketIo> Turn<'_, P> {
                 .filter(|_| side == Side::Internal)
             {
                 Some(error) => self.refuse(&frame, &view, interface, (reason, error)),
-                None => self.drop(reason),
+                None => {
+                    if reason == DropReason::NoMapping {
+                        self.hold_syn(&frame, &view, interface);
+                    }
+                    self.drop(reason);
+                }
             },
             Err(Refusal::Raced) => self.drop(DropReason::SessionTableFull),
         }
@@ -163,6 +168,9 @@ impl<P: PacketIo> Turn<'_, P> {
         session: Session<'_>,
         facing: Facing,
     ) {
+        if view.tcp_flags & FLAG_SYN != 0 {
+            self.clamp_mss(&mut frame, view, session);
+        }
         let head = frame.head_mut();
         let to = session.translation(facing);
         if let Err(reason) = translate(head, view, &to) {
@@ -173,6 +181,20 @@ impl<P: PacketIo> Turn<'_, P> {
         }
         decrement_ttl(head, view);
         self.send_translated(frame, usize::from(view.l3), session, facing);
+    }
+
+    /// A SYN announces no larger segments than both interfaces of its session carry (RFC 4459 section 3.2).
+    #[cold]
+    fn clamp_mss(&self, frame: &mut P::Frame, view: &Ipv4View, session: Session<'_>) {
+        if !self.engine.config.tcp.mss_clamp {
+            return;
+        }
+        let mtu_of = |facing| {
+            let interface = self.engine.router.interfaces.of(session.next_hop(facing).interface);
+            interface.map_or(u16::MAX, |interface| interface.mtu)
+        };
+        let mtu = mtu_of(Facing::Internal).min(mtu_of(Facing::External));
+        clamp_mss(frame.head_mut(), view, mtu.saturating_sub(HEADER_BYTES));
     }
 
     /// Sends a packet that has been translated, to the next hop of the session.
@@ -268,6 +290,7 @@ const fn unreachable(reason: DropReason, refusal: IcmpRefusal) -> Option<IcmpErr
         DropReason::NoRoute => 0,
         DropReason::PoolExhausted
         | DropReason::SessionTableFull
+        | DropReason::HalfOpenFull
         | DropReason::MappingTableFull
         | DropReason::SubscriberTableFull
         | DropReason::QuotaSessions
@@ -281,3 +304,6 @@ const fn unreachable(reason: DropReason, refusal: IcmpRefusal) -> Option<IcmpErr
     };
     Some(IcmpError::DestinationUnreachable { code })
 }
+
+/// IPv4 and TCP header without options (RFC 6691).
+const HEADER_BYTES: u16 = 40;

@@ -47,10 +47,48 @@ impl<P: PacketIo> Turn<'_, P> {
         if view.dont_fragment && out.is_none_or(|interface| view.packet_bytes() > interface.mtu) {
             return self.drop(DropReason::TooBig);
         }
+        if let Err(reason) = self.believe(&frame, &error, session, facing) {
+            return self.drop(reason);
+        }
         if session.is_alg() {
             return self.alg_hit(frame, view, session, facing);
         }
         self.send_icmp_error(frame, view, &error, None, session, facing);
+    }
+
+    /// Whether the error may be what it says (RFC 5927): a forger knows addresses and ports at best.
+    fn believe(
+        &self,
+        frame: &P::Frame,
+        error: &IcmpErrorView,
+        session: Session<'_>,
+        facing: Facing,
+    ) -> Result<(), DropReason> {
+        // RFC 6633 (source quench); RFC 1812 section 5.2.7.2 (a redirect is for the link it is sent on).
+        if matches!(error.icmp_type, SOURCE_QUENCH | REDIRECT) {
+            return Err(DropReason::IcmpObsolete);
+        }
+        let mtu = error.path_mtu(frame.head());
+        // RFC 791: every link carries 68 bytes. Routers older than RFC 1191 say 0, and mean "less".
+        if mtu.is_some_and(|mtu| (1..68).contains(&mtu)) {
+            return Err(DropReason::IcmpTinyMtu);
+        }
+        let Some(windows) = self.engine.nat.sessions.windows(&session) else { return Ok(()) };
+        // The stage knows the windows of its own flows.
+        if let Some(seq) = error.tcp_seq
+            && !session.is_alg()
+            && !windows.is_in_flight(facing.opposite(), seq)
+        {
+            return Err(DropReason::IcmpOutOfWindow);
+        }
+        let second = (self.context.now.as_nanos() / 1_000_000_000) as u32;
+        if !windows.admit_icmp_error(second, ERRORS_PER_SECOND) {
+            return Err(DropReason::IcmpErrorRate);
+        }
+        if mtu.is_some_and(|mtu| mtu < SMALL_MTU) {
+            self.counters.icmp_small_mtu.add(1);
+        }
+        Ok(())
     }
 
     /// The same in the hands of the flow's owner.
@@ -137,3 +175,10 @@ fn reply_key(error: &IcmpErrorView) -> FlowKey {
         Endpoint { address: tuple.src, l4_port: tuple.src_port },
     )
 }
+
+const SOURCE_QUENCH: u8 = 4;
+const REDIRECT: u8 = 5;
+/// About one session: RFC 5927 section 4.2 asks for a limit, RFC 1812 section 4.3.2.8 for one at the source.
+const ERRORS_PER_SECOND: u32 = 10;
+/// RFC 5927 section 7.2: attackers announce less to slow a connection down.
+const SMALL_MTU: u16 = 552;

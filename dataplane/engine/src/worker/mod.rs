@@ -11,6 +11,7 @@ mod admission;
 mod batch;
 mod forward;
 mod fragment;
+mod held_syn;
 mod icmp_error;
 mod local;
 
@@ -30,6 +31,7 @@ use crate::router::icmp::IcmpSource;
 use crate::table::quiescence::Participant;
 use crate::time::Instant;
 use crate::worker::batch::Batch;
+use crate::worker::held_syn::HeldSyns;
 
 /// One thread that handles packets, and all it owns.
 #[derive(Debug)]
@@ -48,6 +50,7 @@ struct Owned<F> {
     nat: NatWorker,
     egress: Egress<F>,
     icmp: IcmpSource,
+    held_syns: HeldSyns,
     stage: AlgStage,
     fragments: Fragments<F>,
     /// The datagram whose first fragment is being handled.
@@ -76,6 +79,7 @@ impl<F: crate::frame::Frame> Worker<F> {
             nat: NatWorker::new(id.0, workers, &engine.key, engine.config.nat.hold),
             egress: Egress::default(),
             icmp: IcmpSource::new(engine.config.icmp.rate_per_second, now),
+            held_syns: HeldSyns::default(),
             stage: AlgStage::new(&engine.config),
             fragments: Fragments::new(&engine.fragment_limits(id), &engine.key),
             opening: None,
@@ -120,6 +124,7 @@ impl<F: crate::frame::Frame> Worker<F> {
         let mut busy = turn.take_handed_over();
         busy |= turn.owned.fragments.expire(now, &turn.counters.drops) > 0;
         turn.owned.egress.poll(&turn.context, turn.io);
+        turn.answer_held_syns();
         busy |= turn.with_stage(|stage, around| stage.poll(around));
         if is_worker {
             let ended = turn.engine.nat.sweep(&mut turn.owned.nat, now);

@@ -13,6 +13,8 @@ use crate::common::{INSIDE, Net, OUTSIDE};
 fn traffic(net: &mut Net) -> Vec<(u16, Vec<u8>)> {
     let udp_out = net.one(INSIDE, &udp("10.0.0.2:5000", "198.51.100.1:53", b"question"));
     let tcp_out = net.one(INSIDE, &tcp("10.0.0.2:4000", "198.51.100.1:80", SYN));
+    net.one(OUTSIDE, &tcp_between(at("198.51.100.1:80"), tcp_out.source, SYN | ACK, b""));
+    let tcp_out = net.one(INSIDE, &tcp("10.0.0.2:4000", "198.51.100.1:80", ACK));
     let ftp_out = net.one(INSIDE, &tcp("10.0.0.2:4001", "198.51.100.1:21", SYN));
     let ping = net.one(INSIDE, &echo_request("10.0.0.2", "198.51.100.1", 7));
     let pool = ping.source.ip().to_string();

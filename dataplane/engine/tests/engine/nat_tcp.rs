@@ -255,3 +255,132 @@ fn s_09_a_forged_answer_or_end_does_not_change_the_state() {
     dialogue.net.send(OUTSIDE, &end);
     dialogue.is_in("established");
 }
+
+fn syn_with_options(options: &[u8]) -> Vec<u8> {
+    let mut header = etherparse::TcpHeader::new(4_000, 80, 1_000, 8_192);
+    header.syn = true;
+    header.set_options_raw(options).unwrap();
+    let (client, server) = (at(CLIENT), at(SERVER));
+    let builder = etherparse::PacketBuilder::ethernet2(
+        crate::common::packets::mac_of(client.ip().octets()),
+        crate::common::ROUTER_MACS[0],
+    );
+    let builder = builder.ipv4(client.ip().octets(), server.ip().octets(), 64).tcp_header(header);
+    let mut frame = Vec::new();
+    builder.write(&mut frame, b"").unwrap();
+    frame
+}
+
+#[test]
+fn a_syn_announces_no_more_than_both_links_carry() {
+    for (name, options, seen) in [
+        ("lowered", vec![2, 4, 0x05, 0xb4], vec![2, 4, 0x04, 0xd8]),
+        ("small already", vec![2, 4, 0x04, 0xd8], vec![2, 4, 0x04, 0xd8]),
+        ("at an odd place", vec![1, 2, 4, 0x05, 0xb4, 1, 1, 1], vec![1, 2, 4, 0x04, 0xd8, 1, 1, 1]),
+        ("behind others", vec![3, 3, 7, 1, 2, 4, 0x23, 0x28], vec![3, 3, 7, 1, 2, 4, 0x04, 0xd8]),
+        ("none", vec![3, 3, 7, 1], vec![3, 3, 7, 1]),
+        ("of impossible length", vec![2, 0, 0x05, 0xb4], vec![2, 0, 0x05, 0xb4]),
+        ("cut off", vec![1, 1, 2, 4], vec![1, 1, 2, 4]),
+        (
+            "signed",
+            [vec![2, 4, 0x05, 0xb4, 19, 18], vec![9; 16], vec![1, 1]].concat(),
+            [vec![2, 4, 0x05, 0xb4, 19, 18], vec![9; 16], vec![1, 1]].concat(),
+        ),
+    ] {
+        let mut net = Net::with("", |config| config.interfaces[1].mtu = 1280);
+        let out = net.one(INSIDE, &syn_with_options(&options));
+        assert_eq!(out.packet[40..], seen, "{name}");
+    }
+    let mut net = Net::with("[tcp]\nmss_clamp = false\n", |config| config.interfaces[1].mtu = 1280);
+    let out = net.one(INSIDE, &syn_with_options(&[2, 4, 0x05, 0xb4]));
+    assert_eq!(out.packet[40..], [2, 4, 0x05, 0xb4]);
+}
+
+#[test]
+fn s_14_half_open_sessions_have_a_budget_of_their_own() {
+    let mut net = Net::with("", |config| config.tables.half_open = 8);
+    let server = at(SERVER);
+    let open = |net: &mut Net, port: u16| {
+        let client = SocketAddrV4::new(*at(CLIENT).ip(), port);
+        let external = net.one(INSIDE, &tcp_between(client, server, SYN, b"")).source;
+        net.one(OUTSIDE, &tcp_between(server, external, SYN | ACK, b""));
+        net.one(INSIDE, &tcp_between(client, server, ACK, b""));
+        (client, external)
+    };
+    let established: Vec<_> = (0..20).map(|port| open(&mut net, 4_000 + port)).collect();
+    let flood = |net: &mut Net, port: u16| {
+        net.send(INSIDE, &tcp_between(SocketAddrV4::new(*at("10.0.0.3:0").ip(), port), server, SYN, b""));
+    };
+    (0..100).for_each(|port| flood(&mut net, 1_000 + port));
+    assert_eq!((net.sessions().len(), net.dropped(DropReason::HalfOpenFull)), (28, 92));
+    for (client, external) in established {
+        assert_eq!(net.one(OUTSIDE, &tcp_between(server, external, ACK, b"x")).destination, client);
+    }
+    // UDP is not concerned, and what was refused may come when the flood is over.
+    net.one(INSIDE, &crate::common::packets::udp("10.0.0.2:1", "198.51.100.1:1", b""));
+    net.advance(Duration::from_secs(242));
+    assert_eq!(net.engine.nat.sessions.half_open(), 0);
+    open(&mut net, 5_000);
+}
+
+#[test]
+fn s_14_under_pressure_new_half_open_sessions_may_live_shorter() {
+    let toml = "[tcp]\npressed_half_open = \"10s\"\n";
+    let mut net = Net::with(toml, |config| config.tables.half_open = 8);
+    for port in 0..8 {
+        net.one(
+            INSIDE,
+            &tcp_between(SocketAddrV4::new(*at(CLIENT).ip(), 4_000 + port), at(SERVER), SYN, b""),
+        );
+    }
+    net.advance(Duration::from_secs(12));
+    assert_eq!(net.sessions().len(), 6, "those begun below three quarters live on");
+    net.advance(Duration::from_secs(230));
+    assert_eq!(net.sessions().len(), 0);
+}
+
+#[test]
+fn s_14_a_session_that_opens_anew_counts_as_half_open_again() {
+    let mut dialogue = Dialogue::established();
+    assert_eq!(dialogue.net.engine.nat.sessions.half_open(), 0);
+    dialogue.client(RST);
+    dialogue.client(SYN);
+    dialogue.is_in("init");
+    assert_eq!(dialogue.net.engine.nat.sessions.half_open(), 1);
+}
+
+#[test]
+fn t_04_an_unsolicited_syn_is_answered_after_six_seconds_of_silence() {
+    let mut net = Net::with("[tcp]\nunsolicited_syn = \"unreachable\"\n", |_| {});
+    let syn = tcp(SERVER, "203.0.113.10:4000", SYN);
+    net.refused(OUTSIDE, &syn, DropReason::NoMapping);
+    assert_eq!(net.advance(Duration::from_millis(5_900)), []);
+    let answers = net.advance(Duration::from_millis(200));
+    assert_eq!(answers.len(), 1);
+    assert_eq!((answers[0].icmp, answers[0].nic_port), (Some((3, 3)), OUTSIDE));
+    assert_eq!(answers[0].payload[..28], syn[14..42]);
+    assert_eq!(net.advance(Duration::from_secs(20)), []);
+    // A flood is kept as far as there is room, and answered as fast as ICMP may be sent.
+    for port in 1..2_000 {
+        net.send(
+            OUTSIDE,
+            &tcp_between(SocketAddrV4::new(*at(SERVER).ip(), port), at("203.0.113.10:4000"), SYN, b""),
+        );
+    }
+    assert!((1..=512).contains(&net.advance(Duration::from_secs(20)).len()));
+}
+
+#[test]
+fn t_04_a_syn_from_inside_within_six_seconds_opens_and_nothing_else_is_said() {
+    let mut net = Net::with("[tcp]\nunsolicited_syn = \"unreachable\"\n", |config| {
+        config.nat.pools[0].l4_ports = (4_000, 4_000);
+        config.nat.pools[0].ranges[0].1 = config.nat.pools[0].ranges[0].0;
+    });
+    net.refused(OUTSIDE, &tcp(SERVER, "203.0.113.10:4000", SYN), DropReason::NoMapping);
+    assert_eq!(net.advance(Duration::from_secs(5)), []);
+    let out = net.one(INSIDE, &tcp(CLIENT, SERVER, SYN));
+    assert_eq!(out.source, at("203.0.113.10:4000"));
+    let repeated = net.one(OUTSIDE, &tcp(SERVER, "203.0.113.10:4000", SYN));
+    assert_eq!(repeated.destination, at(CLIENT));
+    assert_eq!(net.advance(Duration::from_secs(10)), []);
+}

@@ -212,3 +212,27 @@ fn a_wrong_l4_checksum_stays_equally_wrong() {
         assert_eq!(net.one(INSIDE, &frame).l4_sum(), before);
     }
 }
+
+#[test]
+fn u_06_a_well_known_port_may_have_a_shorter_life() {
+    let toml = "[[timeouts.udp_port]]\nl4_port = 53\nidle = \"30s\"\n";
+    let mut net = Net::with(toml, |_| {});
+    net.one(INSIDE, &udp("10.0.0.2:5000", "198.51.100.1:53", b""));
+    net.one(INSIDE, &udp("10.0.0.2:53", "198.51.100.1:5000", b""));
+    net.advance(Duration::from_secs(29));
+    assert_eq!(net.sessions().len(), 2);
+    net.advance(Duration::from_secs(2));
+    assert_eq!(net.sessions().len(), 1, "the port of the side that began does not count");
+}
+
+#[test]
+fn u_07_inbound_packets_refresh_when_the_operator_wants_it() {
+    let mut net = Net::with("[timeouts]\nudp_inbound_refresh = true\n", |_| {});
+    let out = net.one(INSIDE, &udp("10.0.0.2:5000", "198.51.100.1:9", b""));
+    for _ in 0..4 {
+        net.advance(Duration::from_secs(200));
+        net.one(OUTSIDE, &udp_between(at("198.51.100.1:9"), out.source, b""));
+    }
+    net.advance(Duration::from_secs(302));
+    assert_eq!(net.sessions().len(), 0);
+}

@@ -111,10 +111,17 @@ pub(crate) fn config() -> Config {
                 expectations: 4,
             },
         },
+        tcp: config::Tcp {
+            mss_clamp: true,
+            unsolicited_syn: config::UnsolicitedSyn::Silent,
+            pressed_half_open: None,
+        },
         timeouts: config::Timeouts {
             tcp_established: Duration::from_secs(7_440),
             tcp_transitory: Duration::from_secs(240),
             udp: Duration::from_secs(300),
+            udp_ports: Vec::new(),
+            udp_inbound_refresh: false,
             icmp: Duration::from_secs(60),
             arp: Duration::from_secs(60),
         },
@@ -126,6 +133,7 @@ pub(crate) fn config() -> Config {
         },
         tables: config::Tables {
             sessions: 16,
+            half_open: 16,
             mappings: 16,
             expectations: 16,
             subscribers: 16,
