@@ -208,7 +208,6 @@ fn sessions(flows: u32) -> Sessions {
             remote_mapping: None,
             parent: None,
             alg_owner: None,
-            subscriber: 0,
         };
         let is_made = sessions.create(&new, Instant::default(), |_| {}).is_ok();
         debug_assert!(is_made, "flow {flow}");
