@@ -33,6 +33,7 @@ mod model;
 mod names;
 mod nat;
 mod nic_port;
+mod pcp;
 mod print;
 mod read;
 mod route;
@@ -79,6 +80,7 @@ impl Config {
         fragments::print(&self.fragments, &mut out);
         tables::print(&self.tables, &mut out);
         icmp::print(&self.icmp, &mut out);
+        pcp::print(&self.pcp, &mut out);
         control::print(&self.control, &mut out);
         log::print(&self.log, &mut out);
         out.finish()
@@ -99,9 +101,10 @@ impl Config {
             alg: alg::read(root),
             tcp: tcp::read(root),
             timeouts: timeouts::read(root),
-            tables,
             fragments,
             icmp: icmp::read(root),
+            pcp: pcp::read(root, &tables),
+            tables,
             control: control::read(root),
             log: log::read(root),
             eal,

@@ -39,6 +39,8 @@ pub struct Config {
     pub tables: Tables,
     /// ICMP messages that algate itself originates.
     pub icmp: Icmp,
+    /// Port control for internal hosts: PCP and NAT-PMP.
+    pub pcp: Pcp,
     /// The Unix socket that `algate show` speaks to.
     pub control: Control,
     /// The log.
@@ -546,6 +548,25 @@ pub enum IcmpRefusal {
     HostUnreachable,
     /// Nothing.
     None,
+}
+
+/// `[pcp]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pcp {
+    /// Whether requests are answered at all.
+    pub enabled: bool,
+    /// Whether NAT-PMP (RFC 6886) is answered, too.
+    pub nat_pmp: bool,
+    /// Mappings that hosts have asked for, at one time.
+    pub mappings: usize,
+    /// How many of them one internal address may have.
+    pub per_subscriber: usize,
+    /// Least lifetime that is granted.
+    pub min_lifetime: Duration,
+    /// Longest lifetime that is granted.
+    pub max_lifetime: Duration,
+    /// Requests answered per second and worker, a quarter of it for one source.
+    pub requests_per_second: u32,
 }
 
 /// `[control]`

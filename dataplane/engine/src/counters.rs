@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use algate_alg::{Event, Events};
 
 use crate::drop_reason::DropReason;
+use crate::pcp::message::ResultCode;
 
 /// A counter with one writer. Readers see a value that was true a moment ago.
 #[derive(Debug, Default)]
@@ -86,6 +87,31 @@ impl AlgCounters {
     }
 }
 
+/// What port control counts.
+#[derive(Debug, Default)]
+pub struct PcpCounters {
+    results: [Counter; ResultCode::ALL.len()],
+    /// NAT-PMP requests answered.
+    pub nat_pmp: Counter,
+    /// Announcements of the epoch sent.
+    pub announced: Counter,
+}
+
+impl PcpCounters {
+    /// Counts a PCP request that was answered with `result`.
+    pub fn count(&self, result: ResultCode) {
+        if let Some(counter) = self.results.get(result as usize) {
+            counter.add(1);
+        }
+    }
+
+    /// How many PCP requests were answered with `result`.
+    #[must_use]
+    pub fn of(&self, result: ResultCode) -> u64 {
+        self.results.get(result as usize).map_or(0, Counter::value)
+    }
+}
+
 /// What one worker or ALG core counts.
 ///
 /// Every frame received is in exactly one of `forwarded`, `arp`, `local`, the ALG stage's `segments_in`
@@ -124,6 +150,8 @@ pub struct WorkerCounters {
     pub drops: DropCounters,
     /// Frames that died on their way out, by reason: forwarded ones, and algate's own.
     pub egress_drops: DropCounters,
+    /// Port control.
+    pub pcp: PcpCounters,
     /// The ALG stage.
     pub alg: AlgCounters,
 }

@@ -150,6 +150,14 @@ drop_reasons! {
     /// The peer is not the one the expectation names.
     ExpectationPeer = "expectation_peer",
 
+    // Port control.
+    /// Neither PCP nor NAT-PMP, or a response.
+    PcpMalformed = "pcp_malformed",
+    /// More requests than are answered.
+    PcpRateLimited = "pcp_rate_limited",
+    /// Another worker is changing the same mapping; the client asks again.
+    PcpBusy = "pcp_busy",
+
     // ALG stage.
     /// The queue to the owner of an ALG flow or of a fragmented datagram is full.
     HandoverQueueFull = "handover_queue_full",

@@ -13,6 +13,7 @@ pub mod frame;
 pub mod ids;
 pub mod nat;
 pub mod packet;
+pub mod pcp;
 pub mod router;
 pub mod snapshot;
 pub mod stream;

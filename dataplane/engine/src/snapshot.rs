@@ -13,8 +13,9 @@ use crate::counters::{Counter, WorkerCounters};
 use crate::drop_reason::DropReason;
 use crate::engine::Engine;
 use crate::ids::InterfaceId;
-use crate::nat::mapping::{Filtering, Scope};
+use crate::nat::mapping::{Filtering, Mapping, Scope};
 use crate::nat::session::{Facing, Session};
+use crate::pcp::message::ResultCode;
 use crate::router::neighbor::NeighborState;
 use crate::time::{Instant, Tick};
 
@@ -120,21 +121,16 @@ impl Engine {
         let mappings = &self.nat.mappings;
         (0..mappings.high_water())
             .filter(|index| mappings.references(*index) > 0)
-            .filter_map(|index| Some((mappings.mapping(index)?, mappings.references(index))))
+            .filter_map(|index| Some((index, mappings.mapping(index)?, mappings.references(index))))
             .take(limit)
-            .map(|(mapping, references)| MappingRow {
+            .map(|(index, mapping, references)| MappingRow {
                 protocol: mapping.protocol,
                 internal: mapping.internal.into(),
                 external: mapping.external.into(),
+                filtering: self.filtering_text(index, &mapping),
                 remote: match mapping.scope {
                     Scope::Remote(remote) => Some(remote.into()),
                     Scope::Pool { .. } => None,
-                },
-                filtering: match mapping.filtering {
-                    Filtering::EndpointIndependent => "endpoint_independent",
-                    Filtering::AddressDependent => "address_dependent",
-                    Filtering::AddressAndPortDependent => "address_and_port_dependent",
-                    Filtering::Expected => "expected",
                 },
                 references,
             })
@@ -197,14 +193,31 @@ impl Engine {
         rows.extend(Event::ALL.iter().map(|event| {
             of(&format!("alg.ftp.{}", event.text()), total(&|counters| counters.alg.of(*event)))
         }));
+        rows.extend(ResultCode::ALL.iter().map(|result| {
+            of(&format!("pcp.{}", result.text()), total(&|counters| counters.pcp.of(*result)))
+        }));
         rows.push(of("table.sessions", u64::from(self.nat.sessions.in_use())));
         rows.push(of("table.mappings", u64::from(self.nat.mappings.in_use())));
         rows.push(of("table.expectations", u64::from(self.nat.expectations.in_use())));
+        rows.push(of("table.explicit_mappings", u64::from(self.nat.explicit.in_use())));
         rows.push(of("table.external_ports", self.nat.ports.taken()));
         rows.push(of("table.resting_ports", self.nat.ports.resting()));
         rows.push(of("table.port_blocks", self.nat.blocks.assigned()));
         rows.push(of("table.subscribers", u64::from(self.nat.subscribers.in_use())));
         rows
+    }
+
+    /// What a host asked for overrides what the mapping was made with.
+    fn filtering_text(&self, index: u32, mapping: &Mapping) -> &'static str {
+        let explicit = &self.nat.explicit;
+        match (explicit.holder(index, mapping.protocol, mapping.internal), mapping.filtering) {
+            (Some(slot), _) if explicit.filters(slot).next().is_some() => "explicit_filtered",
+            (Some(_), _) => "explicit",
+            (None, Filtering::EndpointIndependent) => "endpoint_independent",
+            (None, Filtering::AddressDependent) => "address_dependent",
+            (None, Filtering::AddressAndPortDependent) => "address_and_port_dependent",
+            (None, Filtering::Expected) => "expected",
+        }
     }
 
     fn session_row(&self, session: &Session<'_>, now: Instant) -> SessionRow {
@@ -243,6 +256,8 @@ const NAMED: &[Named] = &[
     ("fragments_made", |counters| &counters.fragments_made),
     ("sessions_created", |counters| &counters.sessions_created),
     ("aged", |counters| &counters.aged),
+    ("pcp.nat_pmp", |counters| &counters.pcp.nat_pmp),
+    ("pcp.announced", |counters| &counters.pcp.announced),
     ("alg.flows", |counters| &counters.alg.flows),
     ("alg.segments_in", |counters| &counters.alg.segments_in),
     ("alg.segments_out", |counters| &counters.alg.segments_out),

@@ -14,6 +14,7 @@ pub mod block;
 pub mod counted;
 pub mod deterministic;
 pub mod expectation;
+pub mod explicit;
 pub mod idle_times;
 pub mod key;
 pub mod mapping;
@@ -44,6 +45,7 @@ use crate::nat::session::{Facing, Session, Sessions};
 pub use crate::nat::slow_path::{Opened, Refusal};
 use crate::nat::subscriber::Subscribers;
 use crate::packet::{PROTOCOL_TCP, PROTOCOL_UDP};
+use crate::pcp::table::ExplicitMappings;
 use crate::table::hash::HashKey;
 use crate::table::quiescence::{Quiescence, Retired};
 use crate::table::slots::Handle;
@@ -58,6 +60,8 @@ pub struct Nat {
     pub mappings: Mappings,
     /// Expectations.
     pub expectations: Expectations,
+    /// What hosts have asked for by port control.
+    pub explicit: ExplicitMappings,
     /// External ports.
     pub ports: PortPools,
     /// Blocks of them.
@@ -91,6 +95,7 @@ enum Retiree {
     Expectation(u32),
     Subscriber(u32),
     Contact(u32),
+    Explicit(u32),
 }
 
 impl Nat {
@@ -106,6 +111,7 @@ impl Nat {
             sessions: Sessions::new(tables.sessions, tables.half_open, key.clone(), idle_times),
             mappings: Mappings::new(tables.mappings + config.nat.forwards.len(), key.clone()),
             expectations: Expectations::new(tables.expectations, key.clone()),
+            explicit: explicit(config, key),
             blocks: Blocks::new(&config.nat, tables.subscribers),
             subscribers: Subscribers::new(tables.subscribers, config.nat.limits, key.clone()),
             contacts: Counted::new(contacts, key.clone()),
@@ -133,6 +139,7 @@ impl Nat {
         retired.reclaim(quiescence, |retiree| match retiree {
             Retiree::Session(index) => self.sessions.release(index),
             Retiree::Expectation(index) => self.expectations.free(index),
+            Retiree::Explicit(slot) => self.explicit.free(slot),
             Retiree::MappingSlot(index) => self.mappings.free(index),
             Retiree::Contact(index) => self.contacts.free(index),
             Retiree::Subscriber(index) => {
@@ -297,6 +304,11 @@ impl Random {
         self.drawn = self.drawn.wrapping_add(1);
         self.key.hash2(self.drawn, !u64::from(self.number))
     }
+}
+
+fn explicit(config: &Config, key: &HashKey) -> ExplicitMappings {
+    let capacity = if config.pcp.enabled { config.pcp.mappings } else { 0 };
+    ExplicitMappings::new(capacity, config.pcp.per_subscriber, key.clone())
 }
 
 const RETIRED_ENTRIES: usize = 16_384;

@@ -276,10 +276,15 @@ impl Nat {
         let no_mapping = Refusal::Drop(DropReason::NoMapping);
         let found = self.mappings.acquire_external(key.protocol(), key.destination(), hold);
         let index = found.ok_or(no_mapping)?;
-        let lets_in = |found: &Mapping| match found.filtering {
-            Filtering::EndpointIndependent => true,
-            Filtering::AddressDependent => self.contacts.contains(contact_key(index, remote)),
-            Filtering::AddressAndPortDependent | Filtering::Expected => false,
+        let lets_in = |found: &Mapping| {
+            // What the host itself has asked for comes first.
+            let peer = Endpoint { address: remote, l4_port: key.source().l4_port };
+            let by_request = self.explicit.admits(index, found.protocol, found.internal, peer);
+            by_request.unwrap_or_else(|| match found.filtering {
+                Filtering::EndpointIndependent => true,
+                Filtering::AddressDependent => self.contacts.contains(contact_key(index, remote)),
+                Filtering::AddressAndPortDependent | Filtering::Expected => false,
+            })
         };
         match self.mappings.mapping(index).filter(lets_in) {
             Some(found) => Ok((Source { endpoint: found.internal, mapping: Some(index), hold }, None)),

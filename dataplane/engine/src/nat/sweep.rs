@@ -17,8 +17,8 @@ use crate::time::Instant;
 /// Where a worker's sweep stands.
 #[derive(Debug)]
 pub(super) struct Cursor {
-    number: u32,
-    workers: u32,
+    pub(super) number: u32,
+    pub(super) workers: u32,
     /// Next block of sessions, counted over the worker's own blocks.
     block: u32,
     /// When the present pass began.
@@ -29,6 +29,8 @@ pub(super) struct Cursor {
     port_block: u32,
     /// When the next pass over the port blocks begins.
     port_blocks_due: Instant,
+    /// When explicit mappings are.
+    pub(super) explicit: Instant,
 }
 
 impl Cursor {
@@ -41,6 +43,7 @@ impl Cursor {
             expectations: Instant::default(),
             port_block: 0,
             port_blocks_due: Instant::default(),
+            explicit: Instant::default(),
         }
     }
 }
@@ -49,7 +52,9 @@ impl Nat {
     /// Does the part of the sweep that is due at `now`. Returns how many entries ended.
     pub fn sweep(&self, worker: &mut NatWorker, now: Instant) -> usize {
         self.sweep_blocks(worker, now);
-        self.sweep_expectations(worker, now) + self.sweep_sessions(worker, now)
+        self.sweep_expectations(worker, now)
+            + self.sweep_explicit(worker, now)
+            + self.sweep_sessions(worker, now)
     }
 
     /// Looks at the next few of the worker's share of the port blocks, all of them once a second.

@@ -183,7 +183,7 @@ impl<F: Frame> Egress<F> {
     /// Puts the Ethernet header in front of the packet and hands the frame over; cuts what the interface
     /// does not take in one piece.
     #[inline]
-    fn transmit<P: PacketIo<Frame = F>>(
+    pub(crate) fn transmit<P: PacketIo<Frame = F>>(
         &mut self,
         context: &Context<'_>,
         io: &mut P,

@@ -75,7 +75,7 @@ impl<P: PacketIo> Turn<'_, P> {
         }
         let Some(admission) = self.admit(&frame, &view, arrived) else { return };
         if router.interfaces.is_own(view.dst) {
-            return self.local(frame, &view);
+            return self.local(frame, &view, interface);
         }
         let side = arrived.side;
         if side == Side::Internal && view.ttl <= 1 {

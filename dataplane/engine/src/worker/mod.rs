@@ -14,6 +14,7 @@ mod fragment;
 mod held_syn;
 mod icmp_error;
 mod local;
+mod port_control;
 
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ use crate::fragment::{Datagram, Fragments};
 use crate::frame::PacketIo;
 use crate::ids::{NicPortId, WorkerId};
 use crate::nat::NatWorker;
+use crate::pcp::server::PcpServer;
 use crate::router::arp;
 use crate::router::egress::{Context, Egress};
 use crate::router::icmp::IcmpSource;
@@ -55,6 +57,7 @@ struct Owned<F> {
     fragments: Fragments<F>,
     /// The datagram whose first fragment is being handled.
     opening: Option<Datagram>,
+    pcp: PcpServer,
 }
 
 /// What every step of a turn needs.
@@ -74,6 +77,7 @@ impl<F: crate::frame::Frame> Worker<F> {
     #[must_use]
     pub fn new(engine: Arc<Engine>, handover: Arc<Handover<F>>, id: WorkerId, now: Instant) -> Option<Self> {
         let participant = engine.quiescence.participant(usize::from(id.0))?;
+        engine.nat.explicit.begin(now);
         let workers = u16::try_from(engine.workers()).unwrap_or(u16::MAX);
         let owned = Owned {
             nat: NatWorker::new(id.0, workers, &engine.key, engine.config.nat.hold),
@@ -83,6 +87,7 @@ impl<F: crate::frame::Frame> Worker<F> {
             stage: AlgStage::new(&engine.config),
             fragments: Fragments::new(&engine.fragment_limits(id), &engine.key),
             opening: None,
+            pcp: PcpServer::new(&engine.config.pcp, &engine.key, now),
         };
         Some(Self { engine, handover, id, participant, owned, batch: Batch::default() })
     }
@@ -91,6 +96,7 @@ impl<F: crate::frame::Frame> Worker<F> {
     /// were left out because there are too many. Once, by one worker.
     pub fn announce<P: PacketIo<Frame = F>>(&mut self, io: &mut P, now: Instant) -> usize {
         let (turn, _) = self.turn(io, now);
+        turn.owned.pcp.begin_announcing(now);
         arp::announce(&turn.context, turn.io)
     }
 
@@ -125,6 +131,7 @@ impl<F: crate::frame::Frame> Worker<F> {
         busy |= turn.owned.fragments.expire(now, &turn.counters.drops) > 0;
         turn.owned.egress.poll(&turn.context, turn.io);
         turn.answer_held_syns();
+        turn.announce_epoch();
         busy |= turn.with_stage(|stage, around| stage.poll(around));
         if is_worker {
             let ended = turn.engine.nat.sweep(&mut turn.owned.nat, now);

@@ -18,5 +18,6 @@ mod nat_pool;
 mod nat_race;
 mod nat_tcp;
 mod nat_udp;
+mod pcp;
 mod sim_ftp;
 mod sim_hosts;

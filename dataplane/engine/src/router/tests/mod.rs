@@ -142,6 +142,15 @@ pub(crate) fn config() -> Config {
             mbufs: 1_024,
         },
         icmp: config::Icmp { rate_per_second: 10, refusal: config::IcmpRefusal::HostUnreachable },
+        pcp: config::Pcp {
+            enabled: false,
+            nat_pmp: false,
+            mappings: 1,
+            per_subscriber: 1,
+            min_lifetime: Duration::from_secs(120),
+            max_lifetime: Duration::from_secs(120),
+            requests_per_second: 1,
+        },
         control: config::Control { socket: PathBuf::from("/run/algate.sock") },
         log: config::Log { level: config::LogLevel::Info },
     }

@@ -241,7 +241,9 @@ impl Net {
                     self.transmitted += 1;
                     let packet = Seen::new(nic_port.0, &bytes);
                     assert_eq!(bytes[6..12], ROUTER_MACS[usize::from(nic_port.0)], "source MAC");
-                    assert_eq!(bytes[..6], mac_of(next_hop_of(&packet)), "destination MAC of {packet:?}");
+                    let is_multicast = packet.destination.ip().is_multicast();
+                    let station = if is_multicast { ALL_HOSTS_MAC } else { mac_of(next_hop_of(&packet)) };
+                    assert_eq!(bytes[..6], station, "destination MAC of {packet:?}");
                     if self.verifies {
                         packet.verify();
                     }
@@ -271,7 +273,8 @@ impl Net {
         let made = self.total(|c| &c.forwarded)
             + self.total(|c| &c.icmp_sent)
             + self.total(|c| &c.resets_sent)
-            + self.total(|c| &c.alg.segments_out);
+            + self.total(|c| &c.alg.segments_out)
+            + self.total(|c| &c.pcp.announced);
         let echoes = self.total(|c| &c.local);
         assert!((made..=made + echoes).contains(&(self.transmitted + lost)), "{made} {echoes} {lost}");
 
@@ -300,6 +303,7 @@ impl Net {
         let nat = &self.engine.nat;
         assert_eq!(nat.sessions.in_use(), 0, "{:?}", self.sessions());
         assert_eq!(nat.expectations.in_use(), 0);
+        assert_eq!(nat.explicit.in_use(), 0);
         assert_eq!(nat.mappings.in_use() as usize, self.forwards, "{:?}", self.mappings());
         assert_eq!((nat.ports.taken(), nat.ports.resting()), (self.forwards as u64, 0));
         assert_eq!((nat.subscribers.in_use(), nat.blocks.assigned()), (0, 0));
@@ -327,4 +331,5 @@ fn next_hop_of(packet: &Seen) -> [u8; 4] {
     }
 }
 
+const ALL_HOSTS_MAC: [u8; 6] = [1, 0, 0x5e, 0, 0, 1];
 const STEP: Duration = Duration::from_millis(100);
