@@ -10,7 +10,8 @@
 //!
 //! Lifetimes are raised and cut to what the configuration allows. A renewed mapping keeps its external
 //! endpoint. A PEER entry keeps the mapping behind the session; it makes no session of its own, and a
-//! mapping that it makes is open to all peers, as any that the host opens by sending is.
+//! mapping that it makes is open to all peers, as any that the host opens by sending is. A mapping whose entry has
+//! ended lives on, with the filtering of its rule, while sessions that the host has answered use it.
 //!
 //! [`PcpServer`] is one worker's: its budget of requests, and the announcements it has still to send.
 
