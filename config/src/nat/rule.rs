@@ -14,7 +14,7 @@ use crate::value::{self, Choices};
 pub(crate) const SECTION: Section = Section {
     path: "nat.rule",
     form: Form::List,
-    about: "Which flows are translated to which pool; the first match counts, no match means no translation.",
+    about: "Which flows are translated to which pool; the first match counts, a packet to the outside without a match is dropped.",
     keys: &[INTERNAL, PROTOCOL, DESTINATION, DESTINATION_L4_PORTS, ACTION, POOL, MAPPING, FILTERING],
 };
 
