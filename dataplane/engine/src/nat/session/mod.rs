@@ -11,30 +11,32 @@
 //!
 //! The state word is the only one that a hit writes, and only when the tick or the TCP state changed.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+mod record;
+
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use algate_alg::Direction;
 
-use crate::ids::{InterfaceId, WorkerId};
+use crate::ids::WorkerId;
 use crate::nat::idle_times::IdleTimes;
 use crate::nat::key::FlowKey;
 use crate::nat::mapping::Hold;
-use crate::nat::state_word::{ALG_FLAG, INBOUND_FLAG, LIVE, LOOSE_FLAG, PRESSED_FLAG, StateWord};
+use crate::nat::state_word::{INBOUND_FLAG, LIVE, LOOSE_FLAG, PRESSED_FLAG, StateWord};
 use crate::nat::tcp_state::{TcpEvent, TcpState};
 use crate::nat::tcp_window::{Fit, Segment, TcpWindow, is_heeded};
-use crate::packet::checksum::Delta;
+use crate::packet::PROTOCOL_TCP;
 use crate::packet::parse::Ipv4View;
-use crate::packet::rewrite::Translation;
-use crate::packet::{PROTOCOL_ICMP, PROTOCOL_TCP};
 use crate::router::egress::NextHop;
-use crate::router::neighbor::NeighborRef;
 use crate::table::hash::HashKey;
 use crate::table::index::{IndexTable, Inserted};
-use crate::table::record::{Line, Lines};
+use crate::table::record::Lines;
 use crate::table::slots::{Handle, SlotPool};
 use crate::table::sync::prefetch;
 use crate::time::{Instant, Tick};
+
+pub use self::record::Session;
+use self::record::{Cold, EXTERNAL_ADDRESSES, EXTERNAL_PORTS, INTERNAL_ADDRESSES, INTERNAL_PORTS, STATE};
 
 /// Which key of a session a packet matched: the side it came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,23 +135,6 @@ pub struct Sessions {
     /// TCP sessions in [`TcpState::Init`].
     half_open: AtomicU32,
     half_open_max: u32,
-}
-
-/// What only the slow path reads.
-#[derive(Debug, Default)]
-struct Cold {
-    /// Handle of the parent, or [`NO_PARENT`].
-    parent: AtomicU64,
-    /// Live sessions that name this one as their parent.
-    children: AtomicU32,
-    /// Owner of the ALG flow.
-    alg_owner: AtomicU32,
-    /// Tick of creation.
-    created: AtomicU32,
-    /// Mapping of the remote end + 1, or 0.
-    remote_mapping: AtomicU32,
-    /// Slot of the subscriber that it is counted for.
-    subscriber: AtomicU32,
 }
 
 impl Sessions {
@@ -530,237 +515,6 @@ impl Sessions {
     }
 }
 
-/// One session, seen through its table.
-#[derive(Debug, Clone, Copy)]
-pub struct Session<'a> {
-    index: u32,
-    line: &'a Line,
-    cold: &'a Cold,
-}
-
-impl Session<'_> {
-    /// Its slot.
-    #[must_use]
-    pub const fn index(&self) -> u32 {
-        self.index
-    }
-
-    /// Whether it is neither free nor dying.
-    #[must_use]
-    pub fn is_live(&self) -> bool {
-        self.state().lifecycle() == LIVE
-    }
-
-    /// An outbound packet as it arrives.
-    #[inline]
-    #[must_use]
-    pub fn internal_key(&self) -> FlowKey {
-        FlowKey { addresses: self.load(INTERNAL_ADDRESSES), ports: self.load(INTERNAL_PORTS) }
-    }
-
-    /// An inbound packet as it arrives.
-    #[inline]
-    #[must_use]
-    pub fn external_key(&self) -> FlowKey {
-        FlowKey { addresses: self.load(EXTERNAL_ADDRESSES), ports: self.load(EXTERNAL_PORTS) }
-    }
-
-    /// What becomes of a packet that came from `facing`.
-    #[inline]
-    #[must_use]
-    pub fn translation(&self, facing: Facing) -> Translation {
-        let deltas = self.load(DELTAS);
-        let (becomes, shift) = match facing {
-            Facing::Internal => (self.external_key().reversed(), 32),
-            Facing::External => (self.internal_key().reversed(), 0),
-        };
-        Translation {
-            src: becomes.source().address,
-            dst: becomes.destination().address,
-            src_port: becomes.source().l4_port,
-            dst_port: becomes.destination().l4_port,
-            ip_delta: Delta::from_bits((deltas >> (shift + 16)) as u16),
-            l4_delta: Delta::from_bits((deltas >> shift) as u16),
-        }
-    }
-
-    /// Where a packet that came from `facing` leaves.
-    #[inline]
-    #[must_use]
-    pub fn next_hop(&self, facing: Facing) -> NextHop {
-        let (hops, info) = (self.load(HOPS), self.load(INFO));
-        match facing {
-            Facing::Internal => NextHop {
-                interface: InterfaceId((info >> 16) as u16),
-                neighbor: NeighborRef::from_bits((hops >> 32) as u32),
-            },
-            Facing::External => {
-                NextHop { interface: InterfaceId(info as u16), neighbor: NeighborRef::from_bits(hops as u32) }
-            }
-        }
-    }
-
-    /// Replaces the next hop of packets that came from `facing`: the old one was forgotten.
-    pub fn renew_neighbor(&self, facing: Facing, neighbor: NeighborRef) {
-        let old = self.load(HOPS);
-        let bits = u64::from(neighbor.to_bits());
-        let new = match facing {
-            Facing::Internal => (old & 0xffff_ffff) | (bits << 32),
-            Facing::External => (old & !0xffff_ffff) | bits,
-        };
-        // Relaxed: the word stands for itself; a lost race means that another worker renewed it.
-        let _lost = self.line.word(HOPS).compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
-    }
-
-    /// How it holds its own mapping.
-    #[must_use]
-    pub fn hold(&self) -> Hold {
-        if self.state().0 & LOOSE_FLAG == 0 { Hold::Firm } else { Hold::Loose }
-    }
-
-    /// Notes that it holds its mapping firmly from now on. `false`: it did already, or it is ending.
-    pub fn set_firm(&self) -> bool {
-        let is_loose = |word: u64| StateWord(word).lifecycle() == LIVE && word & LOOSE_FLAG != 0;
-        let firm = |word: u64| is_loose(word).then_some(word & !LOOSE_FLAG);
-        self.line.word(STATE).fetch_update(Ordering::Relaxed, Ordering::Relaxed, firm).is_ok()
-    }
-
-    /// Whether an ALG reads it.
-    #[inline]
-    #[must_use]
-    pub fn is_alg(&self) -> bool {
-        self.state().0 & ALG_FLAG != 0
-    }
-
-    /// Gives the session to the fast path for good.
-    pub fn leave_alg(&self) {
-        self.line.word(STATE).fetch_and(!ALG_FLAG, Ordering::Relaxed);
-    }
-
-    /// The thread that owns its ALG flow.
-    #[must_use]
-    pub fn alg_owner(&self) -> WorkerId {
-        WorkerId(self.cold.alg_owner.load(Ordering::Relaxed) as u16)
-    }
-
-    /// The control session that expected it.
-    #[must_use]
-    pub fn parent(&self) -> Option<Handle> {
-        match self.cold.parent.load(Ordering::Relaxed) {
-            NO_PARENT => None,
-            parent => Some(Handle::from_u64(parent)),
-        }
-    }
-
-    /// Sessions that live under it.
-    #[must_use]
-    pub fn children(&self) -> u32 {
-        self.cold.children.load(Ordering::Relaxed)
-    }
-
-    /// The mappings it holds a reference on: its own, and the remote end's when that is translated too.
-    #[must_use]
-    pub fn mappings(&self) -> [Option<u32>; 2] {
-        let own = (self.load(INFO) >> 32) as u32;
-        [own.checked_sub(1), self.cold.remote_mapping.load(Ordering::Relaxed).checked_sub(1)]
-    }
-
-    /// Slot of the subscriber that it is counted for, with a reference held.
-    #[must_use]
-    pub fn subscriber(&self) -> u32 {
-        self.cold.subscriber.load(Ordering::Relaxed)
-    }
-
-    /// Direction of a packet that came from `facing`.
-    #[inline]
-    #[must_use]
-    pub fn direction(&self, facing: Facing) -> Direction {
-        self.state().direction(facing)
-    }
-
-    /// The side from which packets of `direction` come.
-    #[must_use]
-    pub fn facing(&self, direction: Direction) -> Facing {
-        if self.direction(Facing::Internal) == direction { Facing::Internal } else { Facing::External }
-    }
-
-    /// TCP state, for a TCP session.
-    #[must_use]
-    pub fn tcp_state(&self) -> Option<TcpState> {
-        (self.internal_key().protocol() == PROTOCOL_TCP).then(|| TcpState::from_u8(self.state().tcp()))
-    }
-
-    /// Tick of the last packet that counts against ageing.
-    #[must_use]
-    pub fn last_seen(&self) -> Tick {
-        self.state().last_seen()
-    }
-
-    /// Tick of creation.
-    #[must_use]
-    pub fn created(&self) -> Tick {
-        Tick(self.cold.created.load(Ordering::Relaxed))
-    }
-
-    fn fill(&self, new: &NewSession, now: Tick, flags: u64) {
-        let set = |word: usize, value: u64| self.line.word(word).store(value, Ordering::Relaxed);
-        set(INTERNAL_ADDRESSES, new.internal_key.addresses);
-        set(INTERNAL_PORTS, new.internal_key.ports);
-        set(EXTERNAL_ADDRESSES, new.external_key.addresses);
-        set(EXTERNAL_PORTS, new.external_key.ports);
-        let outbound = deltas(new.internal_key, new.external_key.reversed());
-        let inbound = deltas(new.external_key, new.internal_key.reversed());
-        set(DELTAS, (outbound << 32) | inbound);
-        let hop = |hop: NextHop| u64::from(hop.neighbor.to_bits());
-        set(HOPS, (hop(new.external_hop) << 32) | hop(new.internal_hop));
-        let interfaces =
-            (u64::from(new.external_hop.interface.0) << 16) | u64::from(new.internal_hop.interface.0);
-        set(INFO, (u64::from(new.mapping.map_or(0, |mapping| mapping + 1)) << 32) | interfaces);
-        self.cold.parent.store(new.parent.map_or(NO_PARENT, Handle::to_u64), Ordering::Relaxed);
-        self.cold.children.store(0, Ordering::Relaxed);
-        self.cold.alg_owner.store(new.alg_owner.map_or(0, |owner| u32::from(owner.0)), Ordering::Relaxed);
-        self.cold.created.store(now.0, Ordering::Relaxed);
-        let remote = new.remote_mapping.map_or(0, |mapping| mapping + 1);
-        self.cold.remote_mapping.store(remote, Ordering::Relaxed);
-        self.cold.subscriber.store(new.subscriber, Ordering::Relaxed);
-        set(STATE, StateWord::first(new, now).0 | flags);
-    }
-
-    fn kill(&self) -> bool {
-        let word = self.line.word(STATE);
-        let mut seen = word.load(Ordering::Relaxed);
-        while StateWord(seen).lifecycle() == LIVE {
-            match word.compare_exchange(seen, StateWord(seen).dying().0, Ordering::AcqRel, Ordering::Relaxed)
-            {
-                Ok(_) => return true,
-                Err(now) => seen = now,
-            }
-        }
-        false
-    }
-
-    #[inline]
-    fn state(&self) -> StateWord {
-        StateWord(self.load(STATE))
-    }
-
-    #[inline]
-    fn load(&self, word: usize) -> u64 {
-        self.line.word(word).load(Ordering::Relaxed)
-    }
-}
-
-/// IPv4 delta (high half) and L4 delta (low half) of a packet that turns from `old` into `new`. An
-/// ICMP checksum covers the identifier only, TCP and UDP checksums cover the addresses too.
-fn deltas(old: FlowKey, new: FlowKey) -> u64 {
-    let address = Delta::of_u32(old.source().address, new.source().address)
-        + Delta::of_u32(old.destination().address, new.destination().address);
-    let l4_ports = Delta::of_u16(old.source().l4_port, new.source().l4_port)
-        + Delta::of_u16(old.destination().l4_port, new.destination().l4_port);
-    let l4 = if old.protocol() == PROTOCOL_ICMP { l4_ports } else { address + l4_ports };
-    (u64::from(address.to_bits()) << 16) | u64::from(l4.to_bits())
-}
-
 const fn value_of(slot: u32, facing: Facing) -> u32 {
     match facing {
         Facing::Internal => slot << 1,
@@ -778,15 +532,3 @@ const fn refusal(refused: Inserted) -> CreateError {
         Inserted::New | Inserted::Full => CreateError::Full,
     }
 }
-
-const INTERNAL_ADDRESSES: usize = 0;
-const INTERNAL_PORTS: usize = 1;
-const EXTERNAL_ADDRESSES: usize = 2;
-const EXTERNAL_PORTS: usize = 3;
-const DELTAS: usize = 4;
-const HOPS: usize = 5;
-const STATE: usize = 6;
-/// Mapping + 1 (high half), external interface, internal interface.
-const INFO: usize = 7;
-
-const NO_PARENT: u64 = u64::MAX;
