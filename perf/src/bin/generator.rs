@@ -99,9 +99,8 @@ impl Options {
         .map(str::to_owned)
         .into();
         arguments.push(format!("--file-prefix=algate-generator.{}", std::process::id()));
-        if self.hugepages {
-            arguments.push("--huge-unlink=always".to_owned());
-        } else {
+        // In hugepages its memory is files, which zero copy shares by name; `perf/run` removes them.
+        if !self.hugepages {
             arguments.extend(["--no-huge", "-m", "256"].map(str::to_owned));
         }
         arguments.push(vdev(0, &self.internal));
