@@ -50,15 +50,23 @@ fn sigint_ends_cleanly_too() {
     end(curl);
 }
 
+/// Two threads that take the two signals in the same instant may each think theirs the first; that ends in
+/// an orderly stop, which is right, but shows nothing. It hardly happens, and not three times in a row.
 #[test]
 fn a_second_signal_ends_at_once() {
-    let Some((mut lab, curl)) = with_transfer_under_way() else { return };
-    lab.signal("STOP");
-    lab.signal("INT");
-    lab.signal("TERM");
-    lab.signal("CONT");
-    lab.wait_for_end();
-    end(curl);
+    for _ in 0..3 {
+        let Some((mut lab, curl)) = with_transfer_under_way() else { return };
+        for name in ["STOP", "INT", "TERM", "CONT"] {
+            lab.signal(name);
+        }
+        let code = lab.wait_for_end().code();
+        end(curl);
+        if code == Some(130) {
+            return;
+        }
+        assert_eq!(code, Some(0), "{}", lab.log());
+    }
+    panic!("the second signal was never heeded");
 }
 
 #[test]
