@@ -120,7 +120,7 @@ fn iperf3_tcp_runs_both_ways() {
 }
 
 #[test]
-fn iperf3_udp_loses_nothing_at_a_moderate_rate() {
+fn iperf3_udp_loses_one_percent_at_most_at_a_moderate_rate() {
     let Some(mut lab) = with_servers(&["iperf3"], &[]) else { return };
     for arguments in [&[][..], &["--reverse"]] {
         let mut all = vec!["--udp", "--bitrate", "20M", "--length", "1200"];

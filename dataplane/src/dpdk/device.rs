@@ -174,8 +174,8 @@ mod tests {
                 "net_memif1,role=client,id=7,socket=/run/m.sock,socket-abstract=no,rsize=10,bsize=2048",
             ),
             (
-                Device::Pcap { rx: "/tmp/in.pcap".into(), tx: "/tmp/out.pcap".into() },
-                "net_pcap1,rx_pcap=/tmp/in.pcap,tx_pcap=/tmp/out.pcap",
+                Device::Pcap { rx: "in.pcap".into(), tx: "out.pcap".into() },
+                "net_pcap1,rx_pcap=in.pcap,tx_pcap=out.pcap",
             ),
             (Device::Ring { name: "loop".to_owned() }, "net_ring_loop"),
             (Device::Null, "net_null1,no-rx=1"),
