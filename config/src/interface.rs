@@ -1,6 +1,7 @@
 //! `[[interface]]`: routed interfaces on NIC ports, untagged or one VLAN each.
 //!
-//! Connected prefixes of different interfaces are disjoint, so an address has one interface at most.
+//! Connected prefixes of different interfaces are disjoint, so an address has one interface at most; those of
+//! different tenants may be equal, and an address has one interface of each tenant at most.
 
 use std::net::Ipv4Addr;
 
@@ -18,7 +19,7 @@ pub(crate) const SECTION: Section = Section {
     path: "interface",
     form: Form::List,
     about: "A routed interface on a NIC port; several share a port by VLAN.",
-    keys: &[NAME, NIC_PORT, VLAN, SIDE, ADDRESSES, MTU, SOURCE_CHECK],
+    keys: &[NAME, NIC_PORT, VLAN, SIDE, TENANT, ADDRESSES, MTU, SOURCE_CHECK],
 };
 
 const NAME: Key = Key { name: "name", example: "\"lan\"", reason: "What routes and output call it." };
@@ -29,6 +30,11 @@ const SIDE: Key = Key {
     name: "side",
     example: "\"internal\"",
     reason: "internal: hosts whose addresses are translated; external: the rest of the world.",
+};
+const TENANT: Key = Key {
+    name: "tenant",
+    example: "7",
+    reason: "Address space of its hosts, 1 to 4095, which others may use too; without it: the one they share.",
 };
 const ADDRESSES: Key = Key {
     name: "addresses",
@@ -48,6 +54,9 @@ const SOURCE_CHECK: Key = Key {
 
 const SIDES: Choices<Side> = &[("internal", Side::Internal), ("external", Side::External)];
 
+/// The highest tenant.
+pub(crate) const MAX_TENANT: u64 = 4095;
+
 /// An interface as far as it could be read: what is wrong is `None` or left out.
 pub(crate) struct Draft<'a> {
     place: Place<'a>,
@@ -56,6 +65,8 @@ pub(crate) struct Draft<'a> {
     vlan: Option<u16>,
     /// The side, where it is known.
     pub(crate) side: Option<Side>,
+    /// The tenant; 0 for none.
+    pub(crate) tenant: u16,
     /// Own addresses with their connected prefixes.
     pub(crate) addresses: Vec<Located<'a, Ipv4Net>>,
     mtu: u16,
@@ -75,6 +86,16 @@ impl<'a> Draft<'a> {
         self.addresses.iter().find(|own| own.value.contains(&address))
     }
 
+    /// Whether hosts of `tenant` see it: it is their own, or external.
+    pub(crate) fn is_seen_by(&self, tenant: u16) -> bool {
+        self.side != Some(Side::Internal) || self.tenant == tenant
+    }
+
+    /// Whether some hosts see both interfaces, so that they need addresses of their own.
+    fn meets(&self, other: &Self) -> bool {
+        self.is_seen_by(other.tenant) || other.is_seen_by(self.tenant)
+    }
+
     /// The model's interface; a wrong value's place is taken by one that nobody will see.
     pub(crate) fn into_model(self) -> Interface {
         Interface {
@@ -82,6 +103,7 @@ impl<'a> Draft<'a> {
             nic_port: self.nic_port.unwrap_or_default(),
             vlan: self.vlan,
             side: self.side.unwrap_or(Side::Internal),
+            tenant: self.tenant,
             addresses: self.addresses.into_iter().map(|own| own.value).collect(),
             mtu: self.mtu,
             source_check: self.source_check,
@@ -102,8 +124,9 @@ pub(crate) fn read<'a>(root: &Table<'a>, nic_ports: &[Located<'a, NicPort>]) -> 
         }
         for (index, own) in draft.addresses.iter().enumerate() {
             let own_earlier = draft.addresses.iter().take(index);
-            refuse_same_address(own, drafts.iter().flat_map(|other| &other.addresses).chain(own_earlier));
-            refuse_overlap(own, &drafts);
+            let met = || drafts.iter().filter(|other| other.meets(&draft));
+            refuse_same_address(own, met().flat_map(|other| &other.addresses).chain(own_earlier));
+            refuse_overlap(own, met());
         }
         drafts.push(draft);
     }
@@ -118,28 +141,55 @@ pub(crate) fn print(interfaces: &[Interface], nic_ports: &[NicPort], out: &mut P
         if let Some(vlan) = interface.vlan {
             out.key(&VLAN, vlan);
         }
-        out.key(&SIDE, quoted(value::word_of(SIDES, interface.side)))
-            .key(&ADDRESSES, list(interface.addresses.iter().map(quoted)))
-            .key(&MTU, interface.mtu);
+        out.key(&SIDE, quoted(value::word_of(SIDES, interface.side)));
+        if interface.tenant != 0 {
+            out.key(&TENANT, interface.tenant);
+        }
+        out.key(&ADDRESSES, list(interface.addresses.iter().map(quoted))).key(&MTU, interface.mtu);
         if interface.side == Side::Internal {
             out.key(&SOURCE_CHECK, interface.source_check);
         }
     }
 }
 
-/// The interface whose connected prefix holds an address, with its index.
+/// The interfaces whose connected prefixes hold an address, with their indexes: one of each tenant at most.
 pub(crate) fn connected_to<'d, 'a>(
     drafts: &'d [Draft<'a>],
     address: Ipv4Addr,
-) -> Option<(usize, &'d Draft<'a>)> {
-    drafts.iter().enumerate().find(|(_, draft)| draft.connected(address).is_some())
+) -> impl Iterator<Item = (usize, &'d Draft<'a>)> {
+    drafts.iter().enumerate().filter(move |(_, draft)| draft.connected(address).is_some())
 }
 
-/// Every own address.
+/// Every own address that hosts of `tenant` see.
 pub(crate) fn own_addresses<'d, 'a>(
     drafts: &'d [Draft<'a>],
+    tenant: u16,
 ) -> impl Iterator<Item = &'d Located<'a, Ipv4Net>> {
-    drafts.iter().flat_map(|draft| &draft.addresses)
+    drafts.iter().filter(move |draft| draft.is_seen_by(tenant)).flat_map(|draft| &draft.addresses)
+}
+
+/// Whether some internal interface has this tenant; 0: has none.
+pub(crate) fn has_tenant(drafts: &[Draft<'_>], tenant: u16) -> bool {
+    drafts.iter().any(|draft| draft.side != Some(Side::External) && draft.tenant == tenant)
+}
+
+/// Whether internal interfaces are of different tenants, one without a tenant included.
+pub(crate) fn has_several_tenants(drafts: &[Draft<'_>]) -> bool {
+    let mut tenants =
+        drafts.iter().filter(|draft| draft.side != Some(Side::External)).map(|draft| draft.tenant);
+    let first = tenants.next();
+    tenants.any(|tenant| Some(tenant) != first)
+}
+
+/// Refuses a tenant that no interface has, of a rule or a forward.
+pub(crate) fn refuse_unknown_tenant(tenant: &Located<'_, u16>, drafts: &[Draft<'_>]) {
+    if !has_tenant(drafts, tenant.value) && drafts.iter().all(|draft| draft.is_sound) {
+        let problem = match tenant.value {
+            0 => "means interfaces without a tenant, and there are none",
+            _ => "is no internal interface's tenant",
+        };
+        tenant.place.refuse(problem, "name the tenant of an interface");
+    }
 }
 
 fn read_one<'a>(table: &Table<'a>, nic_ports: &[Located<'a, NicPort>]) -> Draft<'a> {
@@ -164,12 +214,18 @@ fn read_one<'a>(table: &Table<'a>, nic_ports: &[Located<'a, NicPort>]) -> Draft<
             "remove the line",
         );
     }
+    let tenant = table.get_located(&TENANT, value::integer(1..=MAX_TENANT));
+    if let (Some(tenant), Some(Side::External)) = (&tenant, side) {
+        let problem = "is a choice of internal interfaces: external ones serve all tenants";
+        tenant.place.refuse(problem, "remove the line");
+    }
     Draft {
         place: table.place.clone(),
         name,
         nic_port,
         vlan: table.get(&VLAN, value::integer(1..=4094)),
         side,
+        tenant: tenant.map_or(0, |tenant| tenant.value),
         addresses: table
             .require(&ADDRESSES, value::non_empty(value::list(address::own_address)))
             .map(|addresses| addresses.value)
@@ -204,7 +260,7 @@ fn refuse_same_address<'d, 'a: 'd>(
     }
 }
 
-fn refuse_overlap(own: &Located<'_, Ipv4Net>, earlier: &[Draft<'_>]) {
+fn refuse_overlap<'d, 'a: 'd>(own: &Located<'_, Ipv4Net>, earlier: impl Iterator<Item = &'d Draft<'a>>) {
     for other in earlier {
         let overlaps = |theirs: &&Located<'_, Ipv4Net>| overlap(&theirs.value, &own.value);
         if let Some(theirs) = other.addresses.iter().find(overlaps) {

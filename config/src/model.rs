@@ -180,6 +180,8 @@ pub struct Interface {
     pub vlan: Option<u16>,
     /// Which side of the NAT it is.
     pub side: Side,
+    /// Whose address space its hosts are in (1 to 4095); 0: none of the tenants', as that of external ones.
+    pub tenant: u16,
     /// Own addresses with their connected prefixes; the first one speaks for the interface.
     pub addresses: Vec<Ipv4Net>,
     /// Largest IP packet, bytes; at most the port's.
@@ -277,6 +279,8 @@ pub enum Pairing {
 pub struct NatRule {
     /// Internal source prefix.
     pub internal: Ipv4Net,
+    /// The tenant of the sources (0: of interfaces without one); `None`: any.
+    pub tenant: Option<u16>,
     /// Which protocol; `None`: all.
     pub protocol: Option<RuleProtocol>,
     /// Destination prefix.
@@ -297,6 +301,12 @@ impl NatRule {
     pub fn hosts(rules: &[Self], pool: usize) -> Vec<Ipv4Net> {
         let own = rules.iter().filter(|rule| rule.action == NatAction::Translate(pool));
         Ipv4Net::aggregate(&own.map(|rule| rule.internal).collect())
+    }
+
+    /// The tenant of [`NatRule::hosts`], where the rules name one.
+    #[must_use]
+    pub fn tenant_of_hosts(rules: &[Self], pool: usize) -> Option<u16> {
+        rules.iter().find(|rule| rule.action == NatAction::Translate(pool)).and_then(|rule| rule.tenant)
     }
 }
 
@@ -375,6 +385,8 @@ pub struct Forward {
     pub external: SocketAddrV4,
     /// The server behind it.
     pub internal: SocketAddrV4,
+    /// The server's tenant; 0: of an interface without one.
+    pub tenant: u16,
 }
 
 /// Transport protocol of a port forward.

@@ -24,7 +24,7 @@ pub(crate) fn read<'a>(
 ) -> Nat {
     let table = root.table(&SECTION);
     let pools = pool::read(&table, interfaces, routes);
-    let rules = rule::read(&table, &pools);
+    let rules = rule::read(&table, &pools, interfaces);
     let forwards = forward::read(&table, &pools, interfaces, routes);
     let limits = limits::read(&table, &pools, table_sessions);
     let hold = limits::read_hold(&table);

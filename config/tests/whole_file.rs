@@ -225,3 +225,68 @@ fn check_errors(text: &str) -> Result<(), TestCaseError> {
     }
     Ok(())
 }
+
+#[test]
+fn s_25_tenants_have_equal_prefixes_routes_and_servers() {
+    let site = |vlan: u16, tenant: &str| {
+        format!(
+            r#"
+[[interface]]
+name = "lan{vlan}"
+nic_port = "lan0"
+vlan = {vlan}
+side = "internal"
+{tenant}
+addresses = ["10.0.0.1/24"]
+
+[[route]]
+prefix = "10.1.0.0/16"
+via = "10.0.0.254"
+interface = "lan{vlan}"
+
+[[nat.rule]]
+internal = "10.0.0.0/24"
+{tenant}
+pool = "public"
+
+[[nat.forward]]
+protocol = "tcp"
+external = "203.0.113.10:{vlan}"
+internal = "10.1.0.9:21"
+{tenant}
+"#
+        )
+    };
+    let text = format!(
+        r#"
+[[nic_port]]
+name = "lan0"
+device = {{ driver = "null" }}
+
+[[interface]]
+name = "wan"
+nic_port = "lan0"
+side = "external"
+addresses = ["203.0.113.2/24"]
+
+[[nat.pool]]
+name = "public"
+addresses = ["203.0.113.10"]
+{}{}{}"#,
+        site(10, "tenant = 10"),
+        site(20, "tenant = 20"),
+        site(30, "")
+    );
+    let config = Config::parse(&text, "algate.toml", &machine(&[0, 1])).unwrap();
+    assert_eq!(
+        config.interfaces.iter().map(|interface| interface.tenant).collect::<Vec<_>>(),
+        [0, 10, 20, 0]
+    );
+    assert_eq!(config.routes.iter().map(|route| route.interface).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(
+        config.nat.rules.iter().map(|rule| rule.tenant).collect::<Vec<_>>(),
+        [Some(10), Some(20), None]
+    );
+    assert_eq!(config.nat.forwards.iter().map(|forward| forward.tenant).collect::<Vec<_>>(), [10, 20, 0]);
+    assert_eq!(Config::parse(&config.to_toml(), "printed", &machine(&[0, 1])).unwrap(), config);
+}

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use algate_engine::ids::TenantId;
 use algate_engine::snapshot;
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +57,8 @@ pub enum Report {
 pub struct SessionRow {
     /// `tcp`, `udp`, `icmp`, else the IP protocol's number.
     pub protocol: String,
+    /// Tenant of the internal host, if it has one.
+    pub tenant: Option<u16>,
     /// The internal host, as it knows itself; for ICMP the port is the query id.
     pub internal: SocketAddrV4,
     /// The internal host, as the world sees it.
@@ -83,6 +86,8 @@ pub struct SessionRow {
 pub struct MappingRow {
     /// `tcp`, `udp`, `icmp`, else the IP protocol's number.
     pub protocol: String,
+    /// Tenant of the internal host, if it has one.
+    pub tenant: Option<u16>,
     /// The internal host, as it knows itself.
     pub internal: SocketAddrV4,
     /// The same, as the world sees it.
@@ -100,6 +105,8 @@ pub struct MappingRow {
 pub struct ExpectationRow {
     /// `tcp`, `udp`, `icmp`, else the IP protocol's number.
     pub protocol: String,
+    /// Tenant of the target, if it has one.
+    pub tenant: Option<u16>,
     /// Who may come; port 0: any.
     pub peer: SocketAddrV4,
     /// The endpoint it was told.
@@ -165,6 +172,8 @@ pub struct InterfaceRow {
     pub vlan: Option<u16>,
     /// `internal` or `external`.
     pub side: String,
+    /// Its tenant, if it has one.
+    pub tenant: Option<u16>,
     /// Own addresses with their prefixes.
     pub addresses: Vec<String>,
     /// Largest IP packet, bytes.
@@ -256,6 +265,7 @@ impl From<snapshot::SessionRow> for SessionRow {
         let role = if row.is_alg { Some("control") } else { row.is_child.then_some("expected") };
         Self {
             protocol: protocol_text(row.protocol),
+            tenant: tenant_of(row.tenant),
             internal: row.internal,
             external: row.external,
             remote: row.remote,
@@ -274,6 +284,7 @@ impl From<snapshot::MappingRow> for MappingRow {
     fn from(row: snapshot::MappingRow) -> Self {
         Self {
             protocol: protocol_text(row.protocol),
+            tenant: tenant_of(row.tenant),
             internal: row.internal,
             external: row.external,
             remote: row.remote,
@@ -287,6 +298,7 @@ impl From<snapshot::ExpectationRow> for ExpectationRow {
     fn from(row: snapshot::ExpectationRow) -> Self {
         Self {
             protocol: protocol_text(row.protocol),
+            tenant: tenant_of(row.tenant),
             peer: row.peer,
             announced: row.announced,
             target: row.target,
@@ -300,6 +312,11 @@ impl From<snapshot::CounterRow> for CounterRow {
     fn from(row: snapshot::CounterRow) -> Self {
         Self { name: row.name, value: row.value }
     }
+}
+
+/// None where an interface names no tenant.
+pub(crate) fn tenant_of(tenant: TenantId) -> Option<u16> {
+    (tenant != TenantId::NONE).then_some(tenant.0)
 }
 
 /// `tcp`, `udp`, `icmp`, else the number.

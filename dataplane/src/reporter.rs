@@ -10,6 +10,7 @@ use algate_config::{Config, FilterAction, FilterDirection, FilterRule, Side};
 use algate_engine::counters::Counter;
 use algate_engine::drop_reason::DropReason;
 use algate_engine::engine::Engine;
+use algate_engine::ids::TenantId;
 use algate_engine::snapshot;
 
 use crate::dpdk::clock::Clock;
@@ -19,7 +20,7 @@ use crate::dpdk::queue::{IoCounters, PortCounters};
 use crate::edge::Edge;
 use crate::report::{
     CounterRow, FilterRow, InterfaceRow, NeighborRow, PortRow, Report, RouteRow, Subject, WorkerRow,
-    mac_text, protocol_text,
+    mac_text, protocol_text, tenant_of,
 };
 use crate::worker::LoopCounters;
 
@@ -182,6 +183,7 @@ impl Reporter {
                     Side::External => "external",
                 }
                 .to_owned(),
+                tenant: tenant_of(TenantId(interface.tenant)),
                 addresses: interface.addresses.iter().map(ToString::to_string).collect(),
                 mtu: interface.mtu,
                 mac: nic_port.map(|nic_port| mac_text(nic_port.mac())).unwrap_or_default(),

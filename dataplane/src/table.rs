@@ -45,6 +45,7 @@ macro_rules! columns {
 
 columns! { SessionRow as row:
     "protocol" = row.protocol,
+    "tenant" = optional(row.tenant),
     "internal" = row.internal,
     "external" = row.external,
     "remote" = row.remote,
@@ -56,6 +57,7 @@ columns! { SessionRow as row:
 }
 columns! { MappingRow as row:
     "protocol" = row.protocol,
+    "tenant" = optional(row.tenant),
     "internal" = row.internal,
     "external" = row.external,
     "remote" = row.remote.map_or_else(|| "all".to_owned(), |remote| remote.to_string()),
@@ -64,6 +66,7 @@ columns! { MappingRow as row:
 }
 columns! { ExpectationRow as row:
     "protocol" = row.protocol,
+    "tenant" = optional(row.tenant),
     "peer" = row.peer,
     "announced" = row.announced,
     "target" = row.target,
@@ -92,6 +95,7 @@ columns! { InterfaceRow as row:
     "nic_port" = row.nic_port,
     "vlan" = optional(row.vlan),
     "side" = row.side,
+    "tenant" = optional(row.tenant),
     "addresses" = row.addresses.join(" "),
     "mtu" = row.mtu,
     "mac" = row.mac,

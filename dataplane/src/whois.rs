@@ -17,7 +17,8 @@ pub fn answer(config: &Config, address: Ipv4Addr, l4_port: u16) -> String {
                 Transport::Udp => "udp",
             };
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "{protocol}: forwarded to {}", forward.internal);
+            let tenant = of_tenant(forward.tenant);
+            let _ = writeln!(text, "{protocol}: forwarded to {}{tenant}", forward.internal);
         }
     }
     let is_in = |(first, last): &(Ipv4Addr, Ipv4Addr)| *first <= address && address <= *last;
@@ -26,12 +27,16 @@ pub fn answer(config: &Config, address: Ipv4Addr, l4_port: u16) -> String {
         return format!("{address} is in no pool of this configuration\n");
     };
     let is_dynamic = pool.l4_ports.0 <= l4_port && l4_port <= pool.l4_ports.1;
-    let owner = match Deterministic::new(&config.nat, index) {
+    let deterministic = Deterministic::new(&config.nat, index);
+    let owner = match &deterministic {
         Some(deterministic) => deterministic.owner(u32::from(address), l4_port),
         None => Some(if is_dynamic { Owner::Dynamic } else { Owner::Nobody }),
     };
     let line = match owner {
-        Some(Owner::Host(host)) => format!("{} (pool {:?})", Ipv4Addr::from(host), pool.name),
+        Some(Owner::Host(host)) => {
+            let tenant = deterministic.and_then(|pool| pool.tenant()).map_or(0, |tenant| tenant.0);
+            format!("{}{} (pool {:?})", Ipv4Addr::from(host), of_tenant(tenant), pool.name)
+        }
         Some(Owner::Dynamic) => format!("given out by chance in pool {:?}: ask the records", pool.name),
         Some(Owner::Nobody) | None => format!("no dynamic port of pool {:?}", pool.name),
     };
@@ -40,6 +45,10 @@ pub fn answer(config: &Config, address: Ipv4Addr, l4_port: u16) -> String {
         let _ = writeln!(text, "{line}");
     }
     text
+}
+
+fn of_tenant(tenant: u16) -> String {
+    if tenant == 0 { String::new() } else { format!(" of tenant {tenant}") }
 }
 
 #[cfg(test)]
@@ -88,5 +97,42 @@ mod tests {
         ] {
             assert_eq!(answer(&config, address.parse().expect("an address"), l4_port), expected);
         }
+    }
+
+    #[test]
+    fn s_25_tells_the_tenant_of_the_host() {
+        let text = r#"
+            nic_port = [{ name = "n", device = { driver = "null" } }]
+            [[interface]]
+            name = "lan"
+            nic_port = "n"
+            side = "internal"
+            addresses = ["10.0.0.1/24"]
+            [[interface]]
+            name = "shop"
+            nic_port = "n"
+            vlan = 7
+            side = "internal"
+            tenant = 7
+            addresses = ["10.0.0.1/24"]
+            [[nat.pool]]
+            name = "fixed"
+            addresses = ["203.0.113.7"]
+            block_size = 128
+            assignment = "deterministic"
+            [[nat.rule]]
+            internal = "10.0.0.0/25"
+            tenant = 7
+            pool = "fixed"
+            [[nat.forward]]
+            protocol = "tcp"
+            external = "203.0.113.7:21"
+            internal = "10.0.0.9:21"
+            tenant = 7
+        "#;
+        let config = Config::parse(text, "t", &Machine::unchecked()).expect("the configuration is right");
+        let address = Ipv4Addr::new(203, 0, 113, 7);
+        assert_eq!(answer(&config, address, 1024), "10.0.0.0 of tenant 7 (pool \"fixed\")\n");
+        assert_eq!(answer(&config, address, 21), "tcp: forwarded to 10.0.0.9:21 of tenant 7\n");
     }
 }

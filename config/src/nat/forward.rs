@@ -15,7 +15,7 @@ pub(crate) const SECTION: Section = Section {
     path: "nat.forward",
     form: Form::List,
     about: "An external endpoint that leads to an internal server.",
-    keys: &[PROTOCOL, EXTERNAL, INTERNAL],
+    keys: &[PROTOCOL, EXTERNAL, INTERNAL, TENANT],
 };
 
 const PROTOCOL: Key = Key { name: "protocol", example: "\"tcp\"", reason: "tcp or udp." };
@@ -26,6 +26,12 @@ const EXTERNAL: Key = Key {
 };
 const INTERNAL: Key =
     Key { name: "internal", example: "\"10.0.0.9:21\"", reason: "The server, behind an internal interface." };
+
+const TENANT: Key = Key {
+    name: "tenant",
+    example: "7",
+    reason: "The server's tenant; without it: it is behind an interface without one.",
+};
 
 const TRANSPORTS: Choices<Transport> = &[("tcp", Transport::Tcp), ("udp", Transport::Udp)];
 
@@ -45,8 +51,16 @@ pub(crate) fn read<'a>(
         if let Some(external) = &external {
             refuse_outside(external, pools);
         }
-        if let Some(internal) = &internal {
-            refuse_unreachable(internal, interfaces, routes);
+        let tenant = table.get_located(&TENANT, value::integer(1..=interface::MAX_TENANT));
+        let is_tenant_wrong = table.has(&TENANT) && tenant.is_none();
+        let has_tenant = |tenant: &Located<'_, u16>| {
+            interface::refuse_unknown_tenant(tenant, interfaces);
+            interface::has_tenant(interfaces, tenant.value)
+        };
+        let is_tenant_known = !is_tenant_wrong && tenant.as_ref().is_none_or(has_tenant);
+        let tenant = tenant.map_or(0, |tenant| tenant.value);
+        if let Some(internal) = internal.as_ref().filter(|_| is_tenant_known) {
+            refuse_unreachable(internal, tenant, interfaces, routes);
         }
         let (Some(protocol), Some(external)) = (protocol, external) else { continue };
         let is_same = |(other, endpoint): &&(Transport, Located<'_, SocketAddrV4>)| {
@@ -64,6 +78,7 @@ pub(crate) fn read<'a>(
                 protocol: protocol.value,
                 external: external.value,
                 internal: internal.value,
+                tenant,
             });
         }
         seen.push((protocol.value, external));
@@ -78,6 +93,9 @@ pub(crate) fn print(forwards: &[Forward], out: &mut Printer) {
             .key(&PROTOCOL, quoted(value::word_of(TRANSPORTS, forward.protocol)))
             .key(&EXTERNAL, quoted(forward.external))
             .key(&INTERNAL, quoted(forward.internal));
+        if forward.tenant != 0 {
+            out.key(&TENANT, forward.tenant);
+        }
     }
 }
 
@@ -92,16 +110,17 @@ fn refuse_outside(external: &Located<'_, SocketAddrV4>, pools: &[pool::Draft<'_>
 
 fn refuse_unreachable(
     internal: &Located<'_, SocketAddrV4>,
+    tenant: u16,
     interfaces: &[Interface<'_>],
     routes: &[Located<'_, Route>],
 ) {
     let server = *internal.value.ip();
-    if let Some(own) = interface::own_addresses(interfaces).find(|own| own.value.addr() == server) {
+    if let Some(own) = interface::own_addresses(interfaces, tenant).find(|own| own.value.addr() == server) {
         let problem = format!("is an own address of algate (line {})", own.place.line());
         internal.place.refuse(problem, "give the server's address");
         return;
     }
-    let problem = match route_to(server, interfaces, routes) {
+    let problem = match route_to(server, tenant, interfaces, routes) {
         None if interfaces.iter().any(|interface| !interface.is_sound) => return,
         None => "is reached through no interface".to_string(),
         Some(interface) if interface.side == Some(Side::External) => {
@@ -112,17 +131,23 @@ fn refuse_unreachable(
     internal.place.refuse(problem, "give a server in, or routed through, an internal interface's prefix");
 }
 
-/// The interface that a packet to an address leaves by: the longest prefix wins, a connected one
-/// before a route.
+/// The interface that a packet of a tenant to an address leaves by: the longest prefix wins, a connected one
+/// before a route, the tenant's own before an external one.
 fn route_to<'d, 'a>(
     address: Ipv4Addr,
+    tenant: u16,
     interfaces: &'d [Interface<'a>],
     routes: &[Located<'a, Route>],
 ) -> Option<&'d Interface<'a>> {
     let matching = routes.iter().map(|route| &route.value).filter(|route| route.prefix.contains(&address));
-    let routed = matching.map(|route| (route.prefix.prefix_len(), interfaces.get(route.interface)));
+    let routed = matching
+        .filter_map(|route| Some((route.prefix.prefix_len(), false, interfaces.get(route.interface)?)));
     let connected = interfaces
         .iter()
-        .filter_map(|interface| Some((interface.connected(address)?.value.prefix_len(), Some(interface))));
-    routed.chain(connected).max_by_key(|(prefix_len, _)| *prefix_len).and_then(|(_, interface)| interface)
+        .filter_map(|interface| Some((interface.connected(address)?.value.prefix_len(), true, interface)));
+    let seen = routed.chain(connected).filter(|(_, _, interface)| interface.is_seen_by(tenant));
+    let rank = |(prefix_len, is_connected, interface): &(u8, bool, &Interface<'_>)| {
+        (*prefix_len, interface.side == Some(Side::Internal), *is_connected)
+    };
+    seen.max_by_key(rank).map(|(_, _, interface)| interface)
 }

@@ -128,13 +128,15 @@ impl Draft<'_> {
         self.address_count() * u64::from(self.l4_ports.1 - self.l4_ports.0 + 1) * 3
     }
 
+    /// Whether a host's first block follows from the configuration.
+    pub(crate) fn is_deterministic(&self) -> bool {
+        self.blocks.as_ref().is_some_and(|blocks| blocks.value.assignment == Assignment::Deterministic)
+    }
+
     /// The hosts of all rules must have room for their first blocks, when those are computed.
     pub(crate) fn refuse_too_many_hosts(&self, index: usize, rules: &[NatRule]) {
-        let is_deterministic =
-            |blocks: &&Located<'_, PortBlocks>| blocks.value.assignment == Assignment::Deterministic;
-        let Some(blocks) = self.blocks.as_ref().filter(is_deterministic).filter(|_| self.is_sound) else {
-            return;
-        };
+        let is_meant = self.is_deterministic() && self.is_sound;
+        let Some(blocks) = self.blocks.as_ref().filter(|_| is_meant) else { return };
         let prefixes = NatRule::hosts(rules, index);
         let hosts: u64 = prefixes.iter().map(|prefix| 1_u64 << (32 - prefix.prefix_len())).sum();
         let ports = u64::from(self.l4_ports.1 - self.l4_ports.0) + 1;

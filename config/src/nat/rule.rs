@@ -3,6 +3,7 @@
 use ipnet::Ipv4Net;
 
 use crate::address;
+use crate::interface::{self, Draft as Interface};
 use crate::model::{FilteringBehavior, MappingBehavior, NatAction, NatRule, Pool, RuleProtocol};
 use crate::names;
 use crate::nat::pool;
@@ -15,11 +16,16 @@ pub(crate) const SECTION: Section = Section {
     path: "nat.rule",
     form: Form::List,
     about: "Which flows are translated to which pool; the first match counts, a packet to the outside without a match is dropped.",
-    keys: &[INTERNAL, PROTOCOL, DESTINATION, DESTINATION_L4_PORTS, ACTION, POOL, MAPPING, FILTERING],
+    keys: &[INTERNAL, TENANT, PROTOCOL, DESTINATION, DESTINATION_L4_PORTS, ACTION, POOL, MAPPING, FILTERING],
 };
 
 const INTERNAL: Key =
     Key { name: "internal", example: "\"10.0.0.0/24\"", reason: "Internal source addresses." };
+const TENANT: Key = Key {
+    name: "tenant",
+    example: "7",
+    reason: "Tenant of the sources; 0: those of interfaces without one; without the line: any.",
+};
 const PROTOCOL: Key = Key { name: "protocol", example: "\"udp\"", reason: "any, tcp, udp or icmp." };
 const DESTINATION: Key =
     Key { name: "destination", example: "\"192.0.2.0/24\"", reason: "Destination addresses." };
@@ -63,17 +69,30 @@ const FILTERINGS: Choices<FilteringBehavior> = &[
 ];
 
 /// Reads the list.
-pub(crate) fn read<'a>(nat: &Table<'a>, pools: &[pool::Draft<'a>]) -> Vec<NatRule> {
+pub(crate) fn read<'a>(
+    nat: &Table<'a>,
+    pools: &[pool::Draft<'a>],
+    interfaces: &[Interface<'a>],
+) -> Vec<NatRule> {
     let mut seen: Vec<(NatRule, Located<'a, Ipv4Net>)> = Vec::new();
     for table in nat.tables(&SECTION) {
         let internal = table.require(&INTERNAL, address::prefix);
+        let tenant = table.get_located(&TENANT, value::integer(0..=interface::MAX_TENANT));
+        if let Some(tenant) = &tenant {
+            interface::refuse_unknown_tenant(tenant, interfaces);
+        }
+        let tenant = tenant.map(|tenant| tenant.value);
         let protocol = table.get(&PROTOCOL, value::choice(PROTOCOLS)).flatten();
         let ports = table.get_located(&DESTINATION_L4_PORTS, |field| value::l4_port_range(field, "53-53"));
         if let (Some(ports), Some(RuleProtocol::Icmp)) = (&ports, protocol) {
             ports.place.refuse("can never match: ICMP has no ports", "leave it out, or choose tcp or udp");
         }
         let action = if table.get(&ACTION, value::choice(ACTIONS)).unwrap_or(true) {
-            let pool = table.require(&POOL, value::name).and_then(|name| find_pool(&name, pools));
+            let name = table.require(&POOL, value::name);
+            let pool = name.as_ref().and_then(|name| find_pool(name, pools));
+            if let (Some(name), Some(pool)) = (&name, pool) {
+                refuse_several_tenants(name, (pool, tenant), pools, &seen, interfaces);
+            }
             NatAction::Translate(pool.unwrap_or_default())
         } else {
             refuse_for_untranslated(&table);
@@ -84,6 +103,7 @@ pub(crate) fn read<'a>(nat: &Table<'a>, pools: &[pool::Draft<'a>]) -> Vec<NatRul
         let Some(internal) = internal else { continue };
         let rule = NatRule {
             internal: internal.value,
+            tenant,
             protocol,
             destination: table.get(&DESTINATION, address::prefix).unwrap_or_default(),
             destination_l4_ports: ports.map(|ports| ports.value),
@@ -108,9 +128,11 @@ pub(crate) fn read<'a>(nat: &Table<'a>, pools: &[pool::Draft<'a>]) -> Vec<NatRul
 pub(crate) fn print(rules: &[NatRule], pools: &[Pool], out: &mut Printer) {
     for rule in rules {
         let translates = rule.action != NatAction::None;
-        out.table(&SECTION)
-            .key(&INTERNAL, quoted(rule.internal))
-            .key(&PROTOCOL, quoted(value::word_of(PROTOCOLS, rule.protocol)))
+        out.table(&SECTION).key(&INTERNAL, quoted(rule.internal));
+        if let Some(tenant) = rule.tenant {
+            out.key(&TENANT, tenant);
+        }
+        out.key(&PROTOCOL, quoted(value::word_of(PROTOCOLS, rule.protocol)))
             .key(&DESTINATION, quoted(rule.destination));
         if let Some((low, high)) = rule.destination_l4_ports {
             out.key(&DESTINATION_L4_PORTS, quoted(format_args!("{low}-{high}")));
@@ -131,10 +153,35 @@ fn covers(earlier: &NatRule, rule: &NatRule) -> bool {
         (Some(_), None) => false,
         (Some(earlier), Some(rule)) => earlier.0 <= rule.0 && rule.1 <= earlier.1,
     };
-    earlier.internal.contains(&rule.internal)
+    (earlier.tenant.is_none() || earlier.tenant == rule.tenant)
+        && earlier.internal.contains(&rule.internal)
         && earlier.destination.contains(&rule.destination)
         && (earlier.protocol.is_none() || earlier.protocol == rule.protocol)
         && covers_ports
+}
+
+/// Deterministic blocks follow from addresses alone: those of one tenant.
+fn refuse_several_tenants(
+    name: &Located<'_, String>,
+    (pool, tenant): (usize, Option<u16>),
+    pools: &[pool::Draft<'_>],
+    earlier: &[(NatRule, Located<'_, Ipv4Net>)],
+    interfaces: &[Interface<'_>],
+) {
+    if !pools.get(pool).is_some_and(pool::Draft::is_deterministic) {
+        return;
+    }
+    const REMEDY: &str = "name one tenant in all its rules, or choose a pool for each";
+    let mut others = earlier.iter().filter(|(rule, _)| rule.action == NatAction::Translate(pool));
+    if let Some((_, other)) = others.find(|(rule, _)| rule.tenant != tenant) {
+        let problem = format!(
+            "is deterministic and serves one tenant, and another than this rule's (line {})",
+            other.place.line()
+        );
+        name.place.refuse(problem, REMEDY);
+    } else if tenant.is_none() && interface::has_several_tenants(interfaces) {
+        name.place.refuse("is deterministic and serves one tenant, not any", REMEDY);
+    }
 }
 
 /// A mapping that depends on the remote endpoint may share its port with others: only the remote

@@ -12,7 +12,7 @@ use algate_alg::{Direction, Event};
 use crate::counters::{Counter, WorkerCounters};
 use crate::drop_reason::DropReason;
 use crate::engine::Engine;
-use crate::ids::InterfaceId;
+use crate::ids::{InterfaceId, TenantId};
 use crate::nat::mapping::{Filtering, Mapping, Scope};
 use crate::nat::session::{Facing, Session};
 use crate::pcp::message::ResultCode;
@@ -24,6 +24,8 @@ use crate::time::{Instant, Tick};
 pub struct SessionRow {
     /// IP protocol.
     pub protocol: u8,
+    /// Tenant of the internal host.
+    pub tenant: TenantId,
     /// The internal host, as it knows itself.
     pub internal: SocketAddrV4,
     /// The internal host, as the world sees it.
@@ -53,6 +55,8 @@ pub struct SessionRow {
 pub struct MappingRow {
     /// IP protocol.
     pub protocol: u8,
+    /// Tenant of the internal host.
+    pub tenant: TenantId,
     /// The internal host, as it knows itself.
     pub internal: SocketAddrV4,
     /// The same, as the world sees it.
@@ -70,6 +74,8 @@ pub struct MappingRow {
 pub struct ExpectationRow {
     /// IP protocol.
     pub protocol: u8,
+    /// Tenant of the target.
+    pub tenant: TenantId,
     /// Who may come; port 0: any.
     pub peer: SocketAddrV4,
     /// The endpoint it was told.
@@ -125,6 +131,7 @@ impl Engine {
             .take(limit)
             .map(|(index, mapping, references)| MappingRow {
                 protocol: mapping.protocol,
+                tenant: mapping.internal.tenant,
                 internal: mapping.internal.into(),
                 external: mapping.external.into(),
                 filtering: self.filtering_text(index, &mapping),
@@ -146,6 +153,7 @@ impl Engine {
             .take(limit)
             .map(|expectation| ExpectationRow {
                 protocol: expectation.protocol,
+                tenant: expectation.target.tenant,
                 peer: expectation.peer.into(),
                 announced: expectation.announced.into(),
                 target: expectation.target.into(),
@@ -226,6 +234,7 @@ impl Engine {
         let idle = tick.since(session.last_seen());
         SessionRow {
             protocol: key.protocol(),
+            tenant: key.tenant(),
             internal: key.source().into(),
             external: session.external_key().destination().into(),
             remote: key.destination().into(),

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use algate_engine::frame::{Frame, RxChecksums};
-use algate_engine::ids::InterfaceId;
+use algate_engine::ids::{InterfaceId, TenantId};
 use algate_engine::nat::idle_times::IdleTimes;
 use algate_engine::nat::key::{Endpoint, FlowKey};
 use algate_engine::nat::mapping::Hold;
@@ -67,7 +67,7 @@ impl Item for KeyAndHash {
 
     fn chunk(&mut self) -> Option<u64> {
         for view in &self.views {
-            black_box(FlowKey::of(black_box(view)).hash(&self.key));
+            black_box(FlowKey::of(black_box(view), TenantId::NONE).hash(&self.key));
         }
         Some(self.views.len() as u64)
     }
@@ -173,8 +173,8 @@ impl Item for Lookup {
 
 fn key_of(flow: u32) -> FlowKey {
     let (host, l4_port) = endpoint_of(flow);
-    let source = Endpoint { address: host.into(), l4_port };
-    FlowKey::new(PROTOCOL_UDP, source, Endpoint { address: remote_of(flow).into(), l4_port: 7 })
+    let source = Endpoint::new(host.into(), l4_port);
+    FlowKey::new(PROTOCOL_UDP, source, Endpoint::new(remote_of(flow).into(), 7))
 }
 
 fn sessions(flows: u32) -> Sessions {
@@ -194,8 +194,7 @@ fn sessions(flows: u32) -> Sessions {
     let hop = NextHop { interface: InterfaceId(0), neighbor: NeighborRef::from_bits(0) };
     for flow in 0..flows {
         let internal_key = key_of(flow);
-        let external =
-            Endpoint { address: 0xC613_0000 + flow / 50_000, l4_port: 1024 + (flow % 50_000) as u16 };
+        let external = Endpoint::new(0xC613_0000 + flow / 50_000, 1024 + (flow % 50_000) as u16);
         let new = NewSession {
             internal_key,
             external_key: FlowKey::new(PROTOCOL_UDP, internal_key.destination(), external),

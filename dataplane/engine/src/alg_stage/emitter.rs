@@ -102,8 +102,8 @@ impl<P: PacketIo> Emitter<'_, P> {
     /// The neighbour was forgotten meanwhile: asks the routing table again.
     fn send_anew(&mut self, frame: P::Frame, direction: Direction) -> bool {
         let facing = self.session.facing(direction);
-        let dst = self.session.translation(facing).dst;
-        match self.context.router.next_hop(dst, self.context.now) {
+        let (tenant, dst) = (self.session.tenant_towards(facing), self.session.translation(facing).dst);
+        match self.context.router.next_hop(tenant, dst, self.context.now) {
             Ok(next_hop) => {
                 self.session.renew_neighbor(facing, next_hop.neighbor);
                 self.egress.send(self.context, self.io, frame, L3_OFFSET, next_hop).is_ok()

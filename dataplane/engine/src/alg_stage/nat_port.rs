@@ -3,6 +3,7 @@
 use algate_alg::{Announced, Direction, ExpectError, Expectation as Request, ExpectationId, Protocol};
 use algate_alg::{Nat as AlgNat, SessionEndpoints};
 
+use crate::ids::TenantId;
 use crate::nat::expectation::Expectation;
 use crate::nat::key::Endpoint;
 use crate::nat::{Nat, NatWorker};
@@ -59,19 +60,20 @@ impl AlgNat for NatPort<'_> {
             Protocol::Tcp => PROTOCOL_TCP,
             Protocol::Udp => PROTOCOL_UDP,
         };
-        let target = Endpoint::from(request.target);
+        let target = Endpoint::from(request.target).in_tenant(self.tenant_of(request.owner));
+        let peer = self.peer_of(request);
         let (announced, mapping) = match self.external_address_of(request.owner) {
             Some(address) => {
                 let (endpoint, mapping) = nat.reserve(self.worker, protocol, target, address, self.now)?;
                 (endpoint, Some(mapping))
             }
-            None => (target, None),
+            None => (target.in_tenant(peer.tenant), None),
         };
         let expectation = Expectation {
             protocol,
             announced,
             target,
-            peer: self.peer_of(request),
+            peer,
             uses: u32::from(request.uses),
             expires: Tick::of(self.now).plus(request.lifetime),
             parent: self.session,
@@ -102,8 +104,15 @@ impl NatPort<'_> {
 
     /// The other end of the control session, as it knows itself: so its packets arrive here.
     fn peer_of(&self, request: &Request) -> Endpoint {
-        let peer = self.endpoints.sender(request.owner.reversed());
-        Endpoint { address: u32::from(*peer.ip()), l4_port: request.peer_l4_port.unwrap_or(0) }
+        let direction = request.owner.reversed();
+        let address = u32::from(*self.endpoints.sender(direction).ip());
+        Endpoint { tenant: self.tenant_of(direction), address, l4_port: request.peer_l4_port.unwrap_or(0) }
+    }
+
+    /// The tenant from which packets of `direction` come.
+    fn tenant_of(&self, direction: Direction) -> TenantId {
+        let session = self.nat.sessions.by_handle(self.session);
+        session.map_or(TenantId::NONE, |session| session.tenant_towards(session.facing(direction.reversed())))
     }
 
     /// A host that announces the same endpoint again means the new promise.

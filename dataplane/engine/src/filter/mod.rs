@@ -25,6 +25,8 @@
 //! widens no mapping's filtering; it exempts from later rules, and admits what needs no translation.
 //! Rules never end a session that is there.
 //!
+//! A rule's prefixes mean the same addresses in every tenant; its interfaces tell tenants apart.
+//!
 //! What a packet claims to come from is checked before any rule ([`source`]).
 //!
 //! Not done: rules on TCP flags, DSCP or length; IPv6.

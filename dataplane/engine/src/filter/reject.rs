@@ -23,8 +23,10 @@ pub fn send_reset<P: PacketIo>(
 ) -> bool {
     let view = offender.view;
     let Some(fields) = reset_of(offender) else { return false };
-    let Some(hop) = context.router.routes.lookup(view.src) else { return false };
-    if context.router.interfaces.is_broadcast(view.src) || !limit.take_permission(context.now) {
+    let interfaces = &context.router.interfaces;
+    let tenant = interfaces.tenant_of(offender.interface);
+    let Some(hop) = context.router.routes.lookup(tenant, view.src) else { return false };
+    if interfaces.is_broadcast(tenant, view.src) || !limit.take_permission(context.now) {
         return false;
     }
     let Some(mut frame) = io.alloc() else {

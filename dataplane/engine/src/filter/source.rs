@@ -5,6 +5,8 @@
 //! source_check it is enough that the way back leads inside. On external interfaces the reverse: a source
 //! that is internal is a lie. algate's own and its pools' addresses send from neither side.
 //!
+//! Inside and outside are what the interface's tenant sees of them: the world may use a tenant's addresses.
+//!
 //! Judged on the first packet of a flow; packets of a session must come from the session's side.
 
 use algate_config::Side;
@@ -15,10 +17,11 @@ use crate::router::interface::Interface;
 /// Whether `source` cannot have sent what arrived on `interface`. Two hash lookups or binary searches.
 #[must_use]
 pub fn is_spoofed(router: &Router, interface: &Interface, source: u32) -> bool {
-    if router.interfaces.is_own(source) || router.is_nat_address(source) {
+    let tenant = interface.tenant;
+    if router.interfaces.is_own(tenant, source) || router.is_nat_address(source) {
         return true;
     }
-    let back = router.routes.lookup(source).map(|hop| hop.interface);
+    let back = router.routes.lookup(tenant, source).map(|hop| hop.interface);
     let leads_inside = back.and_then(|back| router.interfaces.side_of(back)) == Some(Side::Internal);
     match interface.side {
         Side::Internal => !leads_inside || (interface.source_check && back != Some(interface.id)),

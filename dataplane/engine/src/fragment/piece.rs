@@ -5,26 +5,39 @@
 use algate_config::Side;
 
 use crate::drop_reason::DropReason;
+use crate::ids::TenantId;
 use crate::packet::bytes::read_u16;
 use crate::packet::parse::{FragmentKind, Ipv4View};
 use crate::packet::{PROTOCOL_TCP, TCP_BYTES};
 use crate::table::hash::HashKey;
 
-/// What all fragments of a datagram have in common (RFC 791: addresses, protocol, identification), and the
-/// side they come from: nobody outside can spoil a datagram of an inside host.
+/// What all fragments of a datagram have in common (RFC 791: addresses, protocol, identification), and where
+/// they come from: nobody outside can spoil a datagram of an inside host, no tenant another's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DatagramKey {
     addresses: u64,
     rest: u64,
 }
 
+/// Where fragments come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// Side of the NAT.
+    pub side: Side,
+    /// Tenant of the interface.
+    pub tenant: TenantId,
+}
+
 impl DatagramKey {
-    /// The datagram that a fragment from `side` belongs to.
+    /// The datagram that a fragment from `origin` belongs to.
     #[must_use]
-    pub fn new(view: &Ipv4View, piece: &Piece, side: Side) -> Self {
+    pub fn new(view: &Ipv4View, piece: &Piece, origin: Origin) -> Self {
         Self {
             addresses: (u64::from(view.src) << 32) | u64::from(view.dst),
-            rest: (u64::from(piece.identification) << 16) | side_bit(side) << 8 | u64::from(view.protocol),
+            rest: (u64::from(origin.tenant.0) << 32)
+                | (u64::from(piece.identification) << 16)
+                | side_bit(origin.side) << 8
+                | u64::from(view.protocol),
         }
     }
 
@@ -35,7 +48,7 @@ impl DatagramKey {
 
     /// Hash of the datagram's source.
     pub(super) fn source_hash(self, key: &HashKey) -> u64 {
-        key.hash2(self.addresses >> 32, self.rest & SIDE)
+        key.hash2(self.addresses >> 32, self.rest & ORIGIN)
     }
 }
 
@@ -95,4 +108,5 @@ const fn side_bit(side: Side) -> u64 {
     }
 }
 
-const SIDE: u64 = 0xFF00;
+/// Side and tenant.
+const ORIGIN: u64 = 0xFFFF_0000_FF00;

@@ -12,7 +12,7 @@ use algate_config::{Hold, Pairing};
 
 use crate::drop_reason::DropReason;
 use crate::nat::block::{Block, Shortage, Site};
-use crate::nat::key::Endpoint;
+use crate::nat::key::{Endpoint, Host};
 use crate::nat::mapping::{self, Filtering, Mapping, Scope};
 use crate::nat::policy::Translating;
 use crate::nat::ports::{CANDIDATES, Parity, PoolPlan, PortSpace, Window};
@@ -49,7 +49,7 @@ impl Rests {
 }
 
 impl Nat {
-    /// Counts a new session for the internal host `address`.
+    /// Counts a new session for an internal host.
     ///
     /// # Errors
     /// The table of subscribers is full, or a quota of this one is.
@@ -57,12 +57,12 @@ impl Nat {
         &self,
         worker: &mut NatWorker,
         protocol: u8,
-        address: u32,
+        host: Host,
         now: Instant,
     ) -> Result<Seat, Refusal> {
         let space = PortSpace::of_protocol(protocol).ok_or(Refusal::Drop(DropReason::UnsupportedProtocol))?;
         let subscriber =
-            self.subscribers.enter(address).ok_or(Refusal::Drop(DropReason::SubscriberTableFull))?;
+            self.subscribers.enter(host).ok_or(Refusal::Drop(DropReason::SubscriberTableFull))?;
         self.subscribers.take_session(subscriber, space, now).map_err(|reason| {
             self.leave_subscriber(worker, subscriber);
             Refusal::Drop(reason)
@@ -193,7 +193,7 @@ impl Nat {
         &self,
         worker: &mut NatWorker,
         subscriber: u32,
-        host: u32,
+        host: Host,
         pool: usize,
     ) -> Option<u32> {
         if let Some(deterministic) = self.blocks.deterministic(pool) {
@@ -202,7 +202,7 @@ impl Nat {
         let is_here = |address: &u32| self.ports.place_of(*address).is_some_and(|(its, _)| its == pool);
         if let Some(address) = self.subscribers.paired(subscriber) {
             // A host whose rules name several pools keeps to one address in each.
-            let other = || self.ports.address(pool, self.key.hash1(u64::from(host)));
+            let other = || self.ports.address(pool, self.key.hash1(host.to_u64()));
             return Some(address).filter(is_here).or_else(other);
         }
         let address = self.ports.quietest_address(pool, worker.random.draw())?;
@@ -226,12 +226,12 @@ impl Nat {
         let plan = self.ports.plan(translating.pool).ok_or(DropReason::PoolExhausted)?;
         let address = match translating.address {
             Some(address) => Some(address),
-            None => self.external_address(worker, subscriber, internal.address, translating.pool),
+            None => self.external_address(worker, subscriber, internal.host(), translating.pool),
         };
         let address = address.ok_or(DropReason::PoolExhausted)?;
         let wanted = Wanted { plan, internal, subscriber, space, translating, now };
         let refused = match self.take_on(worker, &wanted, address) {
-            Ok(l4_port) => return Ok(Endpoint { address, l4_port }),
+            Ok(l4_port) => return Ok(Endpoint::new(address, l4_port)),
             Err(reason) => reason,
         };
         if plan.pairing == Pairing::Strict || translating.address.is_some() {
@@ -241,7 +241,7 @@ impl Nat {
         let others = (0..CANDIDATES as u64).filter_map(|n| self.ports.address(translating.pool, first + n));
         for other in others.filter(|other| *other != address) {
             if let Ok(l4_port) = self.take_on(worker, &wanted, other) {
-                return Ok(Endpoint { address: other, l4_port });
+                return Ok(Endpoint::new(other, l4_port));
             }
         }
         Err(refused)
@@ -280,8 +280,7 @@ impl Nat {
             let (low, high) = wanted.plan.l4_ports;
             return take_port(low, high).ok_or(DropReason::PoolExhausted);
         }
-        let site =
-            Site { pool, address_number, subscriber: wanted.subscriber, host: wanted.internal.address };
+        let site = Site { pool, address_number, subscriber: wanted.subscriber, host: wanted.internal.host() };
         let (l4_port, assigned) = self.blocks.take(site, worker.random.draw(), wanted.now, take_port);
         if let Some(Block { subscriber, .. }) = assigned {
             self.subscribers.hold(subscriber);

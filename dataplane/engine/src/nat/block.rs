@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use algate_config::Nat as NatConfig;
 
 use crate::nat::deterministic::Deterministic;
+use crate::nat::key::Host;
 use crate::time::Instant;
 
 /// All blocks of all pools, and each subscriber's list.
@@ -66,10 +67,10 @@ pub struct Site {
     pub pool: usize,
     /// Number of the address in the pool.
     pub address_number: u32,
-    /// Slot of the subscriber, and its internal address.
+    /// Slot of the subscriber.
     pub subscriber: u32,
-    /// The subscriber's internal address.
-    pub host: u32,
+    /// The host that it is.
+    pub host: Host,
 }
 
 /// Why there is no port.

@@ -13,14 +13,21 @@
 //! block: a host that fills its own gets further ones there by chance, as many as it may have. Those are
 //! known from the records of block assignments only. Ports outside the pool's range are never used,
 //! except by port forwards.
+//!
+//! The hosts are one tenant's: addresses of several would not tell them apart.
 
 use std::net::Ipv4Addr;
 
 use algate_config::{Assignment, Nat, NatRule, Pool};
 
+use crate::ids::TenantId;
+use crate::nat::key::Host;
+
 /// The arithmetic of one pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deterministic {
+    /// Of the hosts; `None`: the configuration has but one.
+    tenant: Option<TenantId>,
     hosts: Numbered,
     addresses: Numbered,
     per_address: u32,
@@ -67,6 +74,7 @@ impl Deterministic {
         let addresses = Numbered::new(ranges.iter().copied());
         let per_address = hosts.count().div_ceil(addresses.count().max(1)).max(1);
         Some(Self {
+            tenant: NatRule::tenant_of_hosts(&nat.rules, pool).map(TenantId),
             hosts,
             addresses,
             per_address: u32::try_from(per_address).ok()?,
@@ -81,10 +89,19 @@ impl Deterministic {
         self.per_address
     }
 
+    /// Whose hosts they are; `None`: the configuration has but one tenant.
+    #[must_use]
+    pub const fn tenant(&self) -> Option<TenantId> {
+        self.tenant
+    }
+
     /// The first block of an internal host.
     #[must_use]
-    pub fn first_block(&self, host: u32) -> Option<FirstBlock> {
-        let number = self.hosts.number(host)?;
+    pub fn first_block(&self, host: Host) -> Option<FirstBlock> {
+        if self.tenant.is_some_and(|tenant| tenant != host.tenant) {
+            return None;
+        }
+        let number = self.hosts.number(host.address)?;
         let (address_number, block) = (number / self.per_address, number % self.per_address);
         let first = u32::from(self.l4_ports.0) + block * self.block_ports;
         let l4_ports = (u16::try_from(first).ok()?, u16::try_from(first + self.block_ports - 1).ok()?);
@@ -146,6 +163,10 @@ mod tests {
 
     use super::*;
 
+    fn host_at(address: u32) -> Host {
+        Host { tenant: TenantId::NONE, address }
+    }
+
     /// A pool of three pieces for a /20 and two loose ranges of hosts.
     fn nat(block_size: u16) -> Nat {
         let text = format!(
@@ -182,7 +203,7 @@ mod tests {
         let pool = Deterministic::new(&nat, 0).expect("it is deterministic");
         // 4,352 hosts on 98 addresses: 45 on each.
         assert_eq!(pool.per_address(), 45);
-        let at = |host: [u8; 4]| pool.first_block(u32::from(Ipv4Addr::from(host)));
+        let at = |host: [u8; 4]| pool.first_block(host_at(u32::from(Ipv4Addr::from(host))));
         let first = at([10, 0, 7, 0]).expect("it is a host of a rule");
         assert_eq!((Ipv4Addr::from(first.address), first.l4_ports), ([203, 0, 113, 7].into(), (1024, 2047)));
         let next = at([10, 0, 7, 45]).expect("it is a host of a rule");
@@ -206,7 +227,7 @@ mod tests {
             // By brute force: every host claims its ports, nobody claims one twice.
             let mut claimed = std::collections::HashMap::new();
             for host in &hosts {
-                let first = pool.first_block(*host).expect("every host has one");
+                let first = pool.first_block(host_at(*host)).expect("every host has one");
                 for l4_port in first.l4_ports.0..=first.l4_ports.1 {
                     assert_eq!(claimed.insert((first.address, l4_port), *host), None);
                 }
@@ -232,7 +253,7 @@ mod tests {
             let nat = nat(512);
             let pool = Deterministic::new(&nat, 0).expect("it is deterministic");
             let host = u32::from(Ipv4Addr::new(10, 1, 0, 0)) + offset;
-            let first = pool.first_block(host).expect("it is a host of a rule");
+            let first = pool.first_block(host_at(host)).expect("it is a host of a rule");
             prop_assert_eq!(pool.owner(first.address, first.l4_ports.0 + within), Some(Owner::Host(host)));
         }
     }

@@ -7,6 +7,7 @@
 
 use std::sync::atomic::Ordering;
 
+use crate::ids::TenantId;
 use crate::nat::key::Endpoint;
 use crate::table::hash::HashKey;
 use crate::table::index::{IndexTable, Inserted};
@@ -19,9 +20,9 @@ use crate::time::{Instant, Tick};
 pub struct Expectation {
     /// IP protocol.
     pub protocol: u8,
-    /// The endpoint that the peer was told.
+    /// The endpoint that the peer was told; where it is not translated, in the tenant of the peer's packets.
     pub announced: Endpoint,
-    /// Where its flow arrives, as that host knows itself.
+    /// Where its flow arrives, as that host knows itself, in its tenant.
     pub target: Endpoint,
     /// Who may come; port 0: from any port.
     pub peer: Endpoint,
@@ -83,7 +84,8 @@ impl Expectations {
         set(TARGET, new.target.to_u64());
         set(PEER, new.peer.to_u64());
         set(PARENT, new.parent.to_u64());
-        set(MAPPING, u64::from(new.mapping.map_or(0, |mapping| mapping + 1)));
+        let mapping = u64::from(new.mapping.map_or(0, |mapping| mapping + 1));
+        set(MAPPING, tenant_word(new.announced) | mapping);
         set(STATE, (u64::from(new.expires.0) << 32) | u64::from(new.uses));
         let hash = new.announced.hash(new.protocol, &self.key);
         match self.index.insert(hash, slot, |other| self.is_at(other, new.protocol, new.announced)) {
@@ -105,7 +107,7 @@ impl Expectations {
         };
         let Some(line) = self.lines.line(slot) else { return Admission::Unknown };
         let expectation = read(line);
-        let from_peer = expectation.peer.address == source.address
+        let from_peer = expectation.peer.host() == source.host()
             && (expectation.peer.l4_port == 0 || expectation.peer.l4_port == source.l4_port);
         if !from_peer || expectation.expires <= Tick::of(now) {
             return Admission::Refused;
@@ -173,6 +175,7 @@ impl Expectations {
     fn is_at(&self, slot: u32, protocol: u8, announced: Endpoint) -> bool {
         self.lines.line(slot).is_some_and(|line| {
             line.word(ANNOUNCED).load(Ordering::Relaxed) == announced_word(protocol, announced)
+                && line.word(MAPPING).load(Ordering::Relaxed) & TENANT == tenant_word(announced)
                 && line.word(STATE).load(Ordering::Relaxed) & USES != 0
         })
     }
@@ -180,16 +183,17 @@ impl Expectations {
 
 fn read(line: &Line) -> Expectation {
     let load = |word: usize| line.word(word).load(Ordering::Relaxed);
-    let (announced, state) = (load(ANNOUNCED), load(STATE));
+    let (announced, state, mapping) = (load(ANNOUNCED), load(STATE), load(MAPPING));
+    let tenant = TenantId((mapping >> 32) as u16);
     Expectation {
         protocol: announced as u8,
-        announced: Endpoint::from_u64(announced >> 16),
+        announced: Endpoint::from_u64(announced >> 16).in_tenant(tenant),
         target: Endpoint::from_u64(load(TARGET)),
         peer: Endpoint::from_u64(load(PEER)),
         uses: (state & USES) as u32,
         expires: Tick((state >> 32) as u32),
         parent: Handle::from_u64(load(PARENT)),
-        mapping: (load(MAPPING) as u32).checked_sub(1),
+        mapping: (mapping as u32).checked_sub(1),
     }
 }
 
@@ -215,11 +219,17 @@ const fn announced_word(protocol: u8, endpoint: Endpoint) -> u64 {
     (endpoint.to_u64() << 16) | protocol as u64
 }
 
+const fn tenant_word(announced: Endpoint) -> u64 {
+    (announced.tenant.0 as u64) << 32
+}
+
 const ANNOUNCED: usize = 0;
 const TARGET: usize = 1;
 const PEER: usize = 2;
 const STATE: usize = 3;
 const PARENT: usize = 4;
+/// Mapping + 1 (low half), and the tenant of the announced endpoint, for which its own word has no room.
 const MAPPING: usize = 5;
+const TENANT: u64 = 0xffff_ffff << 32;
 /// Uses left, in the low half of the state word.
 const USES: u64 = 0xffff_ffff;

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::drop_reason::DropReason;
-use crate::nat::key::{Endpoint, FlowKey};
+use crate::nat::key::{Endpoint, FlowKey, Host};
 use crate::nat::mapping::{CreateError, Filtering, Hold, Mapping, Scope};
 use crate::nat::policy::{Translating, Treatment, reserved_scope};
 use crate::nat::ports::PortSpace;
@@ -32,11 +32,11 @@ pub enum AcquireError {
 
 impl Nat {
     /// The external address that an internal host has, or gets.
-    pub fn address_for(&self, worker: &mut NatWorker, internal: u32) -> Option<u32> {
-        let host = Endpoint { address: internal, l4_port: 0 };
-        let translating = self.translating(PROTOCOL_UDP, host)?;
-        let subscriber = self.subscribers.enter(internal)?;
-        let address = self.steady_address(worker, subscriber, internal, &translating);
+    pub fn address_for(&self, worker: &mut NatWorker, host: Host) -> Option<u32> {
+        let endpoint = Endpoint::new(host.address, 0).in_tenant(host.tenant);
+        let translating = self.translating(PROTOCOL_UDP, endpoint)?;
+        let subscriber = self.subscribers.enter(host)?;
+        let address = self.steady_address(worker, subscriber, host, &translating);
         self.leave_subscriber(worker, subscriber);
         address
     }
@@ -69,7 +69,7 @@ impl Nat {
         if !worker.has_room_to_open() {
             return Err(AcquireError::Exhausted);
         }
-        let subscriber = self.subscribers.enter(internal.address).ok_or(AcquireError::Exhausted)?;
+        let subscriber = self.subscribers.enter(internal.host()).ok_or(AcquireError::Exhausted)?;
         let made =
             match self.create_suggested(worker, protocol, internal, subscriber, &translating, suggested) {
                 Err(AcquireError::OtherExternal) if !insists || suggested == ANY => self
@@ -102,13 +102,13 @@ impl Nat {
         let space = PortSpace::of_protocol(protocol).ok_or(AcquireError::NoAddress)?;
         let plan = self.ports.plan(translating.pool).ok_or(AcquireError::NoAddress)?;
         // Also where no port is suggested: what is made next then has this address.
-        let address = self.steady_address(worker, subscriber, internal.address, translating);
+        let address = self.steady_address(worker, subscriber, internal.host(), translating);
         let address = address.ok_or(AcquireError::Exhausted)?;
         let (low, high) = plan.l4_ports;
         if self.blocks.has(translating.pool) || !(low..=high).contains(&suggested.l4_port) {
             return Err(other);
         }
-        let external = Endpoint { address, l4_port: suggested.l4_port };
+        let external = Endpoint::new(address, suggested.l4_port);
         if !suits(suggested, external) {
             return Err(other);
         }
@@ -142,7 +142,7 @@ impl Nat {
         &self,
         worker: &mut NatWorker,
         subscriber: u32,
-        host: u32,
+        host: Host,
         translating: &Translating,
     ) -> Option<u32> {
         let pool = translating.pool;
@@ -151,7 +151,7 @@ impl Nat {
         }
         if self.blocks.deterministic(pool).is_none()
             && self.subscribers.paired(subscriber).is_none()
-            && let Some(address) = self.ports.address(pool, self.key.hash1(u64::from(host)))
+            && let Some(address) = self.ports.address(pool, self.key.hash1(host.to_u64()))
             && self.subscribers.pair(subscriber, address)
         {
             self.ports.add_host(address);
@@ -218,5 +218,5 @@ pub(crate) const fn suits(suggested: Endpoint, external: Endpoint) -> bool {
         && (suggested.l4_port == 0 || suggested.l4_port == external.l4_port)
 }
 
-const ANY: Endpoint = Endpoint { address: 0, l4_port: 0 };
+const ANY: Endpoint = Endpoint::new(0, 0);
 const PERIOD: Duration = Duration::from_millis(500);

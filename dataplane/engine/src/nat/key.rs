@@ -2,9 +2,13 @@
 //!
 //! Two machine words, so that hashing and comparing cost a few instructions. IPv6 keys will be a wider
 //! type of the same make; nothing outside this file knows the layout.
+//!
+//! A key has one tenant, that of the interface on which its packets arrive: internal addresses of several
+//! tenants may be equal, external ones belong to all of them and so to [`TenantId::NONE`].
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use crate::ids::TenantId;
 use crate::packet::parse::Ipv4View;
 use crate::table::hash::HashKey;
 
@@ -18,27 +22,31 @@ pub struct FlowKey {
 }
 
 impl FlowKey {
-    /// From its parts; ICMP queries carry their identifier as the port of the side that asks.
+    /// From its parts, in the tenant of the sender; ICMP queries carry their identifier as the port of the side
+    /// that asks.
     #[must_use]
     pub const fn new(protocol: u8, source: Endpoint, destination: Endpoint) -> Self {
         Self {
             addresses: ((source.address as u64) << 32) | destination.address as u64,
-            ports: ((source.l4_port as u64) << 48) | ((destination.l4_port as u64) << 32) | protocol as u64,
+            ports: ((source.l4_port as u64) << 48)
+                | ((destination.l4_port as u64) << 32)
+                | ((source.tenant.0 as u64) << 16)
+                | protocol as u64,
         }
     }
 
-    /// The key of a received packet.
+    /// The key of a packet received on an interface of `tenant`.
     #[inline]
     #[must_use]
-    pub const fn of(view: &Ipv4View) -> Self {
+    pub const fn of(view: &Ipv4View, tenant: TenantId) -> Self {
         Self::new(
             view.protocol,
-            Endpoint { address: view.src, l4_port: view.src_port },
-            Endpoint { address: view.dst, l4_port: view.dst_port },
+            Endpoint { tenant, address: view.src, l4_port: view.src_port },
+            Endpoint::new(view.dst, view.dst_port),
         )
     }
 
-    /// The flow in the opposite direction.
+    /// The flow in the opposite direction, in the same tenant.
     #[must_use]
     pub const fn reversed(self) -> Self {
         Self {
@@ -52,13 +60,23 @@ impl FlowKey {
     /// The sender's endpoint.
     #[must_use]
     pub const fn source(self) -> Endpoint {
-        Endpoint { address: (self.addresses >> 32) as u32, l4_port: (self.ports >> 48) as u16 }
+        Endpoint {
+            tenant: self.tenant(),
+            address: (self.addresses >> 32) as u32,
+            l4_port: (self.ports >> 48) as u16,
+        }
     }
 
-    /// The receiver's endpoint.
+    /// The receiver's endpoint, taken for an external one: only routing tells whether it is the tenant's own.
     #[must_use]
     pub const fn destination(self) -> Endpoint {
-        Endpoint { address: self.addresses as u32, l4_port: (self.ports >> 32) as u16 }
+        Endpoint::new(self.addresses as u32, (self.ports >> 32) as u16)
+    }
+
+    /// The tenant on whose interface the packet arrives.
+    #[must_use]
+    pub const fn tenant(self) -> TenantId {
+        TenantId((self.ports >> 16) as u16)
     }
 
     /// The IP protocol.
@@ -75,9 +93,34 @@ impl FlowKey {
     }
 }
 
+/// An internal host: an address means one only together with its tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Host {
+    /// Whose address it is.
+    pub tenant: TenantId,
+    /// IPv4 address.
+    pub address: u32,
+}
+
+impl Host {
+    /// Both in one word.
+    #[must_use]
+    pub const fn to_u64(self) -> u64 {
+        ((self.tenant.0 as u64) << 32) | self.address as u64
+    }
+
+    /// The reverse of [`Host::to_u64`].
+    #[must_use]
+    pub const fn from_u64(word: u64) -> Self {
+        Self { tenant: TenantId((word >> 32) as u16), address: word as u32 }
+    }
+}
+
 /// An address with an L4 port (or ICMP identifier), host order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Endpoint {
+    /// Whose address it is; an external one is nobody's.
+    pub tenant: TenantId,
     /// IPv4 address.
     pub address: u32,
     /// TCP or UDP port, or ICMP identifier.
@@ -85,16 +128,34 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Both in one word.
+    /// An endpoint of no tenant.
+    #[must_use]
+    pub const fn new(address: u32, l4_port: u16) -> Self {
+        Self { tenant: TenantId::NONE, address, l4_port }
+    }
+
+    /// The same numbers in `tenant`.
+    #[must_use]
+    pub const fn in_tenant(self, tenant: TenantId) -> Self {
+        Self { tenant, ..self }
+    }
+
+    /// The host whose endpoint it is.
+    #[must_use]
+    pub const fn host(self) -> Host {
+        Host { tenant: self.tenant, address: self.address }
+    }
+
+    /// All of it in one word: tenant (bits 48..64), address, port.
     #[must_use]
     pub const fn to_u64(self) -> u64 {
-        ((self.address as u64) << 16) | self.l4_port as u64
+        ((self.tenant.0 as u64) << 48) | ((self.address as u64) << 16) | self.l4_port as u64
     }
 
     /// The reverse of [`Endpoint::to_u64`].
     #[must_use]
     pub const fn from_u64(word: u64) -> Self {
-        Self { address: (word >> 16) as u32, l4_port: word as u16 }
+        Self { tenant: TenantId((word >> 48) as u16), address: (word >> 16) as u32, l4_port: word as u16 }
     }
 
     /// Hash of the endpoint for `protocol` under the key chosen at start.
@@ -106,7 +167,7 @@ impl Endpoint {
 
 impl From<SocketAddrV4> for Endpoint {
     fn from(address: SocketAddrV4) -> Self {
-        Self { address: u32::from(*address.ip()), l4_port: address.port() }
+        Self::new(u32::from(*address.ip()), address.port())
     }
 }
 
@@ -127,17 +188,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reversing_swaps_both_ends_and_keeps_the_protocol() {
-        let a = Endpoint { address: 0x0a00_0002, l4_port: 4001 };
-        let b = Endpoint { address: 0xcb00_7102, l4_port: 21 };
-        let key = FlowKey::new(6, a, b);
-        assert_eq!((key.source(), key.destination(), key.protocol()), (a, b, 6));
-        assert_eq!(key.reversed(), FlowKey::new(6, b, a));
+    fn reversing_swaps_both_ends_and_keeps_protocol_and_tenant() {
+        for tenant in [TenantId::NONE, TenantId(1), TenantId(u16::MAX)] {
+            let a = Endpoint { tenant, address: 0x0a00_0002, l4_port: 4001 };
+            let b = Endpoint::new(0xcb00_7102, 21);
+            let key = FlowKey::new(6, a, b);
+            assert_eq!((key.source(), key.destination(), key.protocol()), (a, b, 6));
+            assert_eq!(key.reversed(), FlowKey::new(6, b.in_tenant(tenant), a));
+            assert_eq!(key.reversed().reversed(), key);
+        }
+    }
+
+    #[test]
+    fn s_25_equal_flows_of_two_tenants_have_two_keys() {
+        let flow =
+            |tenant| FlowKey::new(17, Endpoint::new(1, 2).in_tenant(TenantId(tenant)), Endpoint::new(3, 4));
+        assert_ne!(flow(1), flow(2));
+        assert_ne!(flow(0), flow(1));
+        assert_eq!(flow(1).tenant(), TenantId(1));
     }
 
     #[test]
     fn an_endpoint_survives_its_word() {
-        let endpoint = Endpoint { address: 0xffff_fffe, l4_port: 65_535 };
+        let endpoint = Endpoint { tenant: TenantId(4095), address: 0xffff_fffe, l4_port: 65_535 };
         assert_eq!(Endpoint::from_u64(endpoint.to_u64()), endpoint);
+        assert_eq!(Host::from_u64(endpoint.host().to_u64()), endpoint.host());
     }
 }

@@ -14,6 +14,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::ids::TenantId;
 use crate::nat::key::Endpoint;
 use crate::table::hash::HashKey;
 use crate::table::index::{IndexTable, Inserted};
@@ -75,7 +76,7 @@ pub enum Scope {
     Remote(Endpoint),
 }
 
-/// A mapping's two ends.
+/// A mapping's two ends. The internal one is its tenant's, the external one everybody's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mapping {
     /// IP protocol.
@@ -101,7 +102,7 @@ pub struct Mappings {
     key: HashKey,
 }
 
-/// Endpoint (bits 16..64), filtering (bits 8..10), protocol (bits 0..8); see [`Endpoint::to_u64`].
+/// Address and port (bits 16..64), filtering (bits 8..10), protocol (bits 0..8); see [`Endpoint::to_u64`].
 #[derive(Debug, Default)]
 struct Record {
     internal: AtomicU64,
@@ -111,6 +112,8 @@ struct Record {
     references: AtomicU64,
     /// Slot + 1, or 0.
     subscriber: AtomicU32,
+    /// Of the internal endpoint.
+    tenant: AtomicU32,
 }
 
 impl Record {
@@ -122,7 +125,17 @@ impl Record {
         self.external.store(word(mapping.external), Ordering::Relaxed);
         self.scope.store(mapping.scope.word(), Ordering::Relaxed);
         self.subscriber.store(mapping.subscriber.map_or(0, |slot| slot + 1), Ordering::Relaxed);
+        self.tenant.store(mapping.internal.tenant.0.into(), Ordering::Relaxed);
         self.references.store(references, Ordering::Relaxed);
+    }
+
+    /// The internal endpoint, or the external one.
+    fn endpoint(&self, is_external: bool) -> Endpoint {
+        let of = |word: &AtomicU64| Endpoint::from_u64(word.load(Ordering::Relaxed) >> 16);
+        if is_external {
+            return of(&self.external);
+        }
+        of(&self.internal).in_tenant(TenantId(self.tenant.load(Ordering::Relaxed) as u16))
     }
 
     fn is_alive(&self) -> bool {
@@ -250,8 +263,8 @@ impl Mappings {
         let internal = record.internal.load(Ordering::Relaxed);
         Some(Mapping {
             protocol: internal as u8,
-            internal: Endpoint::from_u64(internal >> 16),
-            external: Endpoint::from_u64(record.external.load(Ordering::Relaxed) >> 16),
+            internal: record.endpoint(false),
+            external: record.endpoint(true),
             filtering: Filtering::of_bits(internal >> 8),
             scope: Scope::of_word(record.scope.load(Ordering::Relaxed)),
             subscriber: record.subscriber.load(Ordering::Relaxed).checked_sub(1),
@@ -285,12 +298,10 @@ impl Mappings {
 
     fn is_at(&self, value: u32, key: &Key) -> bool {
         let Some(record) = self.records.get((value >> 1) as usize) else { return false };
-        let word = if value & 1 == 0 { &record.internal } else { &record.external };
-        let word = word.load(Ordering::Relaxed);
         let scope = record.scope.load(Ordering::Relaxed);
         key.is_external == (value & 1 == 1)
-            && word >> 16 == key.endpoint.to_u64()
-            && word as u8 == key.protocol
+            && record.endpoint(key.is_external) == key.endpoint
+            && record.internal.load(Ordering::Relaxed) as u8 == key.protocol
             && key.scope == if key.is_external { external_scope(scope) } else { scope }
     }
 
@@ -340,11 +351,11 @@ impl Key {
 }
 
 impl Scope {
-    /// A remote endpoint (bits 0..48) under [`REMOTE`], or pool (0..16) and filtering (16..18).
+    /// A remote endpoint (bits 0..48, it is no tenant's) under [`REMOTE`], or pool (0..16) and filtering (16..18).
     const fn word(self) -> u64 {
         match self {
             Self::Pool { pool, filtering } => pool as u64 | (filtering.bits() << 16),
-            Self::Remote(endpoint) => REMOTE | endpoint.to_u64(),
+            Self::Remote(endpoint) => REMOTE | endpoint.in_tenant(TenantId::NONE).to_u64(),
         }
     }
 

@@ -32,6 +32,7 @@ use algate_alg::ExpectError;
 use algate_config::{Config, FilteringBehavior, NatRule, Transport};
 
 use crate::drop_reason::DropReason;
+use crate::ids::TenantId;
 use crate::nat::allocation::Rests;
 use crate::nat::block::Blocks;
 use crate::nat::counted::Counted;
@@ -170,7 +171,7 @@ impl Nat {
         let (pool, _) = self.ports.place_of(address).ok_or(ExpectError::PoolExhausted)?;
         let reserved = Translating::reserved(Home { address, pool });
         let expected = Translating { filtering: Filtering::Expected, ..reserved };
-        let subscriber = self.subscribers.enter(target.address).ok_or(ExpectError::TableFull)?;
+        let subscriber = self.subscribers.enter(target.host()).ok_or(ExpectError::TableFull)?;
         let mut acquire = || match self.mappings.acquire_internal(protocol, target, expected.scope) {
             Some(index) => Ok(index),
             None => self.create_mapping(worker, protocol, target, subscriber, &expected, now),
@@ -244,7 +245,7 @@ impl Nat {
         let _was_free = self.ports.take_exact(external.address, space, external.l4_port);
         let mapping = Mapping {
             protocol,
-            internal: Endpoint::from(forward.internal),
+            internal: Endpoint::from(forward.internal).in_tenant(TenantId(forward.tenant)),
             external,
             filtering: Filtering::EndpointIndependent,
             scope: reserved_scope(self.ports.place_of(external.address).map_or(0, |(pool, _)| pool)),

@@ -7,7 +7,8 @@ use std::net::Ipv4Addr;
 
 use algate_config::{Config, FilteringBehavior, Forward, MappingBehavior, NatAction, NatRule, RuleProtocol};
 
-use crate::nat::key::{Endpoint, FlowKey};
+use crate::ids::TenantId;
+use crate::nat::key::{Endpoint, FlowKey, Host};
 use crate::nat::mapping::{Filtering, Scope};
 use crate::nat::ports::{PortPools, PortSpace};
 
@@ -15,8 +16,8 @@ use crate::nat::ports::{PortPools, PortSpace};
 #[derive(Debug)]
 pub struct Policy {
     rules: Vec<NatRule>,
-    /// Internal address of a forward's server, with its external address and that one's pool; ascending.
-    forwarded: Vec<(u32, Home)>,
+    /// A forward's server, with its external address and that one's pool; ascending.
+    forwarded: Vec<(Host, Home)>,
 }
 
 /// The external address that a host's forward gives it.
@@ -54,9 +55,10 @@ impl Policy {
     /// The rules and forwards of `config`.
     #[must_use]
     pub fn new(config: &Config, ports: &PortPools) -> Self {
-        let mut forwarded: Vec<(u32, Home)> = Vec::new();
-        for Forward { internal, external, .. } in &config.nat.forwards {
-            let (internal, address) = (u32::from(*internal.ip()), u32::from(*external.ip()));
+        let mut forwarded: Vec<(Host, Home)> = Vec::new();
+        for Forward { internal, external, tenant, .. } in &config.nat.forwards {
+            let address = u32::from(*external.ip());
+            let internal = Host { tenant: TenantId(*tenant), address: u32::from(*internal.ip()) };
             let is_known = forwarded.iter().any(|(known, _)| *known == internal);
             if let Some((pool, _)) = ports.place_of(address).filter(|_| !is_known) {
                 forwarded.push((internal, Home { address, pool }));
@@ -69,7 +71,7 @@ impl Policy {
     /// What is done with an outbound flow, `key` as its first packet arrives. `None`: no rule covers it.
     #[must_use]
     pub fn treatment(&self, key: FlowKey) -> Option<Treatment> {
-        let home = self.home(key.source().address);
+        let home = self.home(key.source().host());
         let rule = self.rules.iter().find(|rule| covers(rule, key));
         match (rule, home) {
             (Some(NatRule { action: NatAction::None, .. }), _) => Some(Treatment::None),
@@ -94,7 +96,7 @@ impl Policy {
 
     /// The external address of a host with a forward.
     #[must_use]
-    pub fn home(&self, host: u32) -> Option<Home> {
+    pub fn home(&self, host: Host) -> Option<Home> {
         let at = self.forwarded.binary_search_by_key(&host, |(host, _)| *host).ok()?;
         self.forwarded.get(at).map(|(_, home)| *home)
     }
@@ -121,7 +123,7 @@ pub const fn reserved_scope(pool: usize) -> Scope {
 }
 
 fn covers(rule: &NatRule, key: FlowKey) -> bool {
-    let (source, Endpoint { address, l4_port }) = (key.source().address, key.destination());
+    let (source, Endpoint { address, l4_port, .. }) = (key.source().address, key.destination());
     let space = PortSpace::of_protocol(key.protocol());
     let covers_protocol = match rule.protocol {
         None => true,
@@ -134,6 +136,7 @@ fn covers(rule: &NatRule, key: FlowKey) -> bool {
     });
     covers_protocol
         && covers_port
+        && rule.tenant.is_none_or(|tenant| TenantId(tenant) == key.tenant())
         && rule.internal.contains(&Ipv4Addr::from(source))
         && rule.destination.contains(&Ipv4Addr::from(address))
 }

@@ -10,16 +10,19 @@
 //! external   anything else      -                             dropped
 //! ```
 //!
+//! Internal means of the sender's tenant: two tenants meet at external endpoints only (hairpin). An external packet
+//! finds no tenant's addresses without translation, for those may be several hosts'.
+//!
 //! TCP sessions begin with a SYN (RFC 5382 section 4.3). Everything made here is undone when a later step
 //! fails, so a refused packet leaves no trace but its counter.
 
 use algate_config::Side;
 
 use crate::drop_reason::DropReason;
-use crate::ids::WorkerId;
+use crate::ids::{TenantId, WorkerId};
 use crate::nat::allocation::Seat;
 use crate::nat::expectation::Admission;
-use crate::nat::key::{Endpoint, FlowKey};
+use crate::nat::key::{Endpoint, FlowKey, Host};
 use crate::nat::mapping::{Filtering, Hold, Mapping};
 use crate::nat::policy::{Translating, Treatment, reserved_scope};
 use crate::nat::session::{CreateError, Facing, NewSession, Session};
@@ -29,6 +32,7 @@ use crate::packet::PROTOCOL_TCP;
 use crate::packet::parse::{Ipv4View, L4Class};
 use crate::router::Router;
 use crate::router::egress::NextHop;
+use crate::router::interface::Interface;
 use crate::table::slots::Handle;
 use crate::time::Instant;
 
@@ -52,8 +56,8 @@ struct Source {
 }
 
 impl Nat {
-    /// Opens a session for the first packet of a flow that came from the `from` side. `owner` is the
-    /// thread that will own the flow should an ALG read it.
+    /// Opens a session for the first packet of a flow, which came in on `arrived`. `owner` is the thread that
+    /// will own the flow should an ALG read it.
     ///
     /// # Errors
     /// [`Refusal`]: nothing was opened.
@@ -62,7 +66,7 @@ impl Nat {
         worker: &mut NatWorker,
         router: &Router,
         view: &Ipv4View,
-        from: Facing,
+        arrived: &Interface,
         owner: WorkerId,
         now: Instant,
     ) -> Result<Opened<'_>, Refusal> {
@@ -71,17 +75,17 @@ impl Nat {
             // Another thread holds up the grace period; nothing is lost but this packet.
             return Err(Refusal::Drop(DropReason::SessionTableFull));
         }
-        let key = FlowKey::of(view);
-        match (from, self.ports.contains(view.dst)) {
-            (Facing::External, true) => self.open_inbound(worker, router, key, owner, now),
-            (Facing::External, false) => Err(Refusal::Drop(DropReason::NoMapping)),
-            (Facing::Internal, true) => self.open_hairpin(worker, router, key, owner, now),
-            (Facing::Internal, false) => self.open_outbound(worker, router, key, owner, now),
+        let key = FlowKey::of(view, arrived.tenant);
+        match (arrived.side, self.ports.contains(view.dst)) {
+            (Side::External, true) => self.open_inbound(worker, router, key, owner, now),
+            (Side::External, false) => Err(Refusal::Drop(DropReason::NoMapping)),
+            (Side::Internal, true) => self.open_hairpin(worker, router, key, owner, now),
+            (Side::Internal, false) => self.open_outbound(worker, router, key, owner, now),
         }
     }
 
     /// Opens a session for the first packet of a flow from the external side that a filter rule
-    /// admits and nothing translates: to an internal host by its own address. No ALG reads it.
+    /// admits and nothing translates: to an internal host of no tenant by its own address. No ALG reads it.
     ///
     /// # Errors
     /// [`Refusal`]: nothing was opened.
@@ -93,14 +97,15 @@ impl Nat {
         now: Instant,
     ) -> Result<Opened<'_>, Refusal> {
         check_opener(view).map_err(Refusal::Drop)?;
-        let key = FlowKey::of(view);
-        let hop = router.routes.lookup(view.dst);
+        let key = FlowKey::of(view, TenantId::NONE);
+        let host = Host { tenant: TenantId::NONE, address: view.dst };
+        let hop = router.routes.lookup(host.tenant, host.address);
         if hop.and_then(|hop| router.interfaces.side_of(hop.interface)) != Some(Side::Internal) {
             return Err(Refusal::Drop(DropReason::NoMapping));
         }
-        let internal_hop = next_hop(router, view.dst, now)?;
-        let external_hop = reverse_hop(router, view.src, Side::External, now)?;
-        let seat = self.seat(worker, key.protocol(), view.dst, now)?;
+        let internal_hop = next_hop(router, host, now)?;
+        let external_hop = reverse_hop(router, key.source().host(), Side::External, now)?;
+        let seat = self.seat(worker, key.protocol(), host, now)?;
         let new = NewSession {
             internal_key: key.reversed(),
             external_key: key,
@@ -125,11 +130,14 @@ impl Nat {
         owner: WorkerId,
         now: Instant,
     ) -> Result<Opened<'_>, Refusal> {
-        let internal_hop = reverse_hop(router, key.source().address, Side::Internal, now)?;
-        let external_hop = next_hop(router, key.destination().address, now)?;
+        let internal_hop = reverse_hop(router, key.source().host(), Side::Internal, now)?;
+        let remote = key.destination().in_tenant(key.tenant());
+        let external_hop = next_hop(router, remote.host(), now)?;
+        // What it answers arrives in the tenant of the interface behind which it is.
+        let remote = remote.in_tenant(router.interfaces.tenant_of(external_hop.interface));
         let is_translated = router.interfaces.side_of(external_hop.interface) == Some(Side::External);
         let treatment = if is_translated { self.treatment(key)? } else { Treatment::None };
-        let seat = self.seat(worker, key.protocol(), key.source().address, now)?;
+        let seat = self.seat(worker, key.protocol(), key.source().host(), now)?;
         let source = match self.map_source(worker, key, treatment, seat, now) {
             Ok(source) => source,
             Err(refusal) => {
@@ -137,10 +145,10 @@ impl Nat {
                 return Err(refusal);
             }
         };
-        let parent = self.admit_outbound(worker, key, now);
+        let parent = self.admit_outbound(worker, key, remote, now);
         let new = NewSession {
             internal_key: key,
-            external_key: FlowKey::new(key.protocol(), key.destination(), source.endpoint),
+            external_key: FlowKey::new(key.protocol(), remote, source.endpoint),
             initiator: Facing::Internal,
             internal_hop,
             external_hop,
@@ -148,7 +156,7 @@ impl Nat {
             hold: source.hold,
             remote_mapping: None,
             parent,
-            alg_owner: self.alg_owner(key.protocol(), &[key.destination()], parent, owner),
+            alg_owner: self.alg_owner(key.protocol(), &[remote], parent, owner),
             subscriber: seat.subscriber,
         };
         self.create(worker, &new, seat, now).map(|session| (session, Facing::Internal))
@@ -164,9 +172,9 @@ impl Nat {
     ) -> Result<Opened<'_>, Refusal> {
         let source = key.source();
         let (target, parent) = self.admit_inbound(worker, key, source.address, Hold::Loose, now)?;
-        let made = next_hop(router, target.endpoint.address, now).and_then(|internal| {
-            let external = reverse_hop(router, source.address, Side::External, now)?;
-            Ok((internal, external, self.seat(worker, key.protocol(), target.endpoint.address, now)?))
+        let made = next_hop(router, target.endpoint.host(), now).and_then(|internal| {
+            let external = reverse_hop(router, source.host(), Side::External, now)?;
+            Ok((internal, external, self.seat(worker, key.protocol(), target.endpoint.host(), now)?))
         });
         let (internal_hop, external_hop, seat) = match made {
             Ok(made) => made,
@@ -193,7 +201,7 @@ impl Nat {
     }
 
     /// An internal host speaks to another one through its external endpoint (RFC 4787 REQ-9: the
-    /// receiver sees the sender's external endpoint).
+    /// receiver sees the sender's external endpoint), whichever tenants the two are in.
     fn open_hairpin(
         &self,
         worker: &mut NatWorker,
@@ -202,9 +210,9 @@ impl Nat {
         owner: WorkerId,
         now: Instant,
     ) -> Result<Opened<'_>, Refusal> {
-        let internal_hop = reverse_hop(router, key.source().address, Side::Internal, now)?;
+        let internal_hop = reverse_hop(router, key.source().host(), Side::Internal, now)?;
         let treatment = self.treatment(key)?;
-        let seat = self.seat(worker, key.protocol(), key.source().address, now)?;
+        let seat = self.seat(worker, key.protocol(), key.source().host(), now)?;
         let seen_as = self.seen_as(worker, key, treatment, seat);
         let (target, parent) = match self.admit_inbound(worker, key, seen_as, Hold::Firm, now) {
             Ok(admitted) => admitted,
@@ -217,7 +225,7 @@ impl Nat {
             // From an endpoint to itself: both directions would be one flow.
             Err(Refusal::Drop(DropReason::MartianDestination))
         } else {
-            next_hop(router, target.endpoint.address, now)
+            next_hop(router, target.endpoint.host(), now)
                 .and_then(|external| Ok((external, self.map_source(worker, key, treatment, seat, now)?)))
         };
         let (external_hop, source) = match made {
@@ -278,7 +286,7 @@ impl Nat {
         let index = found.ok_or(no_mapping)?;
         let lets_in = |found: &Mapping| {
             // What the host itself has asked for comes first.
-            let peer = Endpoint { address: remote, l4_port: key.source().l4_port };
+            let peer = Endpoint::new(remote, key.source().l4_port);
             let by_request = self.explicit.admits(index, found.protocol, found.internal, peer);
             by_request.unwrap_or_else(|| match found.filtering {
                 Filtering::EndpointIndependent => true,
@@ -297,8 +305,14 @@ impl Nat {
 
     /// The parent of an outbound flow that an ALG expects (the data connection of an internal server).
     /// Outbound flows need no permission, so a refusal changes nothing.
-    fn admit_outbound(&self, worker: &mut NatWorker, key: FlowKey, now: Instant) -> Option<Handle> {
-        match self.expectations.admit(key.protocol(), key.source(), key.destination(), now) {
+    fn admit_outbound(
+        &self,
+        worker: &mut NatWorker,
+        key: FlowKey,
+        remote: Endpoint,
+        now: Instant,
+    ) -> Option<Handle> {
+        match self.expectations.admit(key.protocol(), key.source(), remote, now) {
             Admission::Admitted { expectation, used_up } => {
                 if let Some(slot) = used_up {
                     self.end_expectation(worker, slot);
@@ -315,7 +329,7 @@ impl Nat {
 
     /// The sender's address as the receiver of a hairpin flow will see it.
     fn seen_as(&self, worker: &mut NatWorker, key: FlowKey, treatment: Treatment, seat: Seat) -> u32 {
-        let host = key.source().address;
+        let host = key.source().host();
         let address = match treatment {
             Treatment::None => None,
             Treatment::Translate(Translating { address: Some(address), .. }) => Some(address),
@@ -323,7 +337,7 @@ impl Nat {
                 self.external_address(worker, seat.subscriber, host, pool)
             }
         };
-        address.unwrap_or(host)
+        address.unwrap_or(host.address)
     }
 
     /// The mapping of the sender that its rule asks for, made if there is none. What a forward or an ALG
@@ -460,14 +474,17 @@ fn check_opener(view: &Ipv4View) -> Result<(), DropReason> {
 
 /// The way back to a source, which must lead through the side that its packet came from: what comes from
 /// elsewhere lies about its address (RFC 2827).
-fn reverse_hop(router: &Router, source: u32, side: Side, now: Instant) -> Result<NextHop, Refusal> {
-    let hop = router.routes.lookup(source).ok_or(Refusal::Drop(DropReason::MartianSource))?;
+fn reverse_hop(router: &Router, source: Host, side: Side, now: Instant) -> Result<NextHop, Refusal> {
+    let hop = router
+        .routes
+        .lookup(source.tenant, source.address)
+        .ok_or(Refusal::Drop(DropReason::MartianSource))?;
     if router.interfaces.side_of(hop.interface) != Some(side) {
         return Err(Refusal::Drop(DropReason::MartianSource));
     }
     next_hop(router, source, now)
 }
 
-fn next_hop(router: &Router, address: u32, now: Instant) -> Result<NextHop, Refusal> {
-    router.next_hop(address, now).map_err(Refusal::Drop)
+fn next_hop(router: &Router, host: Host, now: Instant) -> Result<NextHop, Refusal> {
+    router.next_hop(host.tenant, host.address, now).map_err(Refusal::Drop)
 }

@@ -1,4 +1,5 @@
-//! Subscribers: internal hosts with state, what each one holds, and what it may hold (RFC 6888 REQ-4).
+//! Subscribers: internal hosts with state, what each one holds, and what it may hold (RFC 6888 REQ-4). Hosts of
+//! two tenants are two subscribers, whatever their addresses.
 //!
 //! A subscriber exists while a session, a mapping or a block of ports is its own, each of which holds a
 //! reference. Everything is counted when it is made and when it ends, never on a hit. A quota refuses
@@ -13,6 +14,7 @@ use algate_config::Limits;
 
 use crate::drop_reason::DropReason;
 use crate::nat::counted::Counted;
+use crate::nat::key::Host;
 use crate::nat::ports::PortSpace;
 use crate::table::hash::HashKey;
 use crate::table::record::{Line, Lines};
@@ -29,8 +31,8 @@ pub struct Subscribers {
 /// What one subscriber holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holdings {
-    /// Its internal address.
-    pub address: u32,
+    /// Whose holdings they are.
+    pub host: Host,
     /// TCP, UDP and ICMP sessions.
     pub sessions: [u32; 3],
     /// TCP, UDP and ICMP ports.
@@ -46,11 +48,10 @@ impl Subscribers {
         Self { table: Counted::new(capacity, key), lines: Lines::new(capacity), limits }
     }
 
-    /// A reference on the subscriber with this internal address, which is made if it is new. `None`:
-    /// the table is full.
+    /// A reference on the subscriber that this host is, which is made if it is new. `None`: the table is full.
     #[must_use]
-    pub fn enter(&self, address: u32) -> Option<u32> {
-        self.table.enter(key_of(address), |slot| {
+    pub fn enter(&self, host: Host) -> Option<u32> {
+        self.table.enter(host.to_u64(), |slot| {
             if let Some(line) = self.lines.line(slot) {
                 line.words.iter().for_each(|word| word.store(0, Ordering::Relaxed));
             }
@@ -144,7 +145,7 @@ impl Subscribers {
     pub fn holdings(&self, slot: u32) -> Option<Holdings> {
         let line = self.lines.line(slot)?;
         Some(Holdings {
-            address: self.table.key(slot)? as u32,
+            host: Host::from_u64(self.table.key(slot)?),
             sessions: Tally(line, SESSIONS).counts(),
             ports: Tally(line, PORTS).counts(),
             external: self.paired(slot),
@@ -216,11 +217,6 @@ const fn shift_of(space: PortSpace) -> u32 {
     }
 }
 
-/// The address in the low half; the tenant will be above it.
-const fn key_of(address: u32) -> u64 {
-    address as u64
-}
-
 const SPACES: [PortSpace; 3] = [PortSpace::Tcp, PortSpace::Udp, PortSpace::Icmp];
 const COUNT_MASK: u64 = (1 << 21) - 1;
 const PAIRED_FLAG: u64 = 1 << 32;
@@ -240,6 +236,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ids::TenantId;
+
+    fn host_at(address: u32) -> Host {
+        Host { tenant: TenantId::NONE, address }
+    }
 
     fn subscribers(limits: Limits) -> Subscribers {
         Subscribers::new(4, limits, HashKey::from_seed([1, 2, 3, 4]))
@@ -249,7 +250,7 @@ mod tests {
     fn c_03_each_protocol_and_all_together_have_their_quota() {
         let limits = Limits { sessions: 5, sessions_tcp: 3, ports: 2, ..Limits::default() };
         let (table, now) = (subscribers(limits), Instant::default());
-        let host = table.enter(0x0a00_0002).expect("there is room");
+        let host = table.enter(host_at(0x0a00_0002)).expect("there is room");
         for space in [PortSpace::Tcp; 3] {
             assert_eq!(table.take_session(host, space, now), Ok(()));
         }
@@ -262,14 +263,17 @@ mod tests {
         assert_eq!(table.take_port(host, PortSpace::Tcp), Ok(()));
         assert_eq!(table.take_port(host, PortSpace::Icmp), Ok(()));
         assert_eq!(table.take_port(host, PortSpace::Udp), Err(DropReason::QuotaPorts));
-        let other = table.enter(0x0a00_0003).expect("there is room");
-        assert_eq!(table.take_session(other, PortSpace::Tcp, now), Ok(()), "others are not affected");
+        let namesake = Host { tenant: TenantId(7), address: 0x0a00_0002 };
+        for other in [host_at(0x0a00_0003), namesake] {
+            let other = table.enter(other).expect("there is room");
+            assert_eq!(table.take_session(other, PortSpace::Tcp, now), Ok(()), "others are not affected");
+        }
     }
 
     #[test]
     fn c_03_the_creation_rate_lets_a_second_s_worth_through_at_once_and_no_more() {
         let table = subscribers(Limits { sessions_per_second: 100, ..Limits::default() });
-        let host = table.enter(1).expect("there is room");
+        let host = table.enter(host_at(1)).expect("there is room");
         let passed = |now: Instant| {
             (0..1_000).filter(|_| table.take_session(host, PortSpace::Udp, now).is_ok()).count()
         };
@@ -283,20 +287,20 @@ mod tests {
     #[test]
     fn a_reused_slot_begins_anew() {
         let table = subscribers(Limits::default());
-        let host = table.enter(1).expect("there is room");
+        let host = table.enter(host_at(1)).expect("there is room");
         assert_eq!(table.take_port(host, PortSpace::Tcp), Ok(()));
         assert!(table.pair(host, 77) && !table.pair(host, 78));
         assert!(table.release(host));
         assert_eq!(table.free(host), Some(77));
-        let again = table.enter(2).expect("there is room");
-        let fresh = Holdings { address: 2, sessions: [0; 3], ports: [0; 3], external: None };
+        let again = table.enter(host_at(2)).expect("there is room");
+        let fresh = Holdings { host: host_at(2), sessions: [0; 3], ports: [0; 3], external: None };
         assert_eq!((again, table.holdings(again)), (host, Some(fresh)));
     }
 
     #[test]
     fn two_threads_never_pass_a_quota_together() {
         let table = Arc::new(subscribers(Limits { sessions: 1_000, ..Limits::default() }));
-        let host = table.enter(1).expect("there is room");
+        let host = table.enter(host_at(1)).expect("there is room");
         let threads = [PortSpace::Tcp, PortSpace::Udp].map(|space| {
             let table = Arc::clone(&table);
             std::thread::spawn(move || {
@@ -314,7 +318,7 @@ mod tests {
         ) {
             let limits = Limits { sessions: 20, sessions_udp: 9, ..Limits::default() };
             let table = subscribers(limits);
-            let host = table.enter(1).expect("there is room");
+            let host = table.enter(host_at(1)).expect("there is room");
             let mut model = [0_u32; 3];
             for (class, takes) in steps {
                 if takes {

@@ -202,7 +202,7 @@ fn read(bytes: &[u8], source: u32, version: u8, opcode: u8) -> Result<Request, R
         PEER => {
             let target = target(body).ok_or(malformed)?;
             let address = ipv4_at(body, MAP_BYTES + 4).ok_or(malformed)?;
-            let peer = Endpoint { address, l4_port: u16_at(body, MAP_BYTES).ok_or(malformed)? };
+            let peer = Endpoint::new(address, u16_at(body, MAP_BYTES).ok_or(malformed)?);
             if peer.l4_port == 0 || peer.address == 0 || target.protocol == 0 || target.internal_port == 0 {
                 return Err(malformed);
             }
@@ -220,7 +220,7 @@ fn target(body: &[u8]) -> Option<Target> {
         protocol: *body.get(12)?,
         internal_port: u16_at(body, 16)?,
         // An address of another family cannot be had, so it is a wish for any.
-        suggested: Endpoint { address: ipv4_at(body, 20).unwrap_or(0), l4_port: u16_at(body, 18)? },
+        suggested: Endpoint::new(ipv4_at(body, 20).unwrap_or(0), u16_at(body, 18)?),
     };
     // All protocols have no port in common (section 11.1).
     (target.protocol != 0 || target.internal_port == 0).then_some(target)

@@ -41,7 +41,7 @@ fn p_01_reads_a_map_request_as_section_11_1_draws_it() {
         nonce: Nonce([7; 12]),
         protocol: 6,
         internal_port: 80,
-        suggested: Endpoint { address: 0xcb00_710a, l4_port: 8_080 },
+        suggested: Endpoint::new(0xcb00_710a, 8_080),
     };
     let parsed = parse(&map(&[]), HOST).unwrap();
     assert_eq!(parsed.operation, Operation::Map(target));
@@ -53,7 +53,7 @@ fn p_01_writes_a_map_response_as_section_11_1_draws_it() {
     let mut options = vec![0x90, 0, 0, 1, 9, 0, 0, 0];
     options.extend(filter(120, 0, [198, 51, 100, 0]));
     let request = map(&options);
-    let external = Some(Endpoint { address: 0xcb00_710b, l4_port: 4_096 });
+    let external = Some(Endpoint::new(0xcb00_710b, 4_096));
     let response =
         Response { result: ResultCode::Success, lifetime_seconds: 600, epoch_seconds: 5, external };
     let mut out = [0xee; MAX_BYTES];
@@ -139,7 +139,7 @@ fn p_02_an_error_repeats_the_request_cut_to_1100_bytes() {
 fn p_03_a_filter_admits_its_prefix_and_port_only() {
     let parsed = parse(&map(&filter(120, 443, [198, 51, 100, 7])), HOST).unwrap();
     let filter = parsed.options.filters().next().unwrap();
-    let peer = |address, l4_port| Endpoint { address, l4_port };
+    let peer = Endpoint::new;
     assert!(filter.admits(peer(0xc633_64ff, 443)));
     assert!(!filter.admits(peer(0xc633_64ff, 444)));
     assert!(!filter.admits(peer(0xc633_65ff, 443)));
@@ -177,7 +177,7 @@ proptest! {
             result: if parsed.is_ok() { ResultCode::Success } else { ResultCode::ALL[result] },
             lifetime_seconds: 1,
             epoch_seconds: 2,
-            external: Some(Endpoint { address: 1, l4_port: 1 }),
+            external: Some(Endpoint::new(1, 1)),
         };
         let mut out = [0; MAX_BYTES];
         let length = response.emit(&bytes, &mut out);

@@ -21,7 +21,7 @@ use algate_config::Pcp as Config;
 
 use crate::drop_reason::DropReason;
 use crate::nat::explicit::{AcquireError, suits};
-use crate::nat::key::Endpoint;
+use crate::nat::key::{Endpoint, Host};
 use crate::nat::{Nat, NatWorker};
 use crate::packet::{PROTOCOL_TCP, PROTOCOL_UDP};
 use crate::pcp::message::{
@@ -49,8 +49,8 @@ pub struct PcpServer {
 /// Who asks, and when.
 #[derive(Debug, Clone, Copy)]
 pub struct Client {
-    /// Its address, as the packet has it.
-    pub address: u32,
+    /// Its address, as the packet has it, in the tenant of the interface by which that came.
+    pub host: Host,
     /// Time of the burst.
     pub now: Instant,
 }
@@ -93,9 +93,9 @@ impl PcpServer {
         }
     }
 
-    /// Whether a request of `source` is within the budget. What a host is refused costs the others nothing.
-    pub fn allows(&mut self, source: u32, now: Instant) -> bool {
-        let bucket = self.key.hash1(u64::from(source)) as usize % SOURCE_BUCKETS;
+    /// Whether a request of `client` is within the budget. What a host is refused costs the others nothing.
+    pub fn allows(&mut self, Client { host, now }: Client) -> bool {
+        let bucket = self.key.hash1(host.to_u64()) as usize % SOURCE_BUCKETS;
         self.sources.get_mut(bucket).is_some_and(|bucket| bucket.take(now)) && self.all.take(now)
     }
 
@@ -139,7 +139,7 @@ impl PcpServer {
         if self.config.nat_pmp && request.first() == Some(&natpmp::VERSION) {
             return call.nat_pmp(request, out).map(|length| (length, Answered::NatPmp));
         }
-        let outcome = match message::parse(request, client.address) {
+        let outcome = match message::parse(request, client.host.address) {
             Ok(request) => call.serve(&request),
             Err(ParseError::Refused(result)) => Err(Denial::Result(result)),
             Err(ParseError::Silence) => return Err(DropReason::PcpMalformed),
@@ -282,7 +282,7 @@ impl Call<'_> {
             return Ok(deleted);
         }
         let explicit = &self.nat.explicit;
-        for slot in explicit.owned_by(self.client.address) {
+        for slot in explicit.owned_by(self.client.host) {
             let is_meant = explicit.entry(slot).is_some_and(|entry| {
                 entry.key.peer.is_none()
                     && entry.nonce == target.nonce
@@ -315,7 +315,8 @@ impl Call<'_> {
     }
 
     fn key(&self, target: &Target, peer: Option<Endpoint>) -> EntryKey {
-        let internal = Endpoint { address: self.client.address, l4_port: target.internal_port };
+        let Host { tenant, address } = self.client.host;
+        let internal = Endpoint { tenant, address, l4_port: target.internal_port };
         EntryKey { protocol: target.protocol, internal, peer }
     }
 
@@ -324,12 +325,12 @@ impl Call<'_> {
         let opcode = request.get(1).copied().unwrap_or(0);
         let (result, answer) = match natpmp::parse(request).ok_or(DropReason::PcpMalformed)? {
             Request::Unknown => (Code::UnsupportedOpcode, Answer::Nothing),
-            Request::Address => match self.nat.address_for(self.worker, self.client.address) {
+            Request::Address => match self.nat.address_for(self.worker, self.client.host) {
                 Some(address) => (Code::Success, Answer::Address(address)),
                 None => (Code::NotAuthorized, Answer::Address(0)),
             },
             Request::Map { protocol, internal_port, suggested_port, lifetime_seconds } => {
-                let suggested = Endpoint { address: 0, l4_port: suggested_port };
+                let suggested = Endpoint::new(0, suggested_port);
                 let target = Target { nonce: Nonce::default(), protocol, internal_port, suggested };
                 let outcome = match self.map(&target, lifetime_seconds, &Options::default()) {
                     Err(Denial::Busy) => return Err(DropReason::PcpBusy),

@@ -13,9 +13,10 @@
 //! time; nobody waits for a claim, the client's next try will find it gone. Readers on the data path
 //! take no claim: they may see the filters between two states, each of which is whole.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::nat::key::Endpoint;
+use crate::ids::TenantId;
+use crate::nat::key::{Endpoint, Host};
 use crate::pcp::message::{Filter, MAX_FILTERS, Nonce};
 use crate::table::hash::HashKey;
 use crate::table::index::{IndexTable, Inserted};
@@ -73,8 +74,8 @@ pub struct ExplicitMappings {
     slots: SlotPool,
     /// Two lines an entry: itself, and its filters.
     lines: Lines,
-    /// The internal address of each slot's entry, 0 for none: what quota and sweep walk.
-    owners: Box<[AtomicU32]>,
+    /// The internal host of each slot's entry, 0 for none: what quota and sweep walk.
+    owners: Box<[AtomicU64]>,
     per_subscriber: usize,
     /// Nanoseconds: when the table was empty, [`NEVER`] until the first thread says it.
     began: AtomicU64,
@@ -89,7 +90,7 @@ impl ExplicitMappings {
             index: IndexTable::with_capacity(capacity),
             slots: SlotPool::new(u32::try_from(capacity).unwrap_or(u32::MAX)),
             lines: Lines::new(capacity * LINES_PER_ENTRY as usize),
-            owners: (0..capacity).map(|_| AtomicU32::new(0)).collect(),
+            owners: (0..capacity).map(|_| AtomicU64::new(0)).collect(),
             per_subscriber,
             began: AtomicU64::new(NEVER),
             key,
@@ -119,19 +120,19 @@ impl ExplicitMappings {
             return Err(CreateError::Full);
         };
         // Counted with ourselves in, so two workers cannot both take the last place.
-        owner.store(entry.key.internal.address, Ordering::SeqCst);
+        owner.store(entry.key.internal.host().to_u64(), Ordering::SeqCst);
         let undo = |error| {
             line.word(STATE).store(0, Ordering::Relaxed);
             owner.store(0, Ordering::Relaxed);
             self.slots.free(slot);
             Err(error)
         };
-        if self.owned_by(entry.key.internal.address).count() > self.per_subscriber {
+        if self.owned_by(entry.key.internal.host()).count() > self.per_subscriber {
             return undo(CreateError::Quota);
         }
         let [high, low] = nonce_words(entry.nonce);
         line.word(INTERNAL).store(internal_word(&entry.key), Ordering::Relaxed);
-        line.word(PEER).store(entry.key.peer.map_or(0, Endpoint::to_u64), Ordering::Relaxed);
+        line.word(PEER).store(peer_word(&entry.key), Ordering::Relaxed);
         line.word(NONCE).store(high, Ordering::Relaxed);
         line.word(MAPPING).store(low << 32 | u64::from(entry.mapping), Ordering::Relaxed);
         self.write_filters(slot, filters);
@@ -201,9 +202,14 @@ impl ExplicitMappings {
         let line = self.entry_line(slot)?;
         let load = |word: usize| line.word(word).load(Ordering::Relaxed);
         let (internal, mapping) = (load(INTERNAL), load(MAPPING));
-        let peer = (internal & IS_PEER != 0).then(|| Endpoint::from_u64(load(PEER)));
+        // The peer is external: its word has the tenant of the other one.
+        let peer = Endpoint::from_u64(load(PEER));
         Some(Entry {
-            key: EntryKey { protocol: internal as u8, internal: Endpoint::from_u64(internal >> 16), peer },
+            key: EntryKey {
+                protocol: internal as u8,
+                internal: Endpoint::from_u64(internal >> 16).in_tenant(peer.tenant),
+                peer: (internal & IS_PEER != 0).then_some(peer.in_tenant(TenantId::NONE)),
+            },
             nonce: nonce_of([load(NONCE), mapping >> 32]),
             mapping: mapping as u32,
             expires: Tick((load(STATE) >> 32) as u32),
@@ -217,10 +223,10 @@ impl ExplicitMappings {
         state & LIVE != 0 && (state >> 32) as u32 <= Tick::of(now).0
     }
 
-    /// The slots of an address's entries.
-    pub fn owned_by(&self, address: u32) -> impl Iterator<Item = u32> {
+    /// The slots of a host's entries.
+    pub fn owned_by(&self, host: Host) -> impl Iterator<Item = u32> {
         let used = self.owners.iter().zip(0..self.slots.high_water());
-        used.filter(move |(owner, _)| owner.load(Ordering::SeqCst) == address).map(|(_, slot)| slot)
+        used.filter(move |(owner, _)| owner.load(Ordering::SeqCst) == host.to_u64()).map(|(_, slot)| slot)
     }
 
     /// The filters of the entry in `slot`.
@@ -281,13 +287,13 @@ impl ExplicitMappings {
     }
 
     fn hash(&self, key: &EntryKey) -> u64 {
-        self.key.hash2(internal_word(key), key.peer.map_or(0, Endpoint::to_u64))
+        self.key.hash2(internal_word(key), peer_word(key))
     }
 
     fn is_at(&self, slot: u32, key: &EntryKey) -> bool {
         self.entry_line(slot).is_some_and(|line| {
             line.word(INTERNAL).load(Ordering::Relaxed) == internal_word(key)
-                && line.word(PEER).load(Ordering::Relaxed) == key.peer.map_or(0, Endpoint::to_u64)
+                && line.word(PEER).load(Ordering::Relaxed) == peer_word(key)
                 && line.word(STATE).load(Ordering::Relaxed) & LIVE != 0
         })
     }
@@ -296,6 +302,11 @@ impl ExplicitMappings {
 const fn internal_word(key: &EntryKey) -> u64 {
     let kind = if key.peer.is_some() { IS_PEER } else { 0 };
     key.internal.to_u64() << 16 | kind | key.protocol as u64
+}
+
+/// The peer, and the tenant of the internal endpoint, for which that one's word has no room.
+fn peer_word(key: &EntryKey) -> u64 {
+    key.peer.unwrap_or(Endpoint::new(0, 0)).in_tenant(key.internal.tenant).to_u64()
 }
 
 const fn state(expires: Tick, flags: u64) -> u64 {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::drop_reason::DropReason;
 use crate::frame::{Frame, PacketIo};
-use crate::ids::InterfaceId;
+use crate::ids::{InterfaceId, TenantId};
 use crate::packet::build::{self, Ipv4Fields, L3_OFFSET};
 use crate::packet::checksum;
 use crate::packet::parse::{FragmentKind, Ipv4View, L4Class};
@@ -84,12 +84,12 @@ impl IcmpSource {
     ) -> bool {
         let router = context.router;
         let view = offender.view;
-        if !may_cause_error(context, view) {
+        let Some(interface) = router.interfaces.of(offender.interface) else { return false };
+        if !may_cause_error(context, view, interface.tenant) {
             return false;
         }
-        let Some(interface) = router.interfaces.of(offender.interface) else { return false };
         let Some(src) = interface.address_towards(view.src) else { return false };
-        let Some(hop) = router.routes.lookup(view.src) else { return false };
+        let Some(hop) = router.routes.lookup(interface.tenant, view.src) else { return false };
         let end = usize::from(view.end).min(offender.head.len());
         let Some(original) = offender.head.get(usize::from(view.l3)..end) else { return false };
         if !self.bucket.take(context.now) {
@@ -114,7 +114,7 @@ impl IcmpSource {
     }
 }
 
-/// Answers an ICMP echo request to an own address, in its own frame.
+/// Answers an ICMP echo request of a host of `tenant` to an own address, in its own frame.
 ///
 /// # Errors
 ///
@@ -125,6 +125,7 @@ pub fn echo_reply<P: PacketIo>(
     io: &mut P,
     mut frame: P::Frame,
     view: &Ipv4View,
+    tenant: TenantId,
 ) -> Result<(), DropReason> {
     let router = context.router;
     if view.fragment != FragmentKind::None {
@@ -145,12 +146,12 @@ pub fn echo_reply<P: PacketIo>(
     if !checksum::is_valid(message, 0) {
         return Err(DropReason::BadL4Checksum);
     }
-    let hop = router.routes.lookup(view.src).ok_or(DropReason::NoRoute)?;
+    let hop = router.routes.lookup(tenant, view.src).ok_or(DropReason::NoRoute)?;
     let interface = router.interfaces.of(hop.interface).ok_or(DropReason::NoRoute)?;
     if view.dont_fragment && view.packet_bytes() > interface.mtu {
         return Err(DropReason::TooBig);
     }
-    if router.interfaces.is_own(view.src) || router.interfaces.is_broadcast(view.src) {
+    if router.interfaces.is_own(tenant, view.src) || router.interfaces.is_broadcast(tenant, view.src) {
         return Err(DropReason::MartianSource);
     }
     if !frame.resize(usize::from(view.end)) || !build::echo_reply(frame.head_mut(), view) {
@@ -162,13 +163,13 @@ pub fn echo_reply<P: PacketIo>(
 
 /// RFC 1812 section 4.3.2.7: no error about an ICMP error, a later fragment, a broadcast, or a source that is
 /// no single host. Martians and link-layer broadcasts never pass the parser.
-fn may_cause_error(context: &Context<'_>, view: &Ipv4View) -> bool {
+fn may_cause_error(context: &Context<'_>, view: &Ipv4View, tenant: TenantId) -> bool {
     let interfaces = &context.router.interfaces;
     view.class != L4Class::IcmpError
         && view.fragment != FragmentKind::Later
-        && !interfaces.is_broadcast(view.dst)
-        && !interfaces.is_broadcast(view.src)
-        && !interfaces.is_own(view.src)
+        && !interfaces.is_broadcast(tenant, view.dst)
+        && !interfaces.is_broadcast(tenant, view.src)
+        && !interfaces.is_own(tenant, view.src)
 }
 
 /// Tokens come at a steady rate up to one second's worth; each event takes one.

@@ -1,12 +1,15 @@
 //! Routed interfaces: which one a frame came in on, and which addresses are ours.
 //!
 //! RFC 1812 section 5.3.4 and 5.3.5 (broadcasts). Built once from the configuration, then only read.
+//!
+//! A tenant sees its own interfaces and the external ones: an address of another tenant's interface means nothing
+//! to it. What is external sees the interfaces of no tenant.
 
 use algate_config::{Config, Side};
 use hashbrown::HashMap;
 
 use crate::drop_reason::DropReason;
-use crate::ids::{InterfaceId, NicPortId};
+use crate::ids::{InterfaceId, NicPortId, TenantId};
 
 /// A routed interface: a port, untagged or one VLAN of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +24,8 @@ pub struct Interface {
     pub mac: [u8; 6],
     /// Side of the NAT.
     pub side: Side,
+    /// Whose it is; an external one is nobody's.
+    pub tenant: TenantId,
     /// Whether sources must be routed back through it, where it is internal.
     pub source_check: bool,
     /// Largest IPv4 packet, bytes.
@@ -67,6 +72,12 @@ impl InterfaceAddress {
 }
 
 impl Interface {
+    /// Whether hosts of `tenant` see it.
+    #[must_use]
+    pub fn is_seen_by(&self, tenant: TenantId) -> bool {
+        self.side == Side::External || self.tenant == tenant
+    }
+
     /// Whether `address` is one of this interface's own.
     #[must_use]
     pub fn has_address(&self, address: u32) -> bool {
@@ -93,15 +104,25 @@ impl Interface {
 pub struct Interfaces {
     list: Vec<Interface>,
     ports: Vec<Port>,
-    own: HashMap<u32, InterfaceId>,
+    /// By tenant and address; `None`: on an external interface, and so every tenant's.
+    own: HashMap<(Option<TenantId>, u32), InterfaceId>,
+}
+
+/// Where a frame came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// The interface.
+    pub interface: InterfaceId,
+    /// Its tenant.
+    pub tenant: TenantId,
 }
 
 /// What decides the interface of a received frame.
 #[derive(Debug)]
 struct Port {
     mac: [u8; 6],
-    /// By VLAN id; [`NO_INTERFACE`] where there is none.
-    interfaces: Box<[u16]>,
+    /// By VLAN id; [`NOWHERE`] where there is no interface.
+    interfaces: Box<[Arrival]>,
 }
 
 impl Interfaces {
@@ -110,7 +131,7 @@ impl Interfaces {
     pub fn new(config: &Config, macs: &[[u8; 6]]) -> Self {
         let mac_of = |nic_port: usize| macs.get(nic_port).copied().unwrap_or_default();
         let mut ports: Vec<Port> = (0..config.nic_ports.len())
-            .map(|port| Port { mac: mac_of(port), interfaces: vec![NO_INTERFACE; VLAN_IDS].into() })
+            .map(|port| Port { mac: mac_of(port), interfaces: vec![NOWHERE; VLAN_IDS].into() })
             .collect();
         let mut list = Vec::with_capacity(config.interfaces.len());
         let mut own = HashMap::new();
@@ -118,20 +139,22 @@ impl Interfaces {
             let vlan = interface.vlan.unwrap_or(0);
             let port = ports.get_mut(interface.nic_port);
             if let Some(slot) = port.and_then(|port| port.interfaces.get_mut(usize::from(vlan))) {
-                *slot = number;
+                *slot = Arrival { interface: InterfaceId(number), tenant: TenantId(interface.tenant) };
             }
             let addresses: Vec<_> = interface
                 .addresses
                 .iter()
                 .map(|net| InterfaceAddress { address: net.addr().into(), prefix_length: net.prefix_len() })
                 .collect();
-            own.extend(addresses.iter().map(|own| (own.address, InterfaceId(number))));
+            let seen_by = (interface.side == Side::Internal).then_some(TenantId(interface.tenant));
+            own.extend(addresses.iter().map(|own| ((seen_by, own.address), InterfaceId(number))));
             list.push(Interface {
                 id: InterfaceId(number),
                 nic_port: NicPortId(interface.nic_port as u16),
                 vlan,
                 mac: mac_of(interface.nic_port),
                 side: interface.side,
+                tenant: TenantId(interface.tenant),
                 source_check: interface.source_check,
                 mtu: interface.mtu,
                 addresses,
@@ -147,19 +170,14 @@ impl Interfaces {
     /// [`DropReason::NotForUs`]: another station's MAC address. [`DropReason::UnknownVlan`]: no interface of
     /// the port has this VLAN (0: takes untagged frames).
     #[inline]
-    pub fn classify(
-        &self,
-        nic_port: NicPortId,
-        vlan: u16,
-        dst_mac: [u8; 6],
-    ) -> Result<InterfaceId, DropReason> {
+    pub fn classify(&self, nic_port: NicPortId, vlan: u16, dst_mac: [u8; 6]) -> Result<Arrival, DropReason> {
         let port = self.ports.get(usize::from(nic_port.0)).ok_or(DropReason::UnknownVlan)?;
         // Group addresses pass: ARP requests are broadcasts, and the parser has refused IPv4 in them.
         if dst_mac != port.mac && dst_mac[0] & 1 == 0 {
             return Err(DropReason::NotForUs);
         }
         match port.interfaces.get(usize::from(vlan)) {
-            Some(&number) if number != NO_INTERFACE => Ok(InterfaceId(number)),
+            Some(&arrival) if arrival != NOWHERE => Ok(arrival),
             _ => Err(DropReason::UnknownVlan),
         }
     }
@@ -178,30 +196,40 @@ impl Interfaces {
         self.of(id).map(|interface| interface.side)
     }
 
+    /// The tenant of interface `id`.
+    #[must_use]
+    #[inline]
+    pub fn tenant_of(&self, id: InterfaceId) -> TenantId {
+        self.of(id).map_or(TenantId::NONE, |interface| interface.tenant)
+    }
+
     /// All interfaces, in the order of the configuration.
     pub fn iter(&self) -> impl Iterator<Item = &Interface> {
         self.list.iter()
     }
 
-    /// The interface whose own address `address` is.
+    /// The interface whose own address `address` is, as `tenant` sees it.
     #[must_use]
-    pub fn owner(&self, address: u32) -> Option<InterfaceId> {
-        self.own.get(&address).copied()
+    pub fn owner(&self, tenant: TenantId, address: u32) -> Option<InterfaceId> {
+        let owner = self.own.get(&(Some(tenant), address)).or_else(|| self.own.get(&(None, address)));
+        owner.copied()
     }
 
-    /// Whether `address` is algate's own on any interface (RFC 1812 section 5.2.3: local delivery).
+    /// Whether `address` is algate's own on any interface that `tenant` sees (RFC 1812 section 5.2.3: local
+    /// delivery).
     #[must_use]
-    pub fn is_own(&self, address: u32) -> bool {
-        self.own.contains_key(&address)
+    pub fn is_own(&self, tenant: TenantId, address: u32) -> bool {
+        self.owner(tenant, address).is_some()
     }
 
-    /// Whether `address` is the broadcast address of a connected prefix. For the slow path: walks all
-    /// interfaces.
+    /// Whether `address` is the broadcast address of a connected prefix that `tenant` sees. For the slow
+    /// path: walks all interfaces.
     #[must_use]
-    pub fn is_broadcast(&self, address: u32) -> bool {
-        self.list.iter().flat_map(|interface| &interface.addresses).any(|own| own.is_broadcast(address))
+    pub fn is_broadcast(&self, tenant: TenantId, address: u32) -> bool {
+        let seen = self.list.iter().filter(|interface| interface.is_seen_by(tenant));
+        seen.flat_map(|interface| &interface.addresses).any(|own| own.is_broadcast(address))
     }
 }
 
 const VLAN_IDS: usize = 4_096;
-const NO_INTERFACE: u16 = u16::MAX;
+const NOWHERE: Arrival = Arrival { interface: InterfaceId(u16::MAX), tenant: TenantId::NONE };

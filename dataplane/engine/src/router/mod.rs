@@ -19,7 +19,7 @@ mod tests;
 use algate_config::{Config, Side};
 
 use crate::drop_reason::DropReason;
-use crate::ids::InterfaceId;
+use crate::ids::{InterfaceId, TenantId};
 use crate::router::egress::NextHop;
 use crate::router::interface::{Interface, InterfaceAddress, Interfaces};
 use crate::router::neighbor::Neighbors;
@@ -49,13 +49,13 @@ impl Router {
         Self { interfaces, routes, neighbors, nat_addresses: nat_addresses(config) }
     }
 
-    /// The next hop towards `dst`; asks for its MAC address when it is new. For the slow path.
+    /// The next hop of a packet of `tenant` towards `dst`; asks for its MAC address when it is new. For the slow path.
     ///
     /// # Errors
     ///
     /// [`DropReason::NoRoute`], or [`DropReason::NeighborTableFull`].
-    pub fn next_hop(&self, dst: u32, now: Instant) -> Result<NextHop, DropReason> {
-        let hop = self.routes.lookup(dst).ok_or(DropReason::NoRoute)?;
+    pub fn next_hop(&self, tenant: TenantId, dst: u32, now: Instant) -> Result<NextHop, DropReason> {
+        let hop = self.routes.lookup(tenant, dst).ok_or(DropReason::NoRoute)?;
         let neighbor = self.neighbors.resolve(hop.interface, hop.address, now)?;
         Ok(NextHop { interface: hop.interface, neighbor })
     }

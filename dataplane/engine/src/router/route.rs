@@ -4,10 +4,13 @@
 //! ranges in ascending order, so that a lookup is one binary search and nothing nests.
 //!
 //! Where a static and a connected route have the same prefix, the connected one wins.
+//!
+//! Each tenant has a table of its own: the routes of its internal interfaces and those of the external ones. Of
+//! equal prefixes its own counts. What comes from outside follows the routes of [`TenantId::NONE`].
 
-use algate_config::Config;
+use algate_config::{Config, Side};
 
-use crate::ids::InterfaceId;
+use crate::ids::{InterfaceId, TenantId};
 use crate::router::interface::Interfaces;
 
 /// Where a packet goes next.
@@ -38,10 +41,13 @@ impl Prefix {
     }
 }
 
-/// The routing table.
+/// The routing tables.
 #[derive(Debug, Default)]
 pub struct Routes {
-    ranges: Vec<Range>,
+    /// Of [`TenantId::NONE`].
+    table: Vec<Range>,
+    /// Of the others, ascending.
+    tenants: Vec<(TenantId, Vec<Range>)>,
 }
 
 /// From `start` up to the next range's start.
@@ -69,34 +75,60 @@ impl Routes {
             interface: InterfaceId(route.interface as u16),
             gateway: Some(route.via.into()),
         });
-        Self::from_prefixes(connected.chain(fixed))
+        let prefixes: Vec<Prefix> = connected.chain(fixed).collect();
+        let of_tenant = |tenant| {
+            let of_side = |side| {
+                let seen = move |prefix: &&Prefix| {
+                    let interface = interfaces.of(prefix.interface);
+                    interface.is_some_and(|interface| interface.side == side && interface.is_seen_by(tenant))
+                };
+                prefixes.iter().filter(seen).copied()
+            };
+            flatten(of_side(Side::Internal).chain(of_side(Side::External)).collect())
+        };
+        let mut tenants: Vec<TenantId> = interfaces.iter().map(|interface| interface.tenant).collect();
+        tenants.sort_unstable();
+        tenants.dedup();
+        tenants.retain(|tenant| *tenant != TenantId::NONE);
+        Self {
+            table: of_tenant(TenantId::NONE),
+            tenants: tenants.into_iter().map(|tenant| (tenant, of_tenant(tenant))).collect(),
+        }
     }
 
-    /// A table of `prefixes`. Of equal ones the first counts.
+    /// A table of `prefixes` for no tenant. Of equal ones the first counts.
     #[must_use]
     pub fn from_prefixes(prefixes: impl IntoIterator<Item = Prefix>) -> Self {
-        let mut prefixes: Vec<Prefix> = prefixes.into_iter().collect();
-        // Outer prefixes before the ones they hold; the sort is stable, so equal ones keep their order.
-        prefixes.sort_by_key(|prefix| (prefix.network, prefix.length));
-        prefixes.dedup_by_key(|prefix| (prefix.network, prefix.length));
-        let mut ranges = vec![Range { start: 0, route: None }];
-        let mut open: Vec<Prefix> = Vec::new();
-        for prefix in prefixes {
-            close(&mut open, &mut ranges, Some(prefix.network));
-            push(&mut ranges, prefix.network, Some(prefix));
-            open.push(prefix);
-        }
-        close(&mut open, &mut ranges, None);
-        Self { ranges }
+        Self { table: flatten(prefixes.into_iter().collect()), tenants: Vec::new() }
     }
 
-    /// The next hop towards `dst`, or `None` where no route leads. O(log n).
+    /// The next hop of a packet of `tenant` towards `dst`, or `None` where no route leads. O(log n).
     #[must_use]
-    pub fn lookup(&self, dst: u32) -> Option<Hop> {
-        let after = self.ranges.partition_point(|range| range.start <= dst);
-        let route = self.ranges.get(after.checked_sub(1)?)?.route?;
+    pub fn lookup(&self, tenant: TenantId, dst: u32) -> Option<Hop> {
+        let table = match self.tenants.binary_search_by_key(&tenant, |(tenant, _)| *tenant) {
+            Ok(at) => &self.tenants.get(at)?.1,
+            Err(_) => &self.table,
+        };
+        let after = table.partition_point(|range| range.start <= dst);
+        let route = table.get(after.checked_sub(1)?)?.route?;
         Some(Hop { interface: route.interface, address: route.gateway.unwrap_or(dst) })
     }
+}
+
+/// Disjoint ranges of `prefixes`. Of equal ones the first counts.
+fn flatten(mut prefixes: Vec<Prefix>) -> Vec<Range> {
+    // Outer prefixes before the ones they hold; the sort is stable, so equal ones keep their order.
+    prefixes.sort_by_key(|prefix| (prefix.network, prefix.length));
+    prefixes.dedup_by_key(|prefix| (prefix.network, prefix.length));
+    let mut ranges = vec![Range { start: 0, route: None }];
+    let mut open: Vec<Prefix> = Vec::new();
+    for prefix in prefixes {
+        close(&mut open, &mut ranges, Some(prefix.network));
+        push(&mut ranges, prefix.network, Some(prefix));
+        open.push(prefix);
+    }
+    close(&mut open, &mut ranges, None);
+    ranges
 }
 
 /// Ends the open prefixes that end before `next` begins: behind each, the one around it goes on.

@@ -6,7 +6,7 @@ use crate::drop_reason::DropReason;
 use crate::filter::{Opener, reject, source};
 use crate::frame::{Frame, PacketIo};
 use crate::ids::InterfaceId;
-use crate::nat::key::FlowKey;
+use crate::nat::key::Endpoint;
 use crate::packet::parse::{Ipv4View, L4Class};
 use crate::router::icmp::{IcmpError, Offender};
 use crate::router::interface::Interface;
@@ -29,7 +29,7 @@ impl<P: PacketIo> Turn<'_, P> {
         view: &Ipv4View,
         arrived: &Interface,
     ) -> Option<Admission> {
-        if self.engine.router.interfaces.is_broadcast(view.src) {
+        if self.engine.router.interfaces.is_broadcast(arrived.tenant, view.src) {
             self.drop(DropReason::MartianSource);
             return None;
         }
@@ -43,7 +43,7 @@ impl<P: PacketIo> Turn<'_, P> {
         }
         let mut opener = Opener::new(frame.head(), view, arrived.id);
         if filter.looks_at_out_interface() {
-            opener.out_interface = self.out_interface(view);
+            opener.out_interface = self.out_interface(view, arrived);
         }
         match filter.judge(self.id, &opener) {
             None => Some(Admission::ByDefault),
@@ -60,14 +60,15 @@ impl<P: PacketIo> Turn<'_, P> {
     }
 
     /// Where a packet would leave: a pool's address leads to the host that its mapping names.
-    fn out_interface(&self, view: &Ipv4View) -> Option<InterfaceId> {
+    fn out_interface(&self, view: &Ipv4View, arrived: &Interface) -> Option<InterfaceId> {
         let router = &self.engine.router;
+        let towards = Endpoint::new(view.dst, view.dst_port);
         let towards = if router.is_nat_address(view.dst) {
-            self.engine.nat.mappings.internal_of(view.protocol, FlowKey::of(view).destination())?.address
+            self.engine.nat.mappings.internal_of(view.protocol, towards)?
         } else {
-            view.dst
+            towards.in_tenant(arrived.tenant)
         };
-        router.routes.lookup(towards).map(|hop| hop.interface)
+        router.routes.lookup(towards.tenant, towards.address).map(|hop| hop.interface)
     }
 
     fn reject(&mut self, frame: &P::Frame, view: &Ipv4View, interface: InterfaceId) {

@@ -7,6 +7,7 @@ use crate::nat::key::FlowKey;
 use crate::nat::session::Candidate;
 use crate::packet::parse::{FragmentKind, Ipv4View, L4Class, Parsed, ParsedKind, parse};
 use crate::router::arp;
+use crate::router::interface::Arrival;
 use crate::worker::Turn;
 
 /// Frames that are looked up together.
@@ -51,11 +52,11 @@ impl<P: PacketIo> Turn<'_, P> {
             Ok((parsed, router.interfaces.classify(nic_port, parsed.vlan, parsed.dst_mac)?))
         });
         match admitted {
-            Ok((Parsed { kind: ParsedKind::Ipv4(view), .. }, interface)) => {
-                self.enter(batch, frame, view, interface);
+            Ok((Parsed { kind: ParsedKind::Ipv4(view), .. }, arrival)) => {
+                self.enter(batch, frame, view, arrival);
             }
-            Ok((Parsed { kind: ParsedKind::Arp { offset }, .. }, interface)) => {
-                match arp::receive(&self.context, self.io, frame, usize::from(offset), interface) {
+            Ok((Parsed { kind: ParsedKind::Arp { offset }, .. }, arrival)) => {
+                match arp::receive(&self.context, self.io, frame, usize::from(offset), arrival.interface) {
                     Ok(()) => self.counters.arp.add(1),
                     Err(reason) => self.drop(reason),
                 }
@@ -70,7 +71,7 @@ impl<P: PacketIo> Turn<'_, P> {
         batch: &mut Batch<P::Frame>,
         frame: P::Frame,
         view: Ipv4View,
-        interface: InterfaceId,
+        Arrival { interface, tenant }: Arrival,
     ) {
         if view.fragment != FragmentKind::None {
             return self.fragment(frame, view, interface);
@@ -78,7 +79,7 @@ impl<P: PacketIo> Turn<'_, P> {
         if view.class == L4Class::IcmpError {
             return self.icmp_error(frame, &view, interface);
         }
-        let key = FlowKey::of(&view);
+        let key = FlowKey::of(&view, tenant);
         let sessions = &self.engine.nat.sessions;
         let hash = sessions.hash(key);
         sessions.prefetch(hash);

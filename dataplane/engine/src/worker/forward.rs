@@ -70,12 +70,12 @@ impl<P: PacketIo> Turn<'_, P> {
         let Some(arrived) = router.interfaces.of(interface) else {
             return self.drop(DropReason::UnknownVlan);
         };
-        if router.interfaces.is_broadcast(view.dst) {
+        if router.interfaces.is_broadcast(arrived.tenant, view.dst) {
             return self.drop(DropReason::MartianDestination);
         }
         let Some(admission) = self.admit(&frame, &view, arrived) else { return };
-        if router.interfaces.is_own(view.dst) {
-            return self.local(frame, &view, interface);
+        if router.interfaces.is_own(arrived.tenant, view.dst) {
+            return self.local(frame, &view, arrived);
         }
         let side = arrived.side;
         if side == Side::Internal && view.ttl <= 1 {
@@ -83,18 +83,14 @@ impl<P: PacketIo> Turn<'_, P> {
             let error = (DropReason::TtlExceeded, IcmpError::TimeExceeded);
             return self.refuse(&frame, &view, interface, error);
         }
-        let from = match side {
-            Side::Internal => Facing::Internal,
-            Side::External => Facing::External,
-        };
         let owner = self.engine.alg_owner(self.id, hash);
         let nat = &self.engine.nat;
         let now = self.context.now;
-        let mut open = || match (from, admission) {
-            (Facing::External, Admission::ByRule) if !router.is_nat_address(view.dst) => {
+        let mut open = || match (side, admission) {
+            (Side::External, Admission::ByRule) if !router.is_nat_address(view.dst) => {
                 nat.open_untranslated(&mut self.owned.nat, router, &view, now)
             }
-            _ => nat.open(&mut self.owned.nat, router, &view, from, owner, now),
+            _ => nat.open(&mut self.owned.nat, router, &view, arrived, owner, now),
         };
         let opened = match open() {
             // Another worker has just made the session, or the mapping it needs: once more.
@@ -216,8 +212,8 @@ impl<P: PacketIo> Turn<'_, P> {
     /// The session's neighbour was forgotten: asks the routing table again.
     #[cold]
     fn send_anew(&mut self, frame: P::Frame, l3: usize, session: Session<'_>, facing: Facing) {
-        let dst = session.translation(facing).dst;
-        match self.engine.router.next_hop(dst, self.context.now) {
+        let (tenant, dst) = (session.tenant_towards(facing), session.translation(facing).dst);
+        match self.engine.router.next_hop(tenant, dst, self.context.now) {
             Ok(next_hop) => {
                 session.renew_neighbor(facing, next_hop.neighbor);
                 if self.owned.egress.send(&self.context, self.io, frame, l3, next_hop).is_err() {

@@ -7,10 +7,10 @@ use algate_config::Side;
 
 use crate::alg_stage::handover::HandedFragment;
 use crate::drop_reason::DropReason;
-use crate::fragment::piece::{DatagramKey, Piece};
+use crate::fragment::piece::{DatagramKey, Origin, Piece};
 use crate::fragment::{Datagram, Kept, Route, Verdict};
 use crate::frame::{Frame, PacketIo, RxChecksums};
-use crate::ids::InterfaceId;
+use crate::ids::{InterfaceId, TenantId};
 use crate::nat::key::FlowKey;
 use crate::nat::session::{Facing, Session};
 use crate::packet::parse::{Ipv4View, L4Class, ParsedKind, parse};
@@ -38,7 +38,7 @@ impl<P: PacketIo> Turn<'_, P> {
             Ok(piece) => piece,
             Err(reason) => return self.drop(reason),
         };
-        let key = DatagramKey::new(&view, &piece, self.side_of(interface));
+        let key = DatagramKey::new(&view, &piece, self.origin(interface));
         let verdict = self.owned.fragments.admit(key, &piece, self.context.now, &self.counters.drops);
         match verdict {
             Verdict::First(datagram) => self.first_fragment(frame, &view, interface, datagram),
@@ -60,9 +60,10 @@ impl<P: PacketIo> Turn<'_, P> {
         interface: InterfaceId,
         datagram: Datagram,
     ) {
+        let interfaces = &self.engine.router.interfaces;
         if view.class == L4Class::IcmpError {
             self.drop(DropReason::FragmentIcmpError);
-        } else if self.engine.router.interfaces.is_own(view.dst) {
+        } else if interfaces.is_own(interfaces.tenant_of(interface), view.dst) {
             self.owned.fragments.gather(datagram, view);
             self.keep_fragment(frame, view, interface, datagram);
         } else {
@@ -155,7 +156,7 @@ impl<P: PacketIo> Turn<'_, P> {
 
     /// Looks up one packet outside a batch.
     fn whole_packet(&mut self, frame: P::Frame, view: Ipv4View, interface: InterfaceId) {
-        let key = FlowKey::of(&view);
+        let key = FlowKey::of(&view, self.engine.router.interfaces.tenant_of(interface));
         let hash = self.engine.nat.sessions.hash(key);
         match self.engine.nat.find(hash, key) {
             Some((session, facing)) => self.hit(frame, &view, interface, session, facing),
@@ -163,7 +164,11 @@ impl<P: PacketIo> Turn<'_, P> {
         }
     }
 
-    fn side_of(&self, interface: InterfaceId) -> Side {
-        self.engine.router.interfaces.of(interface).map_or(Side::External, |interface| interface.side)
+    fn origin(&self, interface: InterfaceId) -> Origin {
+        let interface = self.engine.router.interfaces.of(interface);
+        interface.map_or(Origin { side: Side::External, tenant: TenantId::NONE }, |interface| Origin {
+            side: interface.side,
+            tenant: interface.tenant,
+        })
     }
 }

@@ -61,7 +61,7 @@ impl<P: PacketIo> Turn<'_, P> {
             && let Some(syn) = held_syns.0.pop_front()
         {
             let nat = &self.engine.nat;
-            let key = FlowKey::of(&syn.view);
+            let key = FlowKey::of(&syn.view, self.engine.router.interfaces.tenant_of(syn.interface));
             if nat.find(nat.sessions.hash(key), key).is_some() {
                 continue;
             }

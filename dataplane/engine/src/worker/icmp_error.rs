@@ -9,7 +9,7 @@
 use crate::alg_stage::IcmpVerdict;
 use crate::drop_reason::DropReason;
 use crate::frame::{Frame, PacketIo};
-use crate::ids::InterfaceId;
+use crate::ids::{InterfaceId, TenantId};
 use crate::nat::key::{Endpoint, FlowKey};
 use crate::nat::session::{Facing, Session};
 use crate::packet::icmp_error::{self, IcmpErrorTranslation, IcmpErrorView};
@@ -21,7 +21,8 @@ impl<P: PacketIo> Turn<'_, P> {
     /// An ICMP error that came in on `interface`: about a packet of a session, or of algate's own.
     #[cold]
     pub(super) fn icmp_error(&mut self, mut frame: P::Frame, view: &Ipv4View, interface: InterfaceId) {
-        if self.engine.router.interfaces.is_own(view.dst) {
+        let tenant = self.engine.router.interfaces.tenant_of(interface);
+        if self.engine.router.interfaces.is_own(tenant, view.dst) {
             // About what algate itself sent: nothing depends on it.
             return self.counters.local.add(1);
         }
@@ -35,7 +36,7 @@ impl<P: PacketIo> Turn<'_, P> {
             Ok(error) => error,
             Err(reason) => return self.drop(reason),
         };
-        let key = reply_key(&error);
+        let key = reply_key(&error, tenant);
         let nat = &self.engine.nat;
         let Some((session, facing)) = nat.find(nat.sessions.hash(key), key) else {
             return self.drop(DropReason::BadIcmp);
@@ -166,13 +167,14 @@ impl<P: PacketIo> Turn<'_, P> {
     }
 }
 
-/// A packet of the same flow in the direction of the error: what its sender would have answered.
-fn reply_key(error: &IcmpErrorView) -> FlowKey {
+/// A packet of the same flow in the direction of the error, which came from `tenant`: what its sender would
+/// have answered.
+fn reply_key(error: &IcmpErrorView, tenant: TenantId) -> FlowKey {
     let tuple = error.tuple;
     FlowKey::new(
         error.protocol,
-        Endpoint { address: tuple.dst, l4_port: tuple.dst_port },
-        Endpoint { address: tuple.src, l4_port: tuple.src_port },
+        Endpoint { tenant, address: tuple.dst, l4_port: tuple.dst_port },
+        Endpoint::new(tuple.src, tuple.src_port),
     )
 }
 

@@ -9,12 +9,14 @@ use algate_config::Side;
 use crate::drop_reason::DropReason;
 use crate::frame::{Frame, PacketIo};
 use crate::ids::InterfaceId;
+use crate::nat::key::Host;
 use crate::packet::build::{self, Ipv4Fields, L3_OFFSET};
 use crate::packet::parse::{FragmentKind, Ipv4View};
 use crate::packet::{PROTOCOL_UDP, UDP_BYTES, checksum};
 use crate::pcp::message::MAX_BYTES;
 use crate::pcp::server::{Answered, Client};
 use crate::pcp::{ALL_HOSTS, CLIENT_PORT, SERVER_PORT};
+use crate::router::interface::Interface;
 use crate::router::route::Hop;
 use crate::worker::{Owned, Turn};
 
@@ -24,12 +26,13 @@ impl<P: PacketIo> Turn<'_, P> {
         &mut self,
         mut frame: P::Frame,
         view: &Ipv4View,
-        came_in: InterfaceId,
+        arrived: &Interface,
     ) -> Result<(), DropReason> {
-        let hop = self.listens_to(view, came_in)?;
+        let hop = self.listens_to(view, arrived)?;
         let now = self.context.now;
+        let client = Client { host: Host { tenant: arrived.tenant, address: view.src }, now };
         // Before its bytes are looked at: refusing must be cheap.
-        if !self.owned.pcp.allows(view.src, now) {
+        if !self.owned.pcp.allows(client) {
             return Err(DropReason::PcpRateLimited);
         }
         if view.fragment != FragmentKind::None {
@@ -41,7 +44,6 @@ impl<P: PacketIo> Turn<'_, P> {
         let mut answer = [0; MAX_BYTES];
         let request = payload(frame.head(), view)?;
         let Owned { nat, pcp, egress, .. } = &mut *self.owned;
-        let client = Client { address: view.src, now };
         let (length, answered) = pcp.answer(&self.engine.nat, nat, client, request, &mut answer)?;
         let answer = answer.get(..length).unwrap_or_default();
         let mtu = self.engine.router.interfaces.of(hop.interface).map_or(0, |interface| interface.mtu);
@@ -61,19 +63,19 @@ impl<P: PacketIo> Turn<'_, P> {
     }
 
     /// The way back to a client that is served.
-    fn listens_to(&self, view: &Ipv4View, came_in: InterfaceId) -> Result<Hop, DropReason> {
-        let interfaces = &self.engine.router.interfaces;
-        let is_internal = |interface| interfaces.side_of(interface) == Some(Side::Internal);
+    fn listens_to(&self, view: &Ipv4View, arrived: &Interface) -> Result<Hop, DropReason> {
+        let (interfaces, tenant) = (&self.engine.router.interfaces, arrived.tenant);
+        let is_internal = |interface: InterfaceId| interfaces.side_of(interface) == Some(Side::Internal);
         if !self.engine.config.pcp.enabled
-            || !is_internal(came_in)
-            || !interfaces.owner(view.dst).is_some_and(is_internal)
+            || arrived.side != Side::Internal
+            || !interfaces.owner(tenant, view.dst).is_some_and(is_internal)
         {
             return Err(DropReason::LocalUnhandled);
         }
-        let is_nobody = interfaces.is_own(view.src)
+        let is_nobody = interfaces.is_own(tenant, view.src)
             || self.engine.router.is_nat_address(view.src)
-            || interfaces.is_broadcast(view.src);
-        let hop = self.engine.router.routes.lookup(view.src).ok_or(DropReason::NoRoute)?;
+            || interfaces.is_broadcast(tenant, view.src);
+        let hop = self.engine.router.routes.lookup(tenant, view.src).ok_or(DropReason::NoRoute)?;
         if is_nobody || !is_internal(hop.interface) {
             return Err(DropReason::MartianSource);
         }

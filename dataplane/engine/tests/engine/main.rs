@@ -21,3 +21,4 @@ mod nat_udp;
 mod pcp;
 mod sim_ftp;
 mod sim_hosts;
+mod tenants;

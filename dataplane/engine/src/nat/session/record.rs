@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use algate_alg::Direction;
 
 use super::{Facing, NewSession};
-use crate::ids::{InterfaceId, WorkerId};
+use crate::ids::{InterfaceId, TenantId, WorkerId};
 use crate::nat::key::FlowKey;
 use crate::nat::mapping::Hold;
 use crate::nat::state_word::{ALG_FLAG, LIVE, LOOSE_FLAG, StateWord};
@@ -89,6 +89,15 @@ impl Session<'_> {
             Facing::External => {
                 NextHop { interface: InterfaceId(info as u16), neighbor: NeighborRef::from_bits(hops as u32) }
             }
+        }
+    }
+
+    /// The tenant into which a packet that came from `facing` leaves, and whose routes it follows.
+    #[must_use]
+    pub fn tenant_towards(&self, facing: Facing) -> TenantId {
+        match facing {
+            Facing::Internal => self.external_key().tenant(),
+            Facing::External => self.internal_key().tenant(),
         }
     }
 

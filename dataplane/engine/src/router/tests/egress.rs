@@ -87,7 +87,7 @@ fn traffic_goes_on_while_a_neighbour_is_validated() {
     let mut bench = Bench::new();
     bench.send("10.0.0.9", b"first");
     bench.arp(INTERNAL, ArpOperation::Reply, "10.0.0.9", "10.0.0.1").unwrap();
-    let next_hop = bench.router.next_hop(address("10.0.0.9"), bench.now).unwrap();
+    let next_hop = bench.router.next_hop(TenantId::NONE, address("10.0.0.9"), bench.now).unwrap();
     let mut requests = 0;
     bench.run_until(at(0));
     for second in 1..300 {
@@ -110,7 +110,7 @@ fn traffic_goes_on_while_a_neighbour_is_validated() {
 fn gives_a_frame_back_when_the_next_hop_is_of_another_time() {
     let mut bench = Bench::new();
     bench.arp(INTERNAL, ArpOperation::Request, "10.0.0.9", "10.0.0.1").unwrap();
-    let next_hop = bench.router.next_hop(address("10.0.0.9"), bench.now).unwrap();
+    let next_hop = bench.router.next_hop(TenantId::NONE, address("10.0.0.9"), bench.now).unwrap();
     bench.run_until(at(70_000));
     let frame = datagram(address("10.0.0.9"), b"kept");
     let back = bench.with_context(|context, egress, io| egress.send(context, io, frame, 14, next_hop));
@@ -130,7 +130,7 @@ fn pushes_and_pops_a_vlan_tag_by_moving_the_start() {
 
     bench.arp(INTERNAL, ArpOperation::Request, "10.0.0.9", "10.0.0.1").unwrap();
     bench.sent();
-    let next_hop = bench.router.next_hop(address("10.0.0.9"), bench.now).unwrap();
+    let next_hop = bench.router.next_hop(TenantId::NONE, address("10.0.0.9"), bench.now).unwrap();
     let frame = VecFrame::from_bytes(&tagged(&datagram(address("10.0.0.9"), b"plain").bytes(), 0x8100, 7));
     bench.with_context(|context, egress, io| egress.send(context, io, frame, 18, next_hop)).unwrap();
     let sent = bench.sent();
@@ -141,7 +141,7 @@ fn pushes_and_pops_a_vlan_tag_by_moving_the_start() {
 fn counts_a_frame_without_room_for_its_header() {
     let mut bench = Bench::new();
     bench.arp(TAGGED, ArpOperation::Request, "172.16.0.9", "172.16.0.1").unwrap();
-    let next_hop = bench.router.next_hop(address("172.16.0.9"), bench.now).unwrap();
+    let next_hop = bench.router.next_hop(TenantId::NONE, address("172.16.0.9"), bench.now).unwrap();
     let mut frame = datagram(address("172.16.0.9"), b"x");
     assert!(frame.grow_front(128));
     bench.sent();

@@ -128,7 +128,7 @@ fn answer(bench: &mut Bench, frame: VecFrame) -> Result<(), DropReason> {
     let Ok(Parsed { kind: ParsedKind::Ipv4(view), .. }) = parse_frame(&frame.bytes()) else {
         panic!("not IPv4")
     };
-    bench.with_context(|context, egress, io| echo_reply(context, egress, io, frame, &view))
+    bench.with_context(|context, egress, io| echo_reply(context, egress, io, frame, &view, TenantId::NONE))
 }
 
 #[test]

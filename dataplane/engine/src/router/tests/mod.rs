@@ -14,7 +14,7 @@ use algate_config as config;
 use algate_config::{Config, Side};
 
 use crate::counters::DropCounters;
-use crate::ids::{InterfaceId, NicPortId};
+use crate::ids::{InterfaceId, NicPortId, TenantId};
 use crate::packet::arp::{ArpOperation, ArpPacket};
 use crate::packet::build::{self, Ipv4Fields};
 use crate::packet::parse::{Ipv4View, ParsedKind};
@@ -55,6 +55,7 @@ pub(crate) fn config() -> Config {
         nic_port,
         vlan,
         side,
+        tenant: 0,
         source_check: true,
         addresses: vec![net.parse().unwrap()],
         mtu,
@@ -96,6 +97,7 @@ pub(crate) fn config() -> Config {
                 protocol: config::Transport::Tcp,
                 external: "192.0.2.12:80".parse().unwrap(),
                 internal: "10.0.0.80:80".parse().unwrap(),
+                tenant: 0,
             }],
             limits: config::Limits::default(),
             hold: config::Hold { time: Duration::from_secs(120), ports: 16 },
@@ -192,7 +194,7 @@ impl Bench {
     /// Routes and sends a UDP datagram with `payload` to `dst`.
     pub(crate) fn send(&mut self, dst: &str, payload: &[u8]) {
         let dst = address(dst);
-        let next_hop = self.router.next_hop(dst, self.now).unwrap();
+        let next_hop = self.router.next_hop(TenantId::NONE, dst, self.now).unwrap();
         let frame = datagram(dst, payload);
         self.with_context(|context, egress, io| egress.send(context, io, frame, 14, next_hop)).unwrap();
     }

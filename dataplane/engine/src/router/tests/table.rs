@@ -9,13 +9,15 @@ use crate::router::route::{Hop, Prefix, Routes};
 
 #[test]
 fn finds_the_interface_of_a_frame() {
-    let router = Bench::new().router;
+    let mut config = config();
+    config.interfaces[2].tenant = 5;
+    let router = Bench::with(&config).router;
     let broadcast = [0xFF; 6];
     let rows = [
-        (0, 0, INTERNAL_MAC, Ok(INTERNAL)),
-        (1, 0, EXTERNAL_MAC, Ok(EXTERNAL)),
-        (1, 7, EXTERNAL_MAC, Ok(TAGGED)),
-        (1, 7, broadcast, Ok(TAGGED)),
+        (0, 0, INTERNAL_MAC, Ok((INTERNAL, TenantId::NONE))),
+        (1, 0, EXTERNAL_MAC, Ok((EXTERNAL, TenantId::NONE))),
+        (1, 7, EXTERNAL_MAC, Ok((TAGGED, TenantId(5)))),
+        (1, 7, broadcast, Ok((TAGGED, TenantId(5)))),
         (0, 0, EXTERNAL_MAC, Err(DropReason::NotForUs)),
         (0, 7, INTERNAL_MAC, Err(DropReason::UnknownVlan)),
         (1, 4_095, EXTERNAL_MAC, Err(DropReason::UnknownVlan)),
@@ -23,18 +25,23 @@ fn finds_the_interface_of_a_frame() {
         (9, 0, EXTERNAL_MAC, Err(DropReason::UnknownVlan)),
     ];
     for (nic_port, vlan, mac, expected) in rows {
-        assert_eq!(router.interfaces.classify(NicPortId(nic_port), vlan, mac), expected, "{nic_port} {vlan}");
+        let arrival = router.interfaces.classify(NicPortId(nic_port), vlan, mac);
+        let arrival = arrival.map(|arrival| (arrival.interface, arrival.tenant));
+        assert_eq!(arrival, expected, "{nic_port} {vlan}");
     }
 }
 
 #[test]
 fn knows_its_own_addresses_and_the_broadcasts_around_them() {
     let interfaces = Bench::new().router.interfaces;
-    assert_eq!(interfaces.owner(address("172.16.0.1")), Some(TAGGED));
-    assert!(interfaces.is_own(address("10.0.0.1")) && !interfaces.is_own(address("10.0.0.2")));
+    assert_eq!(interfaces.owner(TenantId::NONE, address("172.16.0.1")), Some(TAGGED));
+    assert!(
+        interfaces.is_own(TenantId::NONE, address("10.0.0.1"))
+            && !interfaces.is_own(TenantId::NONE, address("10.0.0.2"))
+    );
     let rows = [("10.0.0.255", true), ("10.0.0.0", true), ("10.0.0.1", false), ("10.0.1.255", false)];
     for (text, is_broadcast) in rows {
-        assert_eq!(interfaces.is_broadcast(address(text)), is_broadcast, "{text}");
+        assert_eq!(interfaces.is_broadcast(TenantId::NONE, address(text)), is_broadcast, "{text}");
     }
     let point_to_point = InterfaceAddress { address: address("10.1.1.0"), prefix_length: 31 };
     assert!(point_to_point.is_connected(address("10.1.1.1")));
@@ -90,7 +97,7 @@ fn routes_to_neighbours_directly_and_to_the_rest_by_a_gateway() {
     ];
     for (dst, interface, hop) in rows {
         let expected = Hop { interface, address: address(hop) };
-        assert_eq!(router.routes.lookup(address(dst)), Some(expected), "{dst}");
+        assert_eq!(router.routes.lookup(TenantId::NONE, address(dst)), Some(expected), "{dst}");
     }
 }
 
@@ -99,16 +106,16 @@ fn has_no_route_where_none_leads() {
     let mut config = config();
     config.routes.clear();
     let router = Bench::with(&config).router;
-    assert_eq!(router.routes.lookup(address("203.0.113.5")), None);
-    assert_eq!(router.next_hop(address("10.0.1.0"), at(0)), Err(DropReason::NoRoute));
-    assert_eq!(Routes::default().lookup(1), None);
+    assert_eq!(router.routes.lookup(TenantId::NONE, address("203.0.113.5")), None);
+    assert_eq!(router.next_hop(TenantId::NONE, address("10.0.1.0"), at(0)), Err(DropReason::NoRoute));
+    assert_eq!(Routes::default().lookup(TenantId::NONE, 1), None);
 }
 
 #[test]
 fn prefers_the_first_of_equal_prefixes() {
     let prefix = |gateway| Prefix { network: 0, length: 0, interface: INTERNAL, gateway: Some(gateway) };
     let routes = Routes::from_prefixes([prefix(1), prefix(2)]);
-    assert_eq!(routes.lookup(9).map(|hop| hop.address), Some(1));
+    assert_eq!(routes.lookup(TenantId::NONE, 9).map(|hop| hop.address), Some(1));
 }
 
 fn prefix() -> impl Strategy<Value = Prefix> {
@@ -146,7 +153,7 @@ proptest! {
             [prefix.network, prefix.network.wrapping_sub(1), last, last.wrapping_add(1)]
         });
         for dst in edges.chain(more) {
-            let found = routes.lookup(dst).map(|hop| hop.address);
+            let found = routes.lookup(TenantId::NONE, dst).map(|hop| hop.address);
             prop_assert_eq!(found, naive(&prefixes, dst), "destination {:#x}", dst);
         }
     }

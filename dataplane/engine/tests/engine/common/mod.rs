@@ -27,11 +27,13 @@ use algate_engine::snapshot::{MappingRow, SessionRow};
 use algate_engine::time::Instant;
 use algate_engine::worker::Worker;
 
-use packets::{Seen, arp_reply_to, mac_of};
+use packets::{Seen, arp_reply_to, mac_on};
 
 pub(crate) const INSIDE: u16 = 0;
 pub(crate) const OUTSIDE: u16 = 1;
-pub(crate) const ROUTER_MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
+/// Of all ports; most sites have two.
+pub(crate) const ROUTER_MACS: [[u8; 6]; 4] =
+    [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 3], [2, 0, 0, 0, 0, 4]];
 
 const SITE: &str = r#"
 [workers]
@@ -64,6 +66,7 @@ via = "203.0.113.1"
 [[route]]
 prefix = "10.9.0.0/16"
 via = "10.0.0.254"
+interface = "lan"
 
 [[nat.pool]]
 name = "public"
@@ -233,7 +236,7 @@ impl Net {
             }
             for (nic_port, frame) in sent {
                 let bytes = frame.bytes();
-                if let Some(reply) = arp_reply_to(&bytes) {
+                if let Some(reply) = arp_reply_to(nic_port.0, &bytes) {
                     let mut burst = vec![VecFrame::from_bytes(&reply)];
                     self.workers[self.receiver].receive(&mut self.io, self.now, nic_port, &mut burst);
                     self.workers[self.receiver].poll(&mut self.io, self.now);
@@ -242,7 +245,8 @@ impl Net {
                     let packet = Seen::new(nic_port.0, &bytes);
                     assert_eq!(bytes[6..12], ROUTER_MACS[usize::from(nic_port.0)], "source MAC");
                     let is_multicast = packet.destination.ip().is_multicast();
-                    let station = if is_multicast { ALL_HOSTS_MAC } else { mac_of(next_hop_of(&packet)) };
+                    let station =
+                        if is_multicast { ALL_HOSTS_MAC } else { mac_on(nic_port.0, next_hop_of(&packet)) };
                     assert_eq!(bytes[..6], station, "destination MAC of {packet:?}");
                     if self.verifies {
                         packet.verify();
@@ -325,7 +329,7 @@ impl Drop for Net {
 fn next_hop_of(packet: &Seen) -> [u8; 4] {
     match packet.destination.ip().octets() {
         [10, 9, ..] => [10, 0, 0, 254],
-        [10, ..] if packet.nic_port == INSIDE => packet.destination.ip().octets(),
+        [10, ..] if packet.nic_port != OUTSIDE => packet.destination.ip().octets(),
         [203, 0, 113, host] => [203, 0, 113, host],
         _ => [203, 0, 113, 1],
     }

@@ -29,6 +29,15 @@ pub(crate) fn mac_of([a, b, c, d]: [u8; 4]) -> [u8; 6] {
     [6, 0, a, b, c, d]
 }
 
+/// The same on a port; equal addresses on further ports are other stations.
+pub(crate) fn mac_on(nic_port: u16, address: [u8; 4]) -> [u8; 6] {
+    let mut mac = mac_of(address);
+    if nic_port > OUTSIDE {
+        mac[1] = nic_port as u8;
+    }
+    mac
+}
+
 /// A packet that came out.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Seen {
@@ -260,7 +269,7 @@ pub(crate) fn with_dont_fragment(frame: Vec<u8>) -> Vec<u8> {
 }
 
 /// What the host asked for by an ARP request answers; nobody asks for algate's own addresses here.
-pub(crate) fn arp_reply_to(frame: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn arp_reply_to(nic_port: u16, frame: &[u8]) -> Option<Vec<u8>> {
     let request = match SlicedPacket::from_ethernet(frame).ok()?.net? {
         NetSlice::Arp(arp) => ArpEthIpv4Packet::try_from(arp.to_packet()).ok()?,
         _ => return None,
@@ -268,7 +277,7 @@ pub(crate) fn arp_reply_to(frame: &[u8]) -> Option<Vec<u8>> {
     if request.operation != ArpOperation::REQUEST || request.target_ipv4 == request.sender_ipv4 {
         return None;
     }
-    let mac = mac_of(request.target_ipv4);
+    let mac = mac_on(nic_port, request.target_ipv4);
     Some(arp(ArpOperation::REPLY, (mac, request.target_ipv4), (request.sender_mac, request.sender_ipv4)))
 }
 
