@@ -13,6 +13,7 @@ use algate_engine::worker::Worker;
 
 use crate::common::packets::{ACK, FIN, SYN, Seen, at, tcp_between, udp, udp_between};
 use crate::common::{INSIDE, Net, OUTSIDE};
+use crate::tenants::{BLUE, RED, TENANTS, on};
 
 fn two_workers() -> Net {
     Net::with("", |config| config.workers.cores = vec![1, 2])
@@ -71,12 +72,22 @@ fn a_slot_is_not_used_again_while_another_worker_may_hold_it() {
     assert_ne!(out.source.port(), 0);
 }
 
-/// Two threads send the same flows and their answers, as fast as they can, over tables that are always nearly full.
 #[test]
 fn threads_that_race_for_the_same_flows_agree_on_every_translation() {
+    race("", |flow| (INSIDE, 5000 + flow));
+}
+
+#[test]
+fn s_25_threads_that_race_for_equal_flows_of_two_tenants_keep_them_apart() {
+    race(TENANTS, |flow| (if flow % 2 == 0 { RED } else { BLUE }, 5000 + flow / 2));
+}
+
+/// Two threads send the same flows and their answers, as fast as they can, over tables that are always nearly full.
+/// `ends`: wire and port of a flow's host.
+fn race(toml: &str, ends: impl Fn(u16) -> (u16, u16) + Sync) {
     const FLOWS: u16 = 64;
     const ROUNDS: u64 = 60;
-    let mut net = Net::with("", |config| {
+    let mut net = Net::with(toml, |config| {
         config.workers.cores = vec![1, 2];
         // The threads end before the ports they watch over would have rested.
         config.nat.hold.time = Duration::ZERO;
@@ -85,9 +96,11 @@ fn threads_that_race_for_the_same_flows_agree_on_every_translation() {
         config.timeouts.arp = Duration::from_secs(30 * 86_400);
     });
     // Everyone's MAC address is known before the race.
-    net.one(INSIDE, &udp("10.0.0.2:1", "198.51.100.1:1", b""));
-    let out = net.one(INSIDE, &udp("10.0.0.2:1", "198.51.100.1:1", b""));
-    net.one(OUTSIDE, &udp_between(at("198.51.100.1:1"), out.source, b""));
+    let wires: HashSet<u16> = (0..FLOWS).map(|flow| ends(flow).0).collect();
+    for wire in wires {
+        let out = net.one(wire, &on(wire, udp("10.0.0.2:1", "198.51.100.1:1", b"")));
+        assert_eq!(net.one(OUTSIDE, &udp_between(at("198.51.100.1:1"), out.source, b"")).nic_port, wire);
+    }
 
     let engine = Arc::clone(&net.engine);
     net.workers.clear();
@@ -109,9 +122,10 @@ fn threads_that_race_for_the_same_flows_agree_on_every_translation() {
             for flow in 0..FLOWS {
                 // The same flow at the same moment, from both ends of the list in turn.
                 let flow = if (round + u64::from(id)) % 2 == 0 { flow } else { FLOWS - 1 - flow };
-                let frame = udp(&format!("10.0.0.2:{}", 5000 + flow), "198.51.100.1:53", b"");
+                let (wire, l4_port) = ends(flow);
+                let frame = on(wire, udp(&format!("10.0.0.2:{l4_port}"), "198.51.100.1:53", b""));
                 let mut burst = vec![VecFrame::from_bytes(&frame)];
-                worker.receive(&mut io, now, NicPortId(INSIDE), &mut burst);
+                worker.receive(&mut io, now, NicPortId(wire), &mut burst);
                 for (nic_port, frame) in io.take() {
                     let bytes = frame.bytes();
                     if nic_port.0 == OUTSIDE && bytes[12..14] == [8, 0] {
@@ -120,8 +134,8 @@ fn threads_that_race_for_the_same_flows_agree_on_every_translation() {
                         let back = udp_between(at("198.51.100.1:53"), seen.source, b"");
                         let mut burst = vec![VecFrame::from_bytes(&back)];
                         worker.receive(&mut io, now, NicPortId(OUTSIDE), &mut burst);
-                        let back = io.take().pop().map(|(_, frame)| Seen::new(INSIDE, &frame.bytes()));
-                        answers.push((flow, back.map(|back| back.destination)));
+                        let back = io.take().pop().map(|(wire, frame)| Seen::new(wire.0, &frame.bytes()));
+                        answers.push((flow, back.map(|back| (back.nic_port, back.destination))));
                     }
                 }
                 worker.poll(&mut io, now);
@@ -150,7 +164,8 @@ fn threads_that_race_for_the_same_flows_agree_on_every_translation() {
     });
     // Judged here, for a thread that fails would leave the other one waiting for ever.
     for (flow, back) in first.1.iter().chain(&second.1) {
-        assert_eq!(*back, Some(at(&format!("10.0.0.2:{}", 5000 + flow))), "the answer comes back in");
+        let (wire, l4_port) = ends(*flow);
+        assert_eq!(*back, Some((wire, at(&format!("10.0.0.2:{l4_port}")))), "the answer comes back in");
     }
     // What went out and what came back.
     net.transmitted += 2 * (first.0.len() + second.0.len()) as u64;

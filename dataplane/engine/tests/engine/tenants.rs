@@ -13,21 +13,24 @@ use std::time::Duration;
 use algate_config::{Config, IcmpRefusal};
 use algate_engine::drop_reason::DropReason;
 use algate_engine::ids::TenantId;
+use algate_engine::nat::deterministic::{Deterministic, Owner};
+use algate_engine::nat::key::Host;
 
 use crate::common::packets::{
     ACK, SYN, Seen, at, echo_reply, echo_request, icmp, sum, tcp, tcp_between, udp, udp_between, with_ip_byte,
 };
 use crate::common::{INSIDE, Net, OUTSIDE, ROUTER_MACS};
 
-const RED: u16 = 2;
-const BLUE: u16 = 3;
+pub(crate) const RED: u16 = 2;
+pub(crate) const BLUE: u16 = 3;
 /// Wires with the same hosts, and the tenants behind them.
 const WIRES: [(u16, TenantId); 3] = [(INSIDE, TenantId::NONE), (RED, TenantId(1)), (BLUE, TenantId(2))];
 
 const HOST: &str = "10.0.0.2:5000";
 const SERVER: &str = "198.51.100.1:53";
 
-const TENANTS: &str = r#"
+/// Two tenants more than the site has.
+pub(crate) const TENANTS: &str = r#"
 [[nic_port]]
 name = "p2"
 device = { driver = "null" }
@@ -60,7 +63,7 @@ fn with(toml: &str, change: impl FnOnce(&mut Config)) -> Net {
 }
 
 /// The frame as it is sent on `wire`.
-fn on(wire: u16, mut frame: Vec<u8>) -> Vec<u8> {
+pub(crate) fn on(wire: u16, mut frame: Vec<u8>) -> Vec<u8> {
     frame[..6].copy_from_slice(&ROUTER_MACS[usize::from(wire)]);
     frame
 }
@@ -224,6 +227,28 @@ fn s_25_rules_and_forwards_are_their_tenant_s() {
 }
 
 #[test]
+fn s_25_a_filter_rule_s_out_interface_is_that_of_the_tenant_behind_a_mapping() {
+    let rule = "[[filter]]\nname = \"red\"\naction = \"deny\"\nout_interface = \"red\"\n";
+    let mut net = with(rule, |_| {});
+    let externals = all(&mut net, &udp(HOST, SERVER, b""));
+    for ((wire, _), external) in WIRES.into_iter().zip(externals) {
+        let stranger = udp_between(at("198.51.100.9:9"), external, b"");
+        if wire == RED {
+            net.refused(OUTSIDE, &stranger, DropReason::FilterDeny);
+        } else {
+            assert_eq!(net.one(OUTSIDE, &stranger).nic_port, wire);
+        }
+        // To its neighbour by his own address: the rule sees where that leads in the sender's tenant.
+        let neighbour = on(wire, udp(HOST, "10.0.0.3:7000", b""));
+        if wire == RED {
+            net.refused(RED, &neighbour, DropReason::FilterDeny);
+        } else {
+            assert_eq!(net.one(wire, &neighbour).nic_port, wire);
+        }
+    }
+}
+
+#[test]
 fn s_25_icmp_errors_reach_the_tenant_whose_packet_it_was() {
     let mut net = net();
     for (wire, _) in WIRES {
@@ -331,23 +356,9 @@ fn s_25_port_control_maps_equal_endpoints_of_each_tenant() {
 fn s_25_an_alg_expects_in_the_tenant_of_its_control_session() {
     let mut net = with("[alg.ftp]\nenabled = true\n", |_| {});
     let (client, server) = (at("10.0.0.2:4000"), at("198.51.100.1:21"));
-    let externals = all(&mut net, &tcp_between(client, server, SYN, b""));
-    let mut announced = Vec::new();
-    for ((wire, _), external) in WIRES.into_iter().zip(externals) {
-        assert_eq!(net.one(OUTSIDE, &tcp_between(server, external, SYN | ACK, b"")).nic_port, wire);
-        net.send(wire, &on(wire, tcp_between(client, server, ACK, b"")));
-        let greeting = net.send(OUTSIDE, &tcp_between(server, external, ACK, b"220 ready\r\n"));
-        assert!(greeting.iter().any(|seen| seen.nic_port == wire && seen.payload == b"220 ready\r\n"));
-        let port = net.send(wire, &on(wire, tcp_between(client, server, ACK, b"PORT 10,0,0,2,15,161\r\n")));
-        let port = port.iter().find(|seen| seen.payload.starts_with(b"PORT ")).expect("the command passes");
-        let text = String::from_utf8(port.payload[5..].to_vec()).unwrap();
-        let n: Vec<u8> = text.trim_end().split(',').map(|number| number.parse().unwrap()).collect();
-        announced.push(SocketAddrV4::new([n[0], n[1], n[2], n[3]].into(), u16::from_be_bytes([n[4], n[5]])));
-    }
-    let mut rows = net.engine.expectation_rows(net.now, 9);
-    rows.sort_by_key(|row| row.tenant);
-    assert_eq!(rows.iter().map(|row| row.tenant).collect::<Vec<_>>(), WIRES.map(|(_, tenant)| tenant));
-    assert_eq!(rows.iter().map(|row| row.announced).collect::<Vec<_>>(), announced);
+    let announced = WIRES.map(|(wire, _)| announce(&mut net, (wire, client), (OUTSIDE, server)));
+    assert!(are_different(&announced), "{announced:?}");
+    assert_eq!(expecting(&net), WIRES.map(|(_, tenant)| tenant));
     for ((wire, _), announced) in WIRES.into_iter().zip(announced) {
         let data = net.one(OUTSIDE, &tcp_between(at("198.51.100.1:20"), announced, SYN, b""));
         assert_eq!((data.nic_port, data.destination), (wire, at("10.0.0.2:4001")));
@@ -355,6 +366,89 @@ fn s_25_an_alg_expects_in_the_tenant_of_its_control_session() {
         assert_eq!(net.one(wire, &answer).source, announced);
     }
     assert_eq!(net.sessions().iter().filter(|row| row.is_child).count(), 3);
+}
+
+#[test]
+fn s_25_an_alg_expects_equal_endpoints_within_each_tenant() {
+    let mut net = with("[alg.ftp]\nenabled = true\n", |_| {});
+    let (client, server) = (at("10.0.0.2:4000"), at("10.0.0.3:21"));
+    for (wire, _) in WIRES {
+        let announced = announce(&mut net, (wire, client), (wire, server));
+        assert_eq!(announced, at("10.0.0.2:4001"), "nothing is translated");
+    }
+    assert_eq!(expecting(&net), WIRES.map(|(_, tenant)| tenant));
+    for (number, (wire, tenant)) in WIRES.into_iter().enumerate() {
+        let data = net.one(wire, &on(wire, tcp("10.0.0.3:20", "10.0.0.2:4001", SYN)));
+        assert_eq!((data.nic_port, data.destination), (wire, at("10.0.0.2:4001")));
+        let rows = net.sessions();
+        assert!(rows.iter().any(|row| row.tenant == tenant && row.is_child), "{rows:?}");
+        assert_eq!(expecting(&net).len(), 2 - number);
+    }
+}
+
+/// A control session between a client and a server, each on its wire, up to a PORT command for the client's port 4001;
+/// returns what the server is told.
+fn announce(net: &mut Net, (at_client, client): Station, (at_server, server): Station) -> SocketAddrV4 {
+    let seen_as = net.one(at_client, &on(at_client, tcp_between(client, server, SYN, b""))).source;
+    let from_server = |flags, payload: &[u8]| on(at_server, tcp_between(server, seen_as, flags, payload));
+    let from_client = |payload: &[u8]| on(at_client, tcp_between(client, server, ACK, payload));
+    assert_eq!(net.one(at_server, &from_server(SYN | ACK, b"")).nic_port, at_client);
+    net.send(at_client, &from_client(b""));
+    let greeting = net.send(at_server, &from_server(ACK, b"220 ready\r\n"));
+    assert!(greeting.iter().any(|seen| seen.nic_port == at_client && seen.payload == b"220 ready\r\n"));
+    let port = net.send(at_client, &from_client(b"PORT 10,0,0,2,15,161\r\n"));
+    let port = port.iter().find(|seen| seen.payload.starts_with(b"PORT ")).expect("the command passes");
+    assert_eq!(port.nic_port, at_server);
+    let text = String::from_utf8(port.payload[5..].to_vec()).unwrap();
+    let n: Vec<u8> = text.trim_end().split(',').map(|number| number.parse().unwrap()).collect();
+    SocketAddrV4::new([n[0], n[1], n[2], n[3]].into(), u16::from_be_bytes([n[4], n[5]]))
+}
+
+/// A host's wire and endpoint.
+type Station = (u16, SocketAddrV4);
+
+/// Tenants in which something is expected.
+fn expecting(net: &Net) -> Vec<TenantId> {
+    let mut tenants: Vec<_> = net.engine.expectation_rows(net.now, 9).iter().map(|row| row.tenant).collect();
+    tenants.sort();
+    tenants
+}
+
+#[test]
+fn s_25_deterministic_pools_serve_equal_hosts_of_a_tenant_each() {
+    let pools = r#"
+        [[nat.pool]]
+        name = "fixed-red"
+        addresses = ["203.0.113.20"]
+        block_size = 128
+        assignment = "deterministic"
+        [[nat.pool]]
+        name = "fixed-blue"
+        addresses = ["203.0.113.21"]
+        block_size = 128
+        assignment = "deterministic"
+    "#;
+    let mut site = None;
+    let mut net = with(pools, |config| {
+        config.nat.rules = [1, 2]
+            .map(|tenant| {
+                let mut rule = config.nat.rules[0].clone();
+                rule.tenant = Some(tenant);
+                rule.action = algate_config::NatAction::Translate(usize::from(tenant));
+                rule
+            })
+            .to_vec();
+        site = Some(config.nat.clone());
+    });
+    let site = site.unwrap();
+    for (wire, tenant) in [(RED, TenantId(1)), (BLUE, TenantId(2))] {
+        let pool = Deterministic::new(&site, usize::from(tenant.0)).unwrap();
+        let external = net.one(wire, &on(wire, udp(HOST, SERVER, b""))).source;
+        let owner = pool.owner(u32::from(*external.ip()), external.port());
+        assert_eq!((owner, pool.tenant()), (Some(Owner::Host(0x0a00_0002)), Some(tenant)));
+        let stranger = Host { tenant: TenantId(9), address: 0x0a00_0002 };
+        assert_eq!(pool.first_block(stranger), None);
+    }
 }
 
 /// Everything at random for a while, on two workers: each packet arrives where a plain map says.

@@ -102,6 +102,40 @@ fn routes_to_neighbours_directly_and_to_the_rest_by_a_gateway() {
 }
 
 #[test]
+fn s_25_each_tenant_has_the_routes_of_its_interfaces_and_of_external_ones() {
+    let mut config = config();
+    config.interfaces[2].tenant = 5;
+    config.interfaces[2].addresses = vec!["10.0.0.1/16".parse().unwrap()];
+    let route = |prefix: &str, via: &str| config::Route {
+        prefix: prefix.parse().unwrap(),
+        via: via.parse().unwrap(),
+        interface: 2,
+    };
+    config.routes.extend([route("0.0.0.0/0", "10.0.9.9"), route("198.51.100.0/24", "10.0.9.8")]);
+    let router = Bench::with(&config).router;
+    let rows = [
+        (0, "10.0.0.77", INTERNAL, "10.0.0.77"),
+        (5, "10.0.0.77", TAGGED, "10.0.0.77"),
+        (0, "10.0.5.5", EXTERNAL, "192.0.2.254"),
+        (5, "10.0.5.5", TAGGED, "10.0.5.5"),
+        // Its own default route counts before the external one, its prefixes among all.
+        (0, "203.0.113.5", EXTERNAL, "192.0.2.254"),
+        (5, "203.0.113.5", TAGGED, "10.0.9.9"),
+        (0, "198.51.100.5", EXTERNAL, "192.0.2.254"),
+        (5, "198.51.100.5", TAGGED, "10.0.9.8"),
+        (5, "192.0.2.77", EXTERNAL, "192.0.2.77"),
+    ];
+    for (tenant, dst, interface, hop) in rows {
+        let expected = Hop { interface, address: address(hop) };
+        assert_eq!(router.routes.lookup(TenantId(tenant), address(dst)), Some(expected), "{tenant} {dst}");
+    }
+    let owner = |tenant| router.interfaces.owner(TenantId(tenant), address("10.0.0.1"));
+    assert_eq!((owner(0), owner(5)), (Some(INTERNAL), Some(TAGGED)));
+    let is_broadcast = |tenant| router.interfaces.is_broadcast(TenantId(tenant), address("10.0.0.255"));
+    assert!(is_broadcast(0) && !is_broadcast(5));
+}
+
+#[test]
 fn has_no_route_where_none_leads() {
     let mut config = config();
     config.routes.clear();
