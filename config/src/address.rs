@@ -2,6 +2,7 @@
 //!
 //! Like those in [`crate::value`], each judges one [`Field`] and notes what is wrong with it.
 
+use std::fmt::{self, Display, Formatter};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::ops::RangeInclusive;
 
@@ -60,13 +61,76 @@ pub(crate) fn prefix(field: &Field<'_>) -> Option<Ipv4Net> {
     None
 }
 
+/// An address or a prefix without host bits, of addresses that hosts may have.
+pub(crate) fn address_or_prefix(field: &Field<'_>) -> Option<Ipv4Net> {
+    if !text(field)?.contains('/') {
+        return host_address(field).map(Ipv4Net::from);
+    }
+    let network = prefix(field)?;
+    unicast_range(field, (network.network(), network.broadcast())).map(|_| network)
+}
+
+/// An address with one L4 port or several in a row: `203.0.113.10:21`, `203.0.113.10:5000-5099`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Endpoints {
+    /// The first one.
+    pub(crate) first: SocketAddrV4,
+    /// How many.
+    pub(crate) ports: u16,
+}
+
+impl Endpoints {
+    /// Whether both name the same endpoint.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        self.first.ip() == other.first.ip()
+            && self.first.port() <= other.last_port()
+            && other.first.port() <= self.last_port()
+    }
+
+    fn last_port(&self) -> u16 {
+        self.first.port().saturating_add(self.ports.saturating_sub(1))
+    }
+}
+
+impl Display for Endpoints {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.ports {
+            1 => self.first.fmt(f),
+            _ => write!(f, "{}-{}", self.first, self.last_port()),
+        }
+    }
+}
+
+/// Reads [`Endpoints`].
+pub(crate) fn endpoints(field: &Field<'_>) -> Option<Endpoints> {
+    let Some((first, last)) = text(field)?.split_once('-') else {
+        return endpoint(field).map(|first| Endpoints { first, ports: 1 });
+    };
+    let (Ok(first), Ok(last)) = (first.trim().parse::<SocketAddrV4>(), last.trim().parse::<u16>()) else {
+        let remedy = "write address:first-last, e.g. \"203.0.113.10:5000-5099\"";
+        field.place.refuse("is not a range of endpoints", remedy);
+        return None;
+    };
+    if last < first.port() {
+        let remedy = format!("write \"{}:{last}-{}\"", first.ip(), first.port());
+        field.place.refuse("ends before it begins", remedy);
+        return None;
+    }
+    let first = usable(field, first)?;
+    Some(Endpoints { first, ports: last - first.port() + 1 })
+}
+
 /// An address and an L4 port: `203.0.113.10:21`.
-pub(crate) fn endpoint(field: &Field<'_>) -> Option<SocketAddrV4> {
+fn endpoint(field: &Field<'_>) -> Option<SocketAddrV4> {
     let written = text(field)?;
     let Ok(endpoint) = written.parse::<SocketAddrV4>() else {
         field.place.refuse("is not an endpoint", "write address:port, e.g. \"203.0.113.10:21\"");
         return None;
     };
+    usable(field, endpoint)
+}
+
+fn usable(field: &Field<'_>, endpoint: SocketAddrV4) -> Option<SocketAddrV4> {
     if endpoint.port() == 0 {
         field.place.refuse("has port 0, which no host can use", "choose a port from 1 to 65535");
         return None;

@@ -175,10 +175,28 @@ pub(crate) fn has_tenant(drafts: &[Draft<'_>], tenant: u16) -> bool {
 
 /// Whether internal interfaces are of different tenants, one without a tenant included.
 pub(crate) fn has_several_tenants(drafts: &[Draft<'_>]) -> bool {
+    drafts.iter().any(|draft| draft.side != Some(Side::External)) && only_tenant(drafts).is_none()
+}
+
+/// The tenant of all internal interfaces, where they have the same or none; `None` without such interfaces.
+pub(crate) fn only_tenant(drafts: &[Draft<'_>]) -> Option<u16> {
     let mut tenants =
         drafts.iter().filter(|draft| draft.side != Some(Side::External)).map(|draft| draft.tenant);
-    let first = tenants.next();
-    tenants.any(|tenant| Some(tenant) != first)
+    let first = tenants.next()?;
+    tenants.all(|tenant| tenant == first).then_some(first)
+}
+
+/// The tenant of internal hosts that a table names; 0 without the key. `None`: wrong or unknown, and noted.
+pub(crate) fn read_tenant(table: &Table<'_>, key: &'static Key, drafts: &[Draft<'_>]) -> Option<u16> {
+    let tenant = table.get_located(key, value::integer(1..=MAX_TENANT));
+    match tenant {
+        None if table.has(key) => None,
+        None => Some(0),
+        Some(tenant) => {
+            refuse_unknown_tenant(&tenant, drafts);
+            has_tenant(drafts, tenant.value).then_some(tenant.value)
+        }
+    }
 }
 
 /// Refuses a tenant that no interface has, of a rule or a forward.

@@ -216,6 +216,8 @@ pub struct Route {
 pub struct Nat {
     /// External addresses to translate to.
     pub pools: Vec<Pool>,
+    /// Internal addresses that have external ones of their own; before the rules.
+    pub statics: Vec<Static>,
     /// Which internal addresses use which pool; the first match counts.
     pub rules: Vec<NatRule>,
     /// External endpoints that lead to internal servers.
@@ -274,6 +276,29 @@ pub enum Pairing {
     Soft,
 }
 
+/// `[[nat.static]]`: address for address, every protocol, ports as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Static {
+    /// External prefix, in no pool.
+    pub external: Ipv4Net,
+    /// Internal prefix of the same length.
+    pub internal: Ipv4Net,
+    /// The hosts' tenant; 0: of an interface without one.
+    pub tenant: u16,
+    /// What the external side may open.
+    pub inbound: StaticInbound,
+}
+
+/// Which flows from the external side a static address lets in. Internal hosts may always use it: they
+/// reach the host by its own address, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StaticInbound {
+    /// Those that a filter rule allows.
+    Filter,
+    /// All that no filter rule refuses.
+    Allow,
+}
+
 /// `[[nat.rule]]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NatRule {
@@ -287,6 +312,9 @@ pub struct NatRule {
     pub destination: Ipv4Net,
     /// Inclusive range of destination ports; `None`: all, and protocols without ports.
     pub destination_l4_ports: Option<(u16, u16)>,
+    /// The prefix that stands in place of `destination` when the packet leaves, as long as that;
+    /// `None`: it keeps its destination.
+    pub destination_to: Option<Ipv4Net>,
     /// What is done.
     pub action: NatAction,
     /// What a new mapping depends on.
@@ -381,12 +409,43 @@ pub struct Hold {
 pub struct Forward {
     /// Transport protocol.
     pub protocol: Transport,
-    /// The endpoint the world connects to; its address lies in a pool.
+    /// The first endpoint the world connects to; its address lies in a pool.
     pub external: SocketAddrV4,
-    /// The server behind it.
-    pub internal: SocketAddrV4,
-    /// The server's tenant; 0: of an interface without one.
+    /// How many ports, from the first one on: 1 or more. Each server has as many.
+    pub ports: u16,
+    /// The servers behind it: 1 to 64.
+    pub servers: Vec<Server>,
+    /// The servers' tenant; 0: of an interface without one.
     pub tenant: u16,
+    /// What decides between several servers.
+    pub affinity: Affinity,
+    /// Whether servers see algate's own address in place of the client's.
+    pub masquerade: bool,
+}
+
+impl Forward {
+    /// Its IP protocols.
+    pub fn protocols(&self) -> impl Iterator<Item = u8> + use<> {
+        self.protocol.protocols().iter().copied()
+    }
+}
+
+/// A server behind a port forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Server {
+    /// Its first endpoint.
+    pub internal: SocketAddrV4,
+    /// Its part of the clients, 1 to 100.
+    pub weight: u16,
+}
+
+/// What decides which of several servers a flow goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Affinity {
+    /// The client's address.
+    Source,
+    /// The client's endpoint: each flow for itself.
+    None,
 }
 
 /// Transport protocol of a port forward.
@@ -396,6 +455,20 @@ pub enum Transport {
     Tcp,
     /// UDP
     Udp,
+    /// Either
+    TcpAndUdp,
+}
+
+impl Transport {
+    /// Its IP protocols.
+    #[must_use]
+    pub const fn protocols(self) -> &'static [u8] {
+        match self {
+            Self::Tcp => &[6],
+            Self::Udp => &[17],
+            Self::TcpAndUdp => &[6, 17],
+        }
+    }
 }
 
 /// `[[filter]]`: an empty list, or `None`, matches everything.

@@ -19,6 +19,7 @@ pub(crate) const SECTIONS: &[&Section] = &[
     &route::SECTION,
     &nat::SECTION,
     &nat::pool::SECTION,
+    &nat::statics::SECTION,
     &nat::rule::SECTION,
     &nat::forward::SECTION,
     &nat::limits::LIMITS,

@@ -1,24 +1,37 @@
 //! `algate whois`: whose an external endpoint is, computed from a configuration and nothing else.
 
 use std::fmt::Write;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
-use algate_config::{Config, Transport};
+use algate_config::{Config, Server, Transport};
 use algate_engine::nat::deterministic::{Deterministic, Owner};
 
 /// What the configuration says about `address` and `l4_port`, one line for each thing it says.
 #[must_use]
 pub fn answer(config: &Config, address: Ipv4Addr, l4_port: u16) -> String {
+    for pair in &config.nat.statics {
+        if pair.external.contains(&address) {
+            let host_bits = u32::from(address) & u32::from(pair.external.hostmask());
+            let host = Ipv4Addr::from(u32::from(pair.internal.network()) | host_bits);
+            return format!("{host}{} (static)\n", of_tenant(pair.tenant));
+        }
+    }
     let mut text = String::new();
     for forward in &config.nat.forwards {
-        if *forward.external.ip() == address && forward.external.port() == l4_port {
+        let offset = l4_port.checked_sub(forward.external.port()).filter(|offset| *offset < forward.ports);
+        if let Some(offset) = offset.filter(|_| *forward.external.ip() == address) {
             let protocol = match forward.protocol {
                 Transport::Tcp => "tcp",
                 Transport::Udp => "udp",
+                Transport::TcpAndUdp => "tcp and udp",
             };
+            let server = |server: &Server| {
+                SocketAddrV4::new(*server.internal.ip(), server.internal.port() + offset).to_string()
+            };
+            let servers: Vec<String> = forward.servers.iter().map(server).collect();
             // Writing to a string cannot fail.
             let tenant = of_tenant(forward.tenant);
-            let _ = writeln!(text, "{protocol}: forwarded to {}{tenant}", forward.internal);
+            let _ = writeln!(text, "{protocol}: forwarded to {}{tenant}", servers.join(" or "));
         }
     }
     let is_in = |(first, last): &(Ipv4Addr, Ipv4Addr)| *first <= address && address <= *last;
@@ -74,6 +87,9 @@ mod tests {
             [[nat.pool]]
             name = "free"
             addresses = ["203.0.113.8"]
+            [[nat.static]]
+            external = "203.0.113.16/30"
+            internal = "10.0.0.240/30"
             [[nat.rule]]
             internal = "10.0.0.0/25"
             pool = "fixed"
@@ -84,6 +100,10 @@ mod tests {
             protocol = "tcp"
             external = "203.0.113.7:21"
             internal = "10.0.0.9:21"
+            [[nat.forward]]
+            protocol = "tcp+udp"
+            external = "203.0.113.7:500-509"
+            internal = ["10.0.0.9:600-609", "10.0.0.8:500-509"]
         "#;
         let config = Config::parse(text, "t", &Machine::unchecked()).expect("the configuration is right");
         for (address, l4_port, expected) in [
@@ -92,7 +112,10 @@ mod tests {
             ("203.0.113.7", 65_535, "given out by chance in pool \"fixed\": ask the records\n"),
             ("203.0.113.7", 80, "no dynamic port of pool \"fixed\"\n"),
             ("203.0.113.7", 21, "tcp: forwarded to 10.0.0.9:21\n"),
+            ("203.0.113.7", 509, "tcp and udp: forwarded to 10.0.0.9:609 or 10.0.0.8:509\n"),
+            ("203.0.113.7", 510, "no dynamic port of pool \"fixed\"\n"),
             ("203.0.113.8", 5000, "given out by chance in pool \"free\": ask the records\n"),
+            ("203.0.113.18", 5000, "10.0.0.242 (static)\n"),
             ("203.0.113.9", 5000, "203.0.113.9 is in no pool of this configuration\n"),
         ] {
             assert_eq!(answer(&config, address.parse().expect("an address"), l4_port), expected);

@@ -98,7 +98,7 @@ const MAX_ADDRESSES: u64 = 16_384;
 const LONGEST_HOLD: Duration = Duration::from_secs(3600);
 
 /// Inclusive range of addresses.
-type Range = (Ipv4Addr, Ipv4Addr);
+pub(super) type Range = (Ipv4Addr, Ipv4Addr);
 
 impl Draft<'_> {
     /// The name, for messages and for rules.
@@ -109,6 +109,11 @@ impl Draft<'_> {
     /// Whether the address is in the pool.
     pub(crate) fn contains(&self, address: Ipv4Addr) -> bool {
         self.ranges.iter().any(|range| range.value.0 <= address && address <= range.value.1)
+    }
+
+    /// The pool's range that shares an address with `range`.
+    pub(super) fn overlapping(&self, range: Range) -> Option<&Located<'_, Range>> {
+        self.ranges.iter().find(|own| overlap(own.value, range))
     }
 
     /// The model's pool; a wrong value's place is taken by one that nobody will see.
@@ -264,7 +269,12 @@ fn refuse_repeated<'d, 'a: 'd>(
     }
 }
 
-fn refuse_internal(range: &Located<'_, Range>, interfaces: &[Interface<'_>], routes: &[Located<'_, Route>]) {
+/// An address behind an internal interface is a host's.
+pub(super) fn refuse_internal(
+    range: &Located<'_, Range>,
+    interfaces: &[Interface<'_>],
+    routes: &[Located<'_, Route>],
+) {
     const REMEDY: &str = "choose addresses outside every internal subnet";
     let internal = || interfaces.iter().filter(|interface| interface.side == Some(Side::Internal));
     let connected =
@@ -304,7 +314,7 @@ fn refuse_too_many(range: &Located<'_, Range>, addresses: u64) {
 }
 
 /// An own address of an internal interface is within an internal subnet, which is refused already.
-fn refuse_own(range: &Located<'_, Range>, interfaces: &[Interface<'_>]) {
+pub(super) fn refuse_own(range: &Located<'_, Range>, interfaces: &[Interface<'_>]) {
     let others = interfaces.iter().filter(|interface| interface.side != Some(Side::Internal));
     for own in others.flat_map(|interface| &interface.addresses) {
         let address = own.value.addr();
@@ -316,7 +326,7 @@ fn refuse_own(range: &Located<'_, Range>, interfaces: &[Interface<'_>]) {
 }
 
 /// algate answers ARP for a pool's addresses: it must not do so for the router it sends to.
-fn refuse_next_hops(range: &Located<'_, Range>, routes: &[Located<'_, Route>]) {
+pub(super) fn refuse_next_hops(range: &Located<'_, Range>, routes: &[Located<'_, Route>]) {
     let via = |route: &&Located<'_, Route>| overlap(range.value, (route.value.via, route.value.via));
     if let Some(route) = routes.iter().find(via) {
         let problem = format!("holds the next hop {} (route, line {})", route.value.via, route.place.line());
@@ -355,16 +365,18 @@ fn l4_port_range(field: &Field<'_>) -> Option<(u16, u16)> {
     Some((low, high))
 }
 
-fn bounds(prefix: &Ipv4Net) -> Range {
+/// First and last address.
+pub(super) fn bounds(prefix: &Ipv4Net) -> Range {
     (prefix.network(), prefix.broadcast())
 }
 
-fn overlap(a: Range, b: Range) -> bool {
+/// Whether two ranges share an address.
+pub(super) fn overlap(a: Range, b: Range) -> bool {
     a.0 <= b.1 && b.0 <= a.1
 }
 
 /// A range as one would write it: an address, a prefix of four addresses or more, or both ends.
-fn text((first, last): Range) -> String {
+pub(super) fn text((first, last): Range) -> String {
     let host_bits = (u32::from(first) ^ u32::from(last)).count_ones();
     let prefix = Ipv4Net::new(first, 32_u8.saturating_sub(u8::try_from(host_bits).unwrap_or(32)));
     match prefix {

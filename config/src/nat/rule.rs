@@ -6,7 +6,7 @@ use crate::address;
 use crate::interface::{self, Draft as Interface};
 use crate::model::{FilteringBehavior, MappingBehavior, NatAction, NatRule, Pool, RuleProtocol};
 use crate::names;
-use crate::nat::pool;
+use crate::nat::{pool, statics};
 use crate::print::{Printer, quoted};
 use crate::read::{Located, Table};
 use crate::schema::{Form, Key, Section};
@@ -16,7 +16,18 @@ pub(crate) const SECTION: Section = Section {
     path: "nat.rule",
     form: Form::List,
     about: "Which flows are translated to which pool; the first match counts, a packet to the outside without a match is dropped.",
-    keys: &[INTERNAL, TENANT, PROTOCOL, DESTINATION, DESTINATION_L4_PORTS, ACTION, POOL, MAPPING, FILTERING],
+    keys: &[
+        INTERNAL,
+        TENANT,
+        PROTOCOL,
+        DESTINATION,
+        DESTINATION_L4_PORTS,
+        DESTINATION_TO,
+        ACTION,
+        POOL,
+        MAPPING,
+        FILTERING,
+    ],
 };
 
 const INTERNAL: Key =
@@ -33,6 +44,11 @@ const DESTINATION_L4_PORTS: Key = Key {
     name: "destination_l4_ports",
     example: "\"53-53\"",
     reason: "Destination ports; without it: all, and protocols without ports.",
+};
+const DESTINATION_TO: Key = Key {
+    name: "destination_to",
+    example: "\"198.51.100.0/24\"",
+    reason: "Where the packet goes instead (twice NAT): an address, or a prefix as long as destination, address for address.",
 };
 const ACTION: Key = Key {
     name: "action",
@@ -72,6 +88,7 @@ const FILTERINGS: Choices<FilteringBehavior> = &[
 pub(crate) fn read<'a>(
     nat: &Table<'a>,
     pools: &[pool::Draft<'a>],
+    statics: &[statics::Draft<'a>],
     interfaces: &[Interface<'a>],
 ) -> Vec<NatRule> {
     let mut seen: Vec<(NatRule, Located<'a, Ipv4Net>)> = Vec::new();
@@ -101,11 +118,17 @@ pub(crate) fn read<'a>(
         let mapping = table.get(&MAPPING, value::choice(MAPPINGS));
         let mapping = mapping.unwrap_or(MappingBehavior::EndpointIndependent);
         let Some(internal) = internal else { continue };
+        let destination = table.get_located(&DESTINATION, address::prefix);
+        let destination_to = table.get_located(&DESTINATION_TO, address::address_or_prefix);
+        if let Some(to) = &destination_to {
+            refuse_rewriting(to, destination.as_ref().map(|from| from.value), pools, statics, interfaces);
+        }
         let rule = NatRule {
             internal: internal.value,
             tenant,
             protocol,
-            destination: table.get(&DESTINATION, address::prefix).unwrap_or_default(),
+            destination: destination.map(|destination| destination.value).unwrap_or_default(),
+            destination_to: destination_to.map(|to| to.value),
             destination_l4_ports: ports.map(|ports| ports.value),
             action,
             mapping,
@@ -119,6 +142,7 @@ pub(crate) fn read<'a>(
             );
             internal.place.refuse(problem, "move the narrower rule up, or remove it");
         }
+        statics::refuse_shadowed(&internal, rule.tenant, statics, interfaces);
         seen.push((rule, internal));
     }
     seen.into_iter().map(|(rule, _)| rule).collect()
@@ -136,6 +160,9 @@ pub(crate) fn print(rules: &[NatRule], pools: &[Pool], out: &mut Printer) {
             .key(&DESTINATION, quoted(rule.destination));
         if let Some((low, high)) = rule.destination_l4_ports {
             out.key(&DESTINATION_L4_PORTS, quoted(format_args!("{low}-{high}")));
+        }
+        if let Some(to) = rule.destination_to {
+            out.key(&DESTINATION_TO, quoted(to));
         }
         out.key(&ACTION, quoted(value::word_of(ACTIONS, translates)));
         if let NatAction::Translate(pool) = rule.action {
@@ -199,6 +226,38 @@ fn read_filtering(table: &Table<'_>, mapping: MappingBehavior) -> FilteringBehav
                 written.place.refuse(problem, "write \"address_and_port_dependent\", or leave it out");
             }
             strict
+        }
+    }
+}
+
+/// Neither side may be an external address of algate's: packets to those go in, whatever the rules say.
+fn refuse_rewriting(
+    to: &Located<'_, Ipv4Net>,
+    from: Option<Ipv4Net>,
+    pools: &[pool::Draft<'_>],
+    statics: &[statics::Draft<'_>],
+    interfaces: &[Interface<'_>],
+) {
+    let from = from.unwrap_or_default();
+    let (wanted, length) = (from.prefix_len(), to.value.prefix_len());
+    if wanted != length {
+        let problem = format!("is a /{length}, but destination is a /{wanted}");
+        return to.place.refuse(problem, "give both the same length");
+    }
+    for prefix in [to.value, from] {
+        let range = pool::bounds(&prefix);
+        let line = pools
+            .iter()
+            .find_map(|pool| pool.overlapping(range))
+            .map(|range| range.place.line())
+            .or_else(|| statics::external_overlapping(range, statics).map(|place| place.line()))
+            .or_else(|| {
+                let mut own = interfaces.iter().flat_map(|interface| &interface.addresses);
+                own.find(|own| prefix.contains(&own.value.addr())).map(|own| own.place.line())
+            });
+        if let Some(line) = line {
+            let problem = format!("cannot be: {prefix} holds an address of algate's own (line {line})");
+            to.place.refuse(problem, "name addresses that algate does not answer for");
         }
     }
 }

@@ -63,6 +63,7 @@ impl AlgNat for NatPort<'_> {
         let target = Endpoint::from(request.target).in_tenant(self.tenant_of(request.owner));
         let peer = self.peer_of(request);
         let (announced, mapping) = match self.external_address_of(request.owner) {
+            Some(address) if nat.keeps_ports(address) => (Endpoint::new(address, target.l4_port), None),
             Some(address) => {
                 let (endpoint, mapping) = nat.reserve(self.worker, protocol, target, address, self.now)?;
                 (endpoint, Some(mapping))

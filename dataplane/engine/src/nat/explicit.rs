@@ -162,8 +162,9 @@ impl Nat {
     /// How an endpoint is translated for whoever comes. Where the rule gives each remote endpoint a
     /// mapping of its own, the explicit one is reserved, as an ALG's is, and serves them all.
     fn translating(&self, protocol: u8, internal: Endpoint) -> Option<Translating> {
-        match self.policy.treatment(FlowKey::new(protocol, internal, ANY))? {
-            Treatment::None => None,
+        // A host with a static address has all ports of it, and needs none.
+        match self.treatment(FlowKey::new(protocol, internal, ANY)).ok()? {
+            Treatment::None | Treatment::Static(_) => None,
             Treatment::Translate(Translating { pool, address, scope: Scope::Remote(_), .. }) => {
                 let filtering = Filtering::Expected;
                 Some(Translating { pool, address, scope: reserved_scope(pool), filtering })

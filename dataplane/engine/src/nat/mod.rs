@@ -15,6 +15,7 @@ pub mod counted;
 pub mod deterministic;
 pub mod expectation;
 pub mod explicit;
+pub mod forward;
 pub mod idle_times;
 pub mod key;
 pub mod mapping;
@@ -23,29 +24,30 @@ pub mod ports;
 pub mod session;
 mod slow_path;
 mod state_word;
+pub mod statics;
 pub mod subscriber;
 mod sweep;
 pub mod tcp_state;
 pub mod tcp_window;
 
 use algate_alg::ExpectError;
-use algate_config::{Config, FilteringBehavior, NatRule, Transport};
+use algate_config::{Config, FilteringBehavior, NatRule};
 
 use crate::drop_reason::DropReason;
-use crate::ids::TenantId;
 use crate::nat::allocation::Rests;
 use crate::nat::block::Blocks;
 use crate::nat::counted::Counted;
 use crate::nat::expectation::{Expectation, Expectations};
+use crate::nat::forward::Forwards;
 use crate::nat::idle_times::IdleTimes;
-use crate::nat::key::{Endpoint, FlowKey};
-use crate::nat::mapping::{Filtering, Hold, Mapping, Mappings};
-use crate::nat::policy::{Home, Policy, Translating, reserved_scope};
-use crate::nat::ports::{PortPools, PortSpace};
+use crate::nat::key::{Endpoint, FlowKey, Host};
+use crate::nat::mapping::{Filtering, Hold, Mappings};
+use crate::nat::policy::{Home, Policy, Translating};
+use crate::nat::ports::PortPools;
 use crate::nat::session::{Facing, Session, Sessions};
-pub use crate::nat::slow_path::{Opened, Refusal};
+pub use crate::nat::slow_path::{Asker, Opened, Refusal};
+use crate::nat::statics::Statics;
 use crate::nat::subscriber::Subscribers;
-use crate::packet::{PROTOCOL_TCP, PROTOCOL_UDP};
 use crate::pcp::table::ExplicitMappings;
 use crate::table::hash::HashKey;
 use crate::table::quiescence::{Quiescence, Retired};
@@ -63,6 +65,10 @@ pub struct Nat {
     pub expectations: Expectations,
     /// What hosts have asked for by port control.
     pub explicit: ExplicitMappings,
+    /// Hosts with external addresses of their own.
+    pub statics: Statics,
+    /// Port forwards.
+    pub forwards: Forwards,
     /// External ports.
     pub ports: PortPools,
     /// Blocks of them.
@@ -110,13 +116,18 @@ impl Nat {
         let contacts = if config.nat.rules.iter().any(filters_by_address) { tables.sessions } else { 0 };
         let nat = Self {
             sessions: Sessions::new(tables.sessions, tables.half_open, key.clone(), idle_times),
-            mappings: Mappings::new(tables.mappings + config.nat.forwards.len(), key.clone()),
+            mappings: Mappings::new(
+                tables.mappings + Self::forward_mappings(&config.nat.forwards),
+                key.clone(),
+            ),
             expectations: Expectations::new(tables.expectations, key.clone()),
             explicit: explicit(config, key),
             blocks: Blocks::new(&config.nat, tables.subscribers),
             subscribers: Subscribers::new(tables.subscribers, config.nat.limits, key.clone()),
             contacts: Counted::new(contacts, key.clone()),
             policy: Policy::new(config, &ports),
+            forwards: Forwards::new(&config.nat.forwards, key),
+            statics: Statics::new(&config.nat.statics),
             ports,
             hold: config.nat.hold,
             ftp_ports: if config.alg.ftp.enabled { config.alg.ftp.control_ports.clone() } else { Vec::new() },
@@ -131,6 +142,22 @@ impl Nat {
     #[must_use]
     pub fn find(&self, hash: u64, key: FlowKey) -> Option<(Session<'_>, Facing)> {
         self.sessions.find(hash, key)
+    }
+
+    /// Whether `address` stands for a host with all its ports, internal or (twice NAT) external: what an ALG
+    /// announces there needs no mapping.
+    #[must_use]
+    pub fn keeps_ports(&self, address: u32) -> bool {
+        self.statics.internal_of(address).is_some() || self.policy.rewrites(address)
+    }
+
+    /// The internal host that a packet to an external endpoint goes to, for a look: nothing is taken.
+    #[must_use]
+    pub fn leads_to(&self, key: FlowKey) -> Option<Host> {
+        let to = key.destination();
+        let mapped = || self.mappings.internal_of(key.protocol(), to);
+        let forwarded = || self.forwards.server(key).or_else(mapped).map(Endpoint::host);
+        self.statics.internal_of(to.address).or_else(forwarded)
     }
 
     /// Gives back what nobody can hold any more, and what has rested. Once per burst.
@@ -232,28 +259,6 @@ impl Nat {
         let mapping = self.expectations.unlink(slot);
         self.release_mapping(worker, mapping, Hold::Firm);
         worker.retire(Retiree::Expectation(slot));
-    }
-
-    /// A port forward is a mapping that is never released.
-    fn install(&self, forward: &algate_config::Forward) {
-        let (protocol, space) = match forward.protocol {
-            Transport::Tcp => (PROTOCOL_TCP, PortSpace::Tcp),
-            Transport::Udp => (PROTOCOL_UDP, PortSpace::Udp),
-        };
-        let external = Endpoint::from(forward.external);
-        // The configuration has been checked: the port is in a pool and named once.
-        let _was_free = self.ports.take_exact(external.address, space, external.l4_port);
-        let mapping = Mapping {
-            protocol,
-            internal: Endpoint::from(forward.internal).in_tenant(TenantId(forward.tenant)),
-            external,
-            filtering: Filtering::EndpointIndependent,
-            scope: reserved_scope(self.ports.place_of(external.address).map_or(0, |(pool, _)| pool)),
-            subscriber: None,
-        };
-        if let Err(mapping::CreateError::Exists(_)) = self.mappings.create(&mapping, |_| {}) {
-            self.mappings.create_external_only(&mapping);
-        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! What the configuration says about a new flow: which rule covers it, and what that asks for.
 //!
-//! The first rule that covers a flow counts. A host with a port forward leaves from the address that
-//! the world knows it by, whatever pool its rule names.
+//! The first rule that covers a flow counts. A host with a port forward of its own leaves from the address that
+//! the world knows it by, whatever pool its rule names. A host with a static address is asked for in
+//! [`crate::nat::statics`] before.
 
 use std::net::Ipv4Addr;
 
@@ -16,7 +17,7 @@ use crate::nat::ports::{PortPools, PortSpace};
 #[derive(Debug)]
 pub struct Policy {
     rules: Vec<NatRule>,
-    /// A forward's server, with its external address and that one's pool; ascending.
+    /// A forward's only server, with its external address and that one's pool; ascending.
     forwarded: Vec<(Host, Home)>,
 }
 
@@ -34,6 +35,8 @@ pub struct Home {
 pub enum Treatment {
     /// It passes as it is.
     None,
+    /// Its source has an external address of its own; the port stays.
+    Static(u32),
     /// Its source is translated.
     Translate(Translating),
 }
@@ -56,9 +59,10 @@ impl Policy {
     #[must_use]
     pub fn new(config: &Config, ports: &PortPools) -> Self {
         let mut forwarded: Vec<(Host, Home)> = Vec::new();
-        for Forward { internal, external, tenant, .. } in &config.nat.forwards {
+        for Forward { servers, external, tenant, .. } in &config.nat.forwards {
+            let [server] = servers.as_slice() else { continue };
             let address = u32::from(*external.ip());
-            let internal = Host { tenant: TenantId(*tenant), address: u32::from(*internal.ip()) };
+            let internal = Host { tenant: TenantId(*tenant), address: u32::from(*server.internal.ip()) };
             let is_known = forwarded.iter().any(|(known, _)| *known == internal);
             if let Some((pool, _)) = ports.place_of(address).filter(|_| !is_known) {
                 forwarded.push((internal, Home { address, pool }));
@@ -85,7 +89,9 @@ impl Policy {
                 };
                 let scope = match mapping {
                     MappingBehavior::EndpointIndependent => Scope::Pool { pool: pool as u16, filtering },
-                    MappingBehavior::AddressAndPortDependent => Scope::Remote(key.destination()),
+                    MappingBehavior::AddressAndPortDependent => {
+                        Scope::Remote(rule.and_then(|rule| rewritten(rule, key)).unwrap_or(key.destination()))
+                    }
                 };
                 let address = home.map(|home| home.address);
                 Some(Treatment::Translate(Translating { pool, address, scope, filtering }))
@@ -94,7 +100,21 @@ impl Policy {
         }
     }
 
-    /// The external address of a host with a forward.
+    /// Where an outbound flow goes in place of where it was sent (twice NAT). `None`: its rule leaves that.
+    #[must_use]
+    pub fn destination(&self, key: FlowKey) -> Option<Endpoint> {
+        let rule = self.rules.iter().find(|rule| covers(rule, key))?;
+        rewritten(rule, key)
+    }
+
+    /// Whether packets to `address` may go elsewhere by some rule.
+    #[must_use]
+    pub fn rewrites(&self, address: u32) -> bool {
+        let holds = |rule: &NatRule| rule.destination.contains(&Ipv4Addr::from(address));
+        self.rules.iter().any(|rule| rule.destination_to.is_some() && holds(rule))
+    }
+
+    /// The external address of a host with a forward of its own.
     #[must_use]
     pub fn home(&self, host: Host) -> Option<Home> {
         let at = self.forwarded.binary_search_by_key(&host, |(host, _)| *host).ok()?;
@@ -120,6 +140,13 @@ impl Translating {
 pub const fn reserved_scope(pool: usize) -> Scope {
     // The configuration bounds the addresses of all pools, and with them the pools, to 16,384.
     Scope::Pool { pool: pool as u16, filtering: Filtering::EndpointIndependent }
+}
+
+/// The same place in the other prefix; the port stays.
+fn rewritten(rule: &NatRule, key: FlowKey) -> Option<Endpoint> {
+    let Endpoint { address, l4_port, .. } = key.destination();
+    let to = rule.destination_to?;
+    Some(Endpoint::new(u32::from(to.network()) | (address & u32::from(to.hostmask())), l4_port))
 }
 
 fn covers(rule: &NatRule, key: FlowKey) -> bool {

@@ -3,9 +3,14 @@
 //! ```text
 //! from       to                 needs                         becomes
 //! internal   pool address       expectation, mapping          hairpin: both ends translated
+//! internal   static address     -                             hairpin to the host that has it
 //! internal   external side      NAT rule, quota, port         mapping + session, or session as it is
+//! internal   anywhere           rule with destination_to      as above, to where the rule says
 //! internal   internal side      route                         session without translation
 //! external   pool address       expectation, mapping, forward session to the internal endpoint
+//! external   static address     expectation, filter rule, or  session to the host that has it
+//!                               inbound = "allow"
+//! external   balanced forward   -                             session to the server computed
 //! external   internal side      a filter rule that allows it  session without translation
 //! external   anything else      -                             dropped
 //! ```
@@ -19,7 +24,7 @@
 use algate_config::Side;
 
 use crate::drop_reason::DropReason;
-use crate::ids::{TenantId, WorkerId};
+use crate::ids::WorkerId;
 use crate::nat::allocation::Seat;
 use crate::nat::expectation::Admission;
 use crate::nat::key::{Endpoint, FlowKey, Host};
@@ -48,6 +53,17 @@ pub enum Refusal {
     Raced,
 }
 
+/// Who asks for a session with a first packet.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker<'a> {
+    /// The interface it came in on.
+    pub arrived: &'a Interface,
+    /// Whether a filter rule allows it.
+    pub by_rule: bool,
+    /// The thread that will own the flow should an ALG read it.
+    pub owner: WorkerId,
+}
+
 /// One end of a new session after translation, with what it holds.
 struct Source {
     endpoint: Endpoint,
@@ -55,9 +71,15 @@ struct Source {
     hold: Hold,
 }
 
+impl Source {
+    /// One that needs no mapping: what it becomes follows from the configuration.
+    const fn unmapped(endpoint: Endpoint) -> Self {
+        Self { endpoint, mapping: None, hold: Hold::Firm }
+    }
+}
+
 impl Nat {
-    /// Opens a session for the first packet of a flow, which came in on `arrived`. `owner` is the thread that
-    /// will own the flow should an ALG read it.
+    /// Opens a session for the first packet of a flow.
     ///
     /// # Errors
     /// [`Refusal`]: nothing was opened.
@@ -66,8 +88,7 @@ impl Nat {
         worker: &mut NatWorker,
         router: &Router,
         view: &Ipv4View,
-        arrived: &Interface,
-        owner: WorkerId,
+        asker: Asker<'_>,
         now: Instant,
     ) -> Result<Opened<'_>, Refusal> {
         check_opener(view).map_err(Refusal::Drop)?;
@@ -75,36 +96,33 @@ impl Nat {
             // Another thread holds up the grace period; nothing is lost but this packet.
             return Err(Refusal::Drop(DropReason::SessionTableFull));
         }
-        let key = FlowKey::of(view, arrived.tenant);
-        match (arrived.side, self.ports.contains(view.dst)) {
-            (Side::External, true) => self.open_inbound(worker, router, key, owner, now),
+        let key = FlowKey::of(view, asker.arrived.tenant);
+        let is_ours = self.ports.contains(view.dst) || self.statics.internal_of(view.dst).is_some();
+        match (asker.arrived.side, is_ours) {
+            (Side::External, true) => self.open_inbound(worker, router, key, asker, now),
+            (Side::External, false) if asker.by_rule => self.open_untranslated(worker, router, key, now),
             (Side::External, false) => Err(Refusal::Drop(DropReason::NoMapping)),
-            (Side::Internal, true) => self.open_hairpin(worker, router, key, owner, now),
-            (Side::Internal, false) => self.open_outbound(worker, router, key, owner, now),
+            (Side::Internal, true) => self.open_hairpin(worker, router, key, asker, now),
+            (Side::Internal, false) => self.open_outbound(worker, router, key, asker.owner, now),
         }
     }
 
-    /// Opens a session for the first packet of a flow from the external side that a filter rule
-    /// admits and nothing translates: to an internal host of no tenant by its own address. No ALG reads it.
-    ///
-    /// # Errors
-    /// [`Refusal`]: nothing was opened.
-    pub fn open_untranslated(
+    /// A flow from the external side that a filter rule admits and nothing translates: to an internal
+    /// host of no tenant by its own address. No ALG reads it.
+    fn open_untranslated(
         &self,
         worker: &mut NatWorker,
         router: &Router,
-        view: &Ipv4View,
+        key: FlowKey,
         now: Instant,
     ) -> Result<Opened<'_>, Refusal> {
-        check_opener(view).map_err(Refusal::Drop)?;
-        let key = FlowKey::of(view, TenantId::NONE);
-        let host = Host { tenant: TenantId::NONE, address: view.dst };
+        let [source, host] = [key.source(), key.destination()].map(Endpoint::host);
         let hop = router.routes.lookup(host.tenant, host.address);
         if hop.and_then(|hop| router.interfaces.side_of(hop.interface)) != Some(Side::Internal) {
             return Err(Refusal::Drop(DropReason::NoMapping));
         }
         let internal_hop = next_hop(router, host, now)?;
-        let external_hop = reverse_hop(router, key.source().host(), Side::External, now)?;
+        let external_hop = reverse_hop(router, source, Side::External, now)?;
         let seat = self.seat(worker, key.protocol(), host, now)?;
         let new = NewSession {
             internal_key: key.reversed(),
@@ -131,11 +149,14 @@ impl Nat {
         now: Instant,
     ) -> Result<Opened<'_>, Refusal> {
         let internal_hop = reverse_hop(router, key.source().host(), Side::Internal, now)?;
-        let remote = key.destination().in_tenant(key.tenant());
+        let is_static = self.statics.external_of(key.source().host()).is_some();
+        let elsewhere = if is_static { None } else { self.policy.destination(key) };
+        let remote = elsewhere.unwrap_or(key.destination()).in_tenant(key.tenant());
         let external_hop = next_hop(router, remote.host(), now)?;
         // What it answers arrives in the tenant of the interface behind which it is.
         let remote = remote.in_tenant(router.interfaces.tenant_of(external_hop.interface));
-        let is_translated = router.interfaces.side_of(external_hop.interface) == Some(Side::External);
+        let is_outside = router.interfaces.side_of(external_hop.interface) == Some(Side::External);
+        let is_translated = is_outside || elsewhere.is_some();
         let treatment = if is_translated { self.treatment(key)? } else { Treatment::None };
         let seat = self.seat(worker, key.protocol(), key.source().host(), now)?;
         let source = match self.map_source(worker, key, treatment, seat, now) {
@@ -145,7 +166,9 @@ impl Nat {
                 return Err(refusal);
             }
         };
-        let parent = self.admit_outbound(worker, key, remote, now);
+        // An ALG has announced what the host was to see.
+        let announced = if elsewhere.is_some() { key.destination() } else { remote };
+        let parent = self.admit_outbound(worker, key, announced, now);
         let new = NewSession {
             internal_key: key,
             external_key: FlowKey::new(key.protocol(), remote, source.endpoint),
@@ -167,16 +190,25 @@ impl Nat {
         worker: &mut NatWorker,
         router: &Router,
         key: FlowKey,
-        owner: WorkerId,
+        asker: Asker<'_>,
         now: Instant,
     ) -> Result<Opened<'_>, Refusal> {
         let source = key.source();
-        let (target, parent) = self.admit_inbound(worker, key, source.address, Hold::Loose, now)?;
+        let (target, parent) =
+            self.admit_inbound(worker, router, key, (source.address, asker), Hold::Loose, now)?;
         let made = next_hop(router, target.endpoint.host(), now).and_then(|internal| {
             let external = reverse_hop(router, source.host(), Side::External, now)?;
-            Ok((internal, external, self.seat(worker, key.protocol(), target.endpoint.host(), now)?))
+            let parent = parent.and_then(|parent| self.sessions.by_handle(parent));
+            let client = match self.is_masqueraded(key, parent) {
+                true => {
+                    self.masquerade(worker, router, key.protocol(), target.endpoint, internal.interface)?
+                }
+                false => source,
+            };
+            let seat = self.seat(worker, key.protocol(), target.endpoint.host(), now)?;
+            Ok((internal, external, client, seat))
         });
-        let (internal_hop, external_hop, seat) = match made {
+        let (internal_hop, external_hop, client, seat) = match made {
             Ok(made) => made,
             Err(refusal) => {
                 self.release_mapping(worker, target.mapping, target.hold);
@@ -185,7 +217,7 @@ impl Nat {
         };
         let ends = [key.destination(), target.endpoint];
         let new = NewSession {
-            internal_key: FlowKey::new(key.protocol(), target.endpoint, key.source()),
+            internal_key: FlowKey::new(key.protocol(), target.endpoint, client),
             external_key: key,
             initiator: Facing::External,
             internal_hop,
@@ -194,39 +226,53 @@ impl Nat {
             hold: target.hold,
             remote_mapping: None,
             parent,
-            alg_owner: self.alg_owner(key.protocol(), &ends, parent, owner),
+            alg_owner: self.alg_owner(key.protocol(), &ends, parent, asker.owner),
             subscriber: seat.subscriber,
         };
         self.create(worker, &new, seat, now).map(|session| (session, Facing::External))
     }
 
     /// An internal host speaks to another one through its external endpoint (RFC 4787 REQ-9: the
-    /// receiver sees the sender's external endpoint), whichever tenants the two are in.
+    /// receiver sees the sender's external endpoint), whichever tenants the two are in; or algate's own where
+    /// a forward masquerades.
     fn open_hairpin(
         &self,
         worker: &mut NatWorker,
         router: &Router,
         key: FlowKey,
-        owner: WorkerId,
+        asker: Asker<'_>,
         now: Instant,
     ) -> Result<Opened<'_>, Refusal> {
         let internal_hop = reverse_hop(router, key.source().host(), Side::Internal, now)?;
         let treatment = self.treatment(key)?;
         let seat = self.seat(worker, key.protocol(), key.source().host(), now)?;
         let seen_as = self.seen_as(worker, key, treatment, seat);
-        let (target, parent) = match self.admit_inbound(worker, key, seen_as, Hold::Firm, now) {
-            Ok(admitted) => admitted,
-            Err(refusal) => {
-                self.unseat(worker, seat);
-                return Err(refusal);
-            }
-        };
+        let (target, parent) =
+            match self.admit_inbound(worker, router, key, (seen_as, asker), Hold::Firm, now) {
+                Ok(admitted) => admitted,
+                Err(refusal) => {
+                    self.unseat(worker, seat);
+                    return Err(refusal);
+                }
+            };
         let made = if target.endpoint == key.source() {
             // From an endpoint to itself: both directions would be one flow.
             Err(Refusal::Drop(DropReason::MartianDestination))
         } else {
-            next_hop(router, target.endpoint.host(), now)
-                .and_then(|external| Ok((external, self.map_source(worker, key, treatment, seat, now)?)))
+            next_hop(router, target.endpoint.host(), now).and_then(|external| {
+                let server = target.endpoint;
+                let source = match self.is_masqueraded(key, None) {
+                    true => Source::unmapped(self.masquerade(
+                        worker,
+                        router,
+                        key.protocol(),
+                        server,
+                        external.interface,
+                    )?),
+                    false => self.map_source(worker, key, treatment, seat, now)?,
+                };
+                Ok((external, source))
+            })
         };
         let (external_hop, source) = match made {
             Ok(made) => made,
@@ -247,19 +293,21 @@ impl Nat {
             hold: source.hold,
             remote_mapping: target.mapping,
             parent,
-            alg_owner: self.alg_owner(key.protocol(), &ends, parent, owner),
+            alg_owner: self.alg_owner(key.protocol(), &ends, parent, asker.owner),
             subscriber: seat.subscriber,
         };
         self.create(worker, &new, seat, now).map(|session| (session, Facing::Internal))
     }
 
-    /// The internal endpoint behind a pool address, with a reference on its mapping: by expectation,
-    /// else by a mapping whose filtering lets `remote`, the sender's address as the world sees it, in.
+    /// The internal endpoint behind a pool address, with a reference on its mapping: by expectation, else
+    /// by a balanced forward or static translation, else by a mapping whose filtering lets `remote`, the sender's address as
+    /// the world sees it, in.
     fn admit_inbound(
         &self,
         worker: &mut NatWorker,
+        router: &Router,
         key: FlowKey,
-        remote: u32,
+        (remote, asker): (u32, Asker<'_>),
         hold: Hold,
         now: Instant,
     ) -> Result<(Source, Option<Handle>), Refusal> {
@@ -280,6 +328,12 @@ impl Nat {
                 return Ok((target, Some(expectation.parent)));
             }
             Admission::Unknown => {}
+        }
+        if let Some(server) = self.forwards.server(key) {
+            return Ok((Source::unmapped(server), None));
+        }
+        if let Some(endpoint) = self.static_target(router, key.destination(), asker)? {
+            return Ok((Source::unmapped(endpoint), None));
         }
         let no_mapping = Refusal::Drop(DropReason::NoMapping);
         let found = self.mappings.acquire_external(key.protocol(), key.destination(), hold);
@@ -303,6 +357,24 @@ impl Nat {
         }
     }
 
+    /// The host that has the static address `to`, where `asker` may come in. What the prefix only counts
+    /// in, algate's own address and broadcasts, is nobody.
+    fn static_target(
+        &self,
+        router: &Router,
+        to: Endpoint,
+        asker: Asker<'_>,
+    ) -> Result<Option<Endpoint>, Refusal> {
+        let Some(Host { tenant, address }) = self.statics.internal_of(to.address) else { return Ok(None) };
+        let interfaces = &router.interfaces;
+        let is_host = !interfaces.is_own(tenant, address) && !interfaces.is_broadcast(tenant, address);
+        let is_inside = asker.arrived.side == Side::Internal;
+        if is_host && (is_inside || asker.by_rule || self.statics.admits_all(to.address)) {
+            return Ok(Some(Endpoint { tenant, address, ..to }));
+        }
+        Err(Refusal::Drop(DropReason::NoMapping))
+    }
+
     /// The parent of an outbound flow that an ALG expects (the data connection of an internal server).
     /// Outbound flows need no permission, so a refusal changes nothing.
     fn admit_outbound(
@@ -323,7 +395,11 @@ impl Nat {
         }
     }
 
-    fn treatment(&self, key: FlowKey) -> Result<Treatment, Refusal> {
+    /// What is done with an outbound flow: by the static address of its host, else by rule.
+    pub(super) fn treatment(&self, key: FlowKey) -> Result<Treatment, Refusal> {
+        if let Some(address) = self.statics.external_of(key.source().host()) {
+            return Ok(Treatment::Static(address));
+        }
         self.policy.treatment(key).ok_or(Refusal::Drop(DropReason::NoNatRule))
     }
 
@@ -332,7 +408,9 @@ impl Nat {
         let host = key.source().host();
         let address = match treatment {
             Treatment::None => None,
-            Treatment::Translate(Translating { address: Some(address), .. }) => Some(address),
+            Treatment::Static(address) | Treatment::Translate(Translating { address: Some(address), .. }) => {
+                Some(address)
+            }
             Treatment::Translate(Translating { pool, .. }) => {
                 self.external_address(worker, seat.subscriber, host, pool)
             }
@@ -351,8 +429,12 @@ impl Nat {
         now: Instant,
     ) -> Result<Source, Refusal> {
         let (protocol, internal) = (key.protocol(), key.source());
-        let Treatment::Translate(translating) = treatment else {
-            return Ok(Source { endpoint: internal, mapping: None, hold: Hold::Firm });
+        let translating = match treatment {
+            Treatment::None => return Ok(Source::unmapped(internal)),
+            Treatment::Static(address) => {
+                return Ok(Source::unmapped(Endpoint::new(address, internal.l4_port)));
+            }
+            Treatment::Translate(translating) => translating,
         };
         let index = self
             .acquire_reserved(worker, protocol, internal, &translating)
@@ -438,7 +520,9 @@ impl Nat {
     fn contact_of(&self, mapping: Option<u32>, internal_key: FlowKey) -> Option<u64> {
         let index = mapping?;
         let filtering = self.mappings.mapping(index)?.filtering;
-        let remote = internal_key.destination().address;
+        // As it is outside: twice NAT shows the host another address.
+        let elsewhere = self.policy.destination(internal_key);
+        let remote = elsewhere.unwrap_or(internal_key.destination()).address;
         (filtering == Filtering::AddressDependent).then_some(contact_key(index, remote))
     }
 

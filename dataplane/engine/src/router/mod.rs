@@ -60,7 +60,7 @@ impl Router {
         Ok(NextHop { interface: hop.interface, neighbor })
     }
 
-    /// Whether `address` is an external address of the NAT: in a pool, or of a forward.
+    /// Whether `address` is an external address of the NAT: in a pool, or of a forward or static host.
     #[must_use]
     pub fn is_nat_address(&self, address: u32) -> bool {
         let after = self.nat_addresses.partition_point(|(first, _)| *first <= address);
@@ -91,12 +91,14 @@ impl Router {
     }
 }
 
-/// The external addresses of pools and forwards, merged.
+/// The external addresses of pools, forwards and static hosts, merged.
 fn nat_addresses(config: &Config) -> Vec<(u32, u32)> {
     let pools = config.nat.pools.iter().flat_map(|pool| &pool.ranges);
     let pools = pools.map(|(first, last)| (u32::from(*first), u32::from(*last)));
     let forwards = config.nat.forwards.iter().map(|forward| u32::from(*forward.external.ip()));
-    let mut ranges: Vec<_> = pools.chain(forwards.map(|address| (address, address))).collect();
+    let statics = config.nat.statics.iter().map(|pair| pair.external);
+    let statics = statics.map(|net| (u32::from(net.network()), u32::from(net.broadcast())));
+    let mut ranges: Vec<_> = pools.chain(forwards.map(|address| (address, address))).chain(statics).collect();
     ranges.sort_unstable();
     ranges.dedup_by(|next, last| {
         let is_joined = next.0 <= last.1.saturating_add(1);

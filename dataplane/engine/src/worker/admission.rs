@@ -6,7 +6,7 @@ use crate::drop_reason::DropReason;
 use crate::filter::{Opener, reject, source};
 use crate::frame::{Frame, PacketIo};
 use crate::ids::InterfaceId;
-use crate::nat::key::Endpoint;
+use crate::nat::key::{FlowKey, Host};
 use crate::packet::parse::{Ipv4View, L4Class};
 use crate::router::icmp::{IcmpError, Offender};
 use crate::router::interface::Interface;
@@ -62,11 +62,10 @@ impl<P: PacketIo> Turn<'_, P> {
     /// Where a packet would leave: a pool's address leads to the host that its mapping names.
     fn out_interface(&self, view: &Ipv4View, arrived: &Interface) -> Option<InterfaceId> {
         let router = &self.engine.router;
-        let towards = Endpoint::new(view.dst, view.dst_port);
         let towards = if router.is_nat_address(view.dst) {
-            self.engine.nat.mappings.internal_of(view.protocol, towards)?
+            self.engine.nat.leads_to(FlowKey::of(view, arrived.tenant))?
         } else {
-            towards.in_tenant(arrived.tenant)
+            Host { tenant: arrived.tenant, address: view.dst }
         };
         router.routes.lookup(towards.tenant, towards.address).map(|hop| hop.interface)
     }

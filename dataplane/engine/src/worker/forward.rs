@@ -8,9 +8,9 @@ use crate::alg_stage::handover::Handed;
 use crate::drop_reason::DropReason;
 use crate::frame::{Frame, PacketIo};
 use crate::ids::InterfaceId;
-use crate::nat::Refusal;
 use crate::nat::session::{Facing, Session};
 use crate::nat::tcp_state::{FLAG_RST, FLAG_SYN, TcpEvent};
+use crate::nat::{Asker, Refusal};
 use crate::packet::parse::{FragmentKind, Ipv4View, L4Class};
 use crate::packet::rewrite::{clamp_mss, decrement_ttl, set_identification, translate};
 use crate::router::egress::NextHop;
@@ -86,12 +86,8 @@ impl<P: PacketIo> Turn<'_, P> {
         let owner = self.engine.alg_owner(self.id, hash);
         let nat = &self.engine.nat;
         let now = self.context.now;
-        let mut open = || match (side, admission) {
-            (Side::External, Admission::ByRule) if !router.is_nat_address(view.dst) => {
-                nat.open_untranslated(&mut self.owned.nat, router, &view, now)
-            }
-            _ => nat.open(&mut self.owned.nat, router, &view, arrived, owner, now),
-        };
+        let asker = Asker { arrived, by_rule: admission == Admission::ByRule, owner };
+        let mut open = || nat.open(&mut self.owned.nat, router, &view, asker, now);
         let opened = match open() {
             // Another worker has just made the session, or the mapping it needs: once more.
             Err(Refusal::Raced) => match nat.find(hash, key) {

@@ -2,7 +2,8 @@
 //!
 //! RFC 5508 section 4 (REQ-3 to REQ-5): inner addresses and ports are reverted; the outer destination becomes
 //! the host whose packet it was. An error from the internal side leaves from the session's external
-//! address when the session's own host sent it, else from algate's own address. The session is neither
+//! address when the session's own host sent it, from the static address of a router that has one, else from
+//! algate's own address. The session is neither
 //! refreshed nor ended (REQ-6). An error about a packet of an ALG flow goes through the owner of the
 //! flow, who maps the embedded sequence number back.
 
@@ -10,7 +11,7 @@ use crate::alg_stage::IcmpVerdict;
 use crate::drop_reason::DropReason;
 use crate::frame::{Frame, PacketIo};
 use crate::ids::{InterfaceId, TenantId};
-use crate::nat::key::{Endpoint, FlowKey};
+use crate::nat::key::{Endpoint, FlowKey, Host};
 use crate::nat::session::{Facing, Session};
 use crate::packet::icmp_error::{self, IcmpErrorTranslation, IcmpErrorView};
 use crate::packet::parse::Ipv4View;
@@ -22,13 +23,6 @@ impl<P: PacketIo> Turn<'_, P> {
     #[cold]
     pub(super) fn icmp_error(&mut self, mut frame: P::Frame, view: &Ipv4View, interface: InterfaceId) {
         let tenant = self.engine.router.interfaces.tenant_of(interface);
-        if self.engine.router.interfaces.is_own(tenant, view.dst) {
-            // About what algate itself sent: nothing depends on it.
-            return self.counters.local.add(1);
-        }
-        if view.ttl <= 1 {
-            return self.drop(DropReason::TtlExceeded);
-        }
         if !frame.linearize() {
             return self.drop(DropReason::ChainedHeaders);
         }
@@ -39,8 +33,15 @@ impl<P: PacketIo> Turn<'_, P> {
         let key = reply_key(&error, tenant);
         let nat = &self.engine.nat;
         let Some((session, facing)) = nat.find(nat.sessions.hash(key), key) else {
+            if self.engine.router.interfaces.is_own(tenant, view.dst) {
+                // About what algate itself sent, and not in a client's name: nothing depends on it.
+                return self.counters.local.add(1);
+            }
             return self.drop(DropReason::BadIcmp);
         };
+        if view.ttl <= 1 {
+            return self.drop(DropReason::TtlExceeded);
+        }
         if !self.came_from_its_side(interface, session, facing) {
             return self.drop(DropReason::BadIcmp);
         }
@@ -161,7 +162,9 @@ impl<P: PacketIo> Turn<'_, P> {
             Facing::Internal => {
                 let to = session.translation(facing).dst;
                 let interface = self.engine.router.interfaces.of(session.next_hop(facing).interface);
-                interface.and_then(|interface| interface.address_towards(to)).unwrap_or(author)
+                let host = Host { tenant: from_here.tenant(), address: author };
+                let own = || interface.and_then(|interface| interface.address_towards(to));
+                self.engine.nat.statics.external_of(host).or_else(own).unwrap_or(author)
             }
         }
     }

@@ -233,11 +233,23 @@ fn dialogue(
     change: impl FnOnce(&mut algate_config::Config),
     steps: Vec<Step>,
 ) -> Outcome {
-    let net = Net::with(FTP, change);
-    let (internal, server_at) = match inside {
-        Inside::Client => ([10, 0, 0, 2], at("203.0.113.50:21")),
-        Inside::Server => ([10, 0, 0, 9], at("203.0.113.11:21")),
+    let server_at = match inside {
+        Inside::Client => at("203.0.113.50:21"),
+        Inside::Server => at("203.0.113.11:21"),
     };
+    dialogue_at(Net::with(FTP, change), server_at, inside, faults, seed, steps)
+}
+
+/// The same through a site of one's own; the client connects to `server_at`.
+fn dialogue_at(
+    net: Net,
+    server_at: SocketAddrV4,
+    inside: Inside,
+    faults: Faults,
+    seed: u64,
+    steps: Vec<Step>,
+) -> Outcome {
+    let internal = if inside == Inside::Client { [10, 0, 0, 2] } else { [10, 0, 0, 9] };
     let mut lab = Lab::new(net, internal, faults, seed);
     let (server_host, client_host) = if inside == Inside::Client { (1, 0) } else { (0, 1) };
     let own =
@@ -288,6 +300,21 @@ fn dialogue(
 const PLACES: [fn(&mut algate_config::Config); 3] =
     [|_| {}, |config| config.workers.cores = vec![1, 2], |config| config.workers.alg_cores = vec![2]];
 
+fn passive(command: &str) -> Vec<Step> {
+    vec![
+        Step::Expect("220"),
+        send(command),
+        Step::Expect("22"),
+        Step::Connect,
+        send("RETR file"),
+        Step::Expect("150"),
+        Step::Data,
+        Step::Expect("226"),
+        send("QUIT"),
+        Step::Expect("221"),
+    ]
+}
+
 fn active(command: &str, send: fn(&str) -> Step) -> Vec<Step> {
     vec![
         Step::Expect("220"),
@@ -324,19 +351,61 @@ fn a_03_active_transfers_reach_a_client_inside() {
 fn a_03_passive_transfers_reach_a_server_behind_a_forward() {
     for place in PLACES {
         for command in ["PASV", "EPSV"] {
-            let steps = vec![
-                Step::Expect("220"),
-                send(command),
-                Step::Expect("22"),
-                Step::Connect,
-                send("RETR file"),
-                Step::Expect("150"),
-                Step::Data,
-                Step::Expect("226"),
-                send("QUIT"),
-                Step::Expect("221"),
-            ];
-            dialogue(Inside::Server, Faults::default(), 5, place, steps);
+            dialogue(Inside::Server, Faults::default(), 5, place, passive(command));
+        }
+    }
+}
+
+/// Wherever the ALG stands in the file, it knows a session's static address from its first packet on.
+#[test]
+fn s_22_an_alg_set_before_or_after_static_nat_announces_the_static_address() {
+    const ALG: &str = "[alg.ftp]\nenabled = true\n";
+    const STATIC: &str = r#"
+[[nat.static]]
+external = "203.0.113.30"
+internal = "10.0.0.2"
+[[nat.static]]
+external = "203.0.113.31"
+internal = "10.0.0.9"
+inbound = "allow"
+"#;
+    for toml in [format!("{ALG}{STATIC}"), format!("{STATIC}{ALG}")] {
+        for command in ["PORT 10,0,0,2,15,161", "EPRT |1|10.0.0.2|4001|"] {
+            let net = Net::with(&toml, |_| {});
+            let steps = active(command, send);
+            let Outcome { heard, lab } =
+                dialogue_at(net, at("203.0.113.50:21"), Inside::Client, Faults::default(), 3, steps);
+            // The port stays as it was.
+            let announced = ["PORT 203,0,113,30,15,161", "EPRT |1|203.0.113.30|4001|"];
+            assert!(announced.contains(&heard[1].as_str()), "{heard:?}");
+            assert_eq!(lab.net.sessions().iter().filter(|row| row.is_child).count(), 1);
+            assert_eq!(lab.net.mappings().len(), 0);
+        }
+        for command in ["PASV", "EPSV"] {
+            let net = Net::with(&toml, |_| {});
+            let steps = passive(command);
+            let Outcome { lab, .. } =
+                dialogue_at(net, at("203.0.113.31:21"), Inside::Server, Faults::default(), 5, steps);
+            assert_eq!(lab.net.sessions().iter().filter(|row| row.is_child).count(), 1);
+            assert_eq!(lab.net.mappings().len(), 0);
+        }
+    }
+}
+
+#[test]
+fn s_22_passive_transfers_reach_a_server_behind_a_range_a_list_and_a_masquerade() {
+    for forward in [
+        "external = \"203.0.113.11:20-29\"\ninternal = \"10.0.0.9:20-29\"",
+        "external = \"203.0.113.11:21\"\ninternal = [\"10.0.0.9:21\", \"10.9.0.9:21\"]\nweights = [100, 1]",
+        "external = \"203.0.113.11:21\"\ninternal = \"10.0.0.9:21\"\nmasquerade = true",
+    ] {
+        for command in ["PASV", "EPSV"] {
+            let toml = format!("[alg.ftp]\nenabled = true\n[[nat.forward]]\nprotocol = \"tcp\"\n{forward}\n");
+            let net = Net::with(&toml, |_| {});
+            let steps = passive(command);
+            let Outcome { lab, .. } =
+                dialogue_at(net, at("203.0.113.11:21"), Inside::Server, Faults::default(), 5, steps);
+            assert_eq!(lab.net.sessions().iter().filter(|row| row.is_child).count(), 1);
         }
     }
 }

@@ -21,6 +21,7 @@ use algate_engine::counters::{Counter, WorkerCounters};
 use algate_engine::drop_reason::DropReason;
 use algate_engine::engine::Engine;
 use algate_engine::ids::{NicPortId, WorkerId};
+use algate_engine::nat::Nat;
 use algate_engine::nat::subscriber::Holdings;
 use algate_engine::packet::vec_frame::{VecFrame, VecIo};
 use algate_engine::snapshot::{MappingRow, SessionRow};
@@ -98,7 +99,10 @@ pub(crate) struct Net {
     pub(crate) burst: usize,
     /// IPv4 packets that came out.
     pub(crate) transmitted: u64,
+    /// Mappings of forwards.
     forwards: usize,
+    /// Ports of forwards that several servers share, which have no mappings.
+    balanced_ports: u64,
 }
 
 impl Net {
@@ -132,7 +136,14 @@ impl Net {
             verifies: true,
             burst: 1,
             transmitted: 0,
-            forwards: config.nat.forwards.len(),
+            forwards: Nat::forward_mappings(&config.nat.forwards),
+            balanced_ports: config
+                .nat
+                .forwards
+                .iter()
+                .filter(|forward| forward.servers.len() > 1)
+                .map(|forward| u64::from(forward.ports) * forward.protocols().count() as u64)
+                .sum(),
         }
     }
 
@@ -293,7 +304,7 @@ impl Net {
         assert_eq!(uses.len(), mappings.len(), "an external port is used twice: {mappings:?}");
         let shared = mappings.iter().filter(|row| row.remote.is_some()).count();
         assert!(ports.len() + shared >= mappings.len(), "a mapping for all shares its port: {mappings:?}");
-        assert_eq!(self.engine.nat.ports.taken(), ports.len() as u64, "{mappings:?}");
+        assert_eq!(self.engine.nat.ports.taken(), ports.len() as u64 + self.balanced_ports, "{mappings:?}");
         assert_eq!(u64::from(self.engine.nat.mappings.in_use()), mappings.len() as u64);
     }
 
@@ -309,7 +320,7 @@ impl Net {
         assert_eq!(nat.expectations.in_use(), 0);
         assert_eq!(nat.explicit.in_use(), 0);
         assert_eq!(nat.mappings.in_use() as usize, self.forwards, "{:?}", self.mappings());
-        assert_eq!((nat.ports.taken(), nat.ports.resting()), (self.forwards as u64, 0));
+        assert_eq!((nat.ports.taken(), nat.ports.resting()), (self.forwards as u64 + self.balanced_ports, 0));
         assert_eq!((nat.subscribers.in_use(), nat.blocks.assigned()), (0, 0));
         assert!(self.workers.iter().all(|worker| worker.alg_flows() == 0));
     }
