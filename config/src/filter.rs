@@ -7,7 +7,6 @@
 mod cover;
 
 use ipnet::Ipv4Net;
-use toml::de::DeValue;
 
 use crate::address;
 use crate::filter::cover::Reach;
@@ -15,6 +14,7 @@ use crate::interface::Draft as Interface;
 use crate::model::{self, FilterAction, FilterDirection, FilterRule, Side};
 use crate::names;
 use crate::print::{Printer, list, quoted};
+use crate::protocol::{self, ICMP, TCP, UDP};
 use crate::read::{Field, Located, Place, Table};
 use crate::schema::{Form, Key, Section};
 use crate::value::{self, Choices};
@@ -52,8 +52,11 @@ const DIRECTION: Key = Key {
 const IN_INTERFACE: Key = Key { name: "in_interface", example: "\"lan\"", reason: "Where it arrives." };
 const OUT_INTERFACE: Key =
     Key { name: "out_interface", example: "\"wan\"", reason: "Where it would leave, after translation." };
-const PROTOCOL: Key =
-    Key { name: "protocol", example: "\"tcp\"", reason: "tcp, udp, icmp or a protocol's number." };
+const PROTOCOL: Key = Key {
+    name: "protocol",
+    example: "\"tcp\"",
+    reason: "A name (tcp, udp, icmp, gre, esp, sctp, ...) or a number.",
+};
 const SOURCE: Key =
     Key { name: "source", example: "[\"10.0.0.0/24\"]", reason: "Source prefixes, as the packet arrives." };
 const DESTINATION: Key = Key {
@@ -75,11 +78,6 @@ const ACTIONS: Choices<FilterAction> =
     &[("allow", FilterAction::Allow), ("deny", FilterAction::Deny), ("reject", FilterAction::Reject)];
 const DIRECTIONS: Choices<FilterDirection> =
     &[("inbound", FilterDirection::Inbound), ("outbound", FilterDirection::Outbound)];
-const PROTOCOLS: Choices<u8> = &[("tcp", TCP), ("udp", UDP), ("icmp", ICMP)];
-
-const ICMP: u8 = 1;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
 
 /// ICMP errors belong to the session they are about and never open one.
 const ICMP_ERRORS: [u8; 5] = [3, 4, 5, 11, 12];
@@ -133,11 +131,9 @@ pub(crate) fn print(rules: &[FilterRule], interfaces: &[model::Interface], out: 
         if let Some(index) = rule.out_interface {
             out.key(&OUT_INTERFACE, interface(index));
         }
-        match rule.protocol.map(|number| (number, value::word_of(PROTOCOLS, number))) {
-            Some((number, "")) => out.key(&PROTOCOL, number),
-            Some((_, word)) => out.key(&PROTOCOL, quoted(word)),
-            None => out,
-        };
+        if let Some(number) = rule.protocol {
+            out.key(&PROTOCOL, protocol::text(number));
+        }
         for (key, prefixes) in [(&SOURCE, &rule.source), (&DESTINATION, &rule.destination)] {
             if !prefixes.is_empty() {
                 out.key(key, list(prefixes.iter().map(quoted)));
@@ -163,7 +159,7 @@ fn read_one(table: &Table<'_>, name: &str, interfaces: &[Interface<'_>]) -> Filt
     if let Some(direction) = &direction {
         refuse_other_side(direction, in_interface, interfaces);
     }
-    let protocol = table.get(&PROTOCOL, protocol);
+    let protocol = table.get(&PROTOCOL, protocol::read);
     let source_ports = table.get_located(&SOURCE_PORTS, value::non_empty(value::list(l4_ports)));
     let destination_ports = table.get_located(&DESTINATION_PORTS, value::non_empty(value::list(l4_ports)));
     let icmp_types = table.get_located(&ICMP_TYPES, value::non_empty(value::distinct(icmp_type)));
@@ -220,25 +216,6 @@ fn prefixes(table: &Table<'_>, key: &'static Key) -> Vec<Ipv4Net> {
 
 fn values<'a, T>(list: Option<Located<'a, Vec<Located<'a, T>>>>) -> Vec<T> {
     list.into_iter().flat_map(|list| list.value).map(|entry| entry.value).collect()
-}
-
-/// `"tcp"`, or `47`.
-fn protocol(field: &Field<'_>) -> Option<u8> {
-    match field.value {
-        DeValue::Integer(_) => value::integer(0..=255)(field),
-        DeValue::String(written) => {
-            let known = PROTOCOLS.iter().find(|(word, _)| word == written);
-            if known.is_none() {
-                let remedy = "write \"tcp\", \"udp\", \"icmp\", or a number, e.g. 47 for GRE";
-                field.place.refuse("is not a protocol's name", remedy);
-            }
-            known.map(|(_, number)| *number)
-        }
-        _ => {
-            field.refuse_type("a protocol's name or number");
-            None
-        }
-    }
 }
 
 fn icmp_type(field: &Field<'_>) -> Option<u8> {

@@ -35,6 +35,7 @@ mod nat;
 mod nic_port;
 mod pcp;
 mod print;
+mod protocol;
 mod read;
 mod route;
 mod schema;

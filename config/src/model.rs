@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
+use crate::protocol;
+
 /// A whole, valid `algate.toml`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -306,7 +308,7 @@ pub struct NatRule {
     pub internal: Ipv4Net,
     /// The tenant of the sources (0: of interfaces without one); `None`: any.
     pub tenant: Option<u16>,
-    /// Which protocol; `None`: all.
+    /// Which protocol; `None`: TCP, UDP and ICMP. Any other must be named.
     pub protocol: Option<RuleProtocol>,
     /// Destination prefix.
     pub destination: Ipv4Net,
@@ -317,9 +319,9 @@ pub struct NatRule {
     pub destination_to: Option<Ipv4Net>,
     /// What is done.
     pub action: NatAction,
-    /// What a new mapping depends on.
+    /// What a new mapping depends on; only TCP, UDP and ICMP have mappings.
     pub mapping: MappingBehavior,
-    /// Who may use a mapping from outside.
+    /// Who may use a mapping from outside; as above.
     pub filtering: FilteringBehavior,
 }
 
@@ -356,6 +358,42 @@ pub enum RuleProtocol {
     Udp,
     /// ICMP queries
     Icmp,
+    /// Another one, by its number: never that of TCP, UDP or ICMP.
+    Other(u8),
+}
+
+impl RuleProtocol {
+    /// From an IP protocol number.
+    #[must_use]
+    pub const fn of_number(number: u8) -> Self {
+        match number {
+            protocol::TCP => Self::Tcp,
+            protocol::UDP => Self::Udp,
+            protocol::ICMP => Self::Icmp,
+            other => Self::Other(other),
+        }
+    }
+
+    /// The IP protocol number.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => protocol::TCP,
+            Self::Udp => protocol::UDP,
+            Self::Icmp => protocol::ICMP,
+            Self::Other(number) => number,
+        }
+    }
+
+    /// Whether it has L4 ports where TCP and UDP have theirs.
+    #[must_use]
+    pub fn has_ports(self) -> bool {
+        match self {
+            Self::Tcp | Self::Udp => true,
+            Self::Icmp => false,
+            Self::Other(number) => protocol::OTHERS_WITH_PORTS.contains(&number),
+        }
+    }
 }
 
 /// What a mapping depends on (RFC 4787 section 4.1).
@@ -385,7 +423,7 @@ pub struct Limits {
     pub sessions: u32,
     /// TCP sessions.
     pub sessions_tcp: u32,
-    /// UDP sessions.
+    /// Sessions of UDP, and of all protocols but TCP and ICMP.
     pub sessions_udp: u32,
     /// ICMP query sessions.
     pub sessions_icmp: u32,
@@ -577,6 +615,8 @@ pub struct Timeouts {
     pub udp_inbound_refresh: bool,
     /// ICMP queries (RFC 5508 REQ-2: 60 s or more).
     pub icmp: Duration,
+    /// All protocols but TCP, UDP and ICMP.
+    pub other: Duration,
     /// ARP: how long a resolved neighbour is believed without new proof.
     pub arp: Duration,
 }

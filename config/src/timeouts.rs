@@ -22,6 +22,7 @@ pub(crate) const SECTION: Section = Section {
         UDP.key,
         UDP_INBOUND_REFRESH,
         ICMP.key,
+        OTHER.key,
         ARP.key,
         ALLOW_SHORT,
     ],
@@ -92,6 +93,16 @@ const ICMP: Timeout = Timeout {
     min: Duration::from_secs(60),
     standard: "RFC 5508 REQ-2",
 };
+const OTHER: Timeout = Timeout {
+    key: Key {
+        name: "other",
+        example: "\"10m\"",
+        reason: "GRE, ESP, SCTP and the like; an SCTP association that opens or closes: tcp_transitory.",
+    },
+    default: Duration::from_secs(600),
+    min: SHORTEST,
+    standard: "",
+};
 const ARP: Timeout = Timeout {
     key: Key {
         name: "arp",
@@ -131,6 +142,7 @@ pub(crate) fn read(root: &Table<'_>) -> Timeouts {
         udp_ports: read_udp_ports(&table, allows_short),
         udp_inbound_refresh: table.get(&UDP_INBOUND_REFRESH, value::boolean).unwrap_or(false),
         icmp: read(&ICMP),
+        other: read(&OTHER),
         arp: read(&ARP),
     }
 }
@@ -163,6 +175,7 @@ pub(crate) fn print(timeouts: &Timeouts, out: &mut Printer) {
         (&TCP_TRANSITORY, timeouts.tcp_transitory),
         (&UDP, timeouts.udp),
         (&ICMP, timeouts.icmp),
+        (&OTHER, timeouts.other),
         (&ARP, timeouts.arp),
     ];
     out.table(&SECTION);

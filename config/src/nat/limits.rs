@@ -26,7 +26,11 @@ pub(crate) const HOLD: Section = Section {
 
 const SESSIONS: Key = Key { name: "sessions", example: "4000", reason: "Sessions of all protocols." };
 const SESSIONS_TCP: Key = Key { name: "sessions_tcp", example: "2000", reason: "TCP sessions." };
-const SESSIONS_UDP: Key = Key { name: "sessions_udp", example: "2000", reason: "UDP sessions." };
+const SESSIONS_UDP: Key = Key {
+    name: "sessions_udp",
+    example: "2000",
+    reason: "Sessions of UDP, and of all protocols but TCP and ICMP.",
+};
 const SESSIONS_ICMP: Key = Key { name: "sessions_icmp", example: "100", reason: "ICMP query sessions." };
 const PORTS: Key = Key { name: "ports", example: "1000", reason: "External ports of all protocols." };
 const SESSIONS_PER_SECOND: Key = Key {

@@ -8,7 +8,8 @@ use crate::model::{FilteringBehavior, MappingBehavior, NatAction, NatRule, Pool,
 use crate::names;
 use crate::nat::{pool, statics};
 use crate::print::{Printer, quoted};
-use crate::read::{Located, Table};
+use crate::protocol;
+use crate::read::{Field, Located, Table};
 use crate::schema::{Form, Key, Section};
 use crate::value::{self, Choices};
 
@@ -37,7 +38,11 @@ const TENANT: Key = Key {
     example: "7",
     reason: "Tenant of the sources; 0: those of interfaces without one; without the line: any.",
 };
-const PROTOCOL: Key = Key { name: "protocol", example: "\"udp\"", reason: "any, tcp, udp or icmp." };
+const PROTOCOL: Key = Key {
+    name: "protocol",
+    example: "\"udp\"",
+    reason: "any: tcp, udp and icmp; others by name (gre, esp, sctp, udplite, dccp, ipip, 6in4) or number.",
+};
 const DESTINATION: Key =
     Key { name: "destination", example: "\"192.0.2.0/24\"", reason: "Destination addresses." };
 const DESTINATION_L4_PORTS: Key = Key {
@@ -67,12 +72,7 @@ const FILTERING: Key = Key {
     reason: "Who may come in by it: endpoint_independent (RFC 6888 REQ-7), address_dependent, address_and_port_dependent.",
 };
 
-const PROTOCOLS: Choices<Option<RuleProtocol>> = &[
-    ("any", None),
-    ("tcp", Some(RuleProtocol::Tcp)),
-    ("udp", Some(RuleProtocol::Udp)),
-    ("icmp", Some(RuleProtocol::Icmp)),
-];
+const ANY: &str = "any";
 const ACTIONS: Choices<bool> = &[("translate", true), ("none", false)];
 const MAPPINGS: Choices<MappingBehavior> = &[
     ("endpoint_independent", MappingBehavior::EndpointIndependent),
@@ -99,12 +99,19 @@ pub(crate) fn read<'a>(
             interface::refuse_unknown_tenant(tenant, interfaces);
         }
         let tenant = tenant.map(|tenant| tenant.value);
-        let protocol = table.get(&PROTOCOL, value::choice(PROTOCOLS)).flatten();
+        let written = table.get_located(&PROTOCOL, read_protocol);
+        let protocol = written.as_ref().and_then(|written| written.value);
         let ports = table.get_located(&DESTINATION_L4_PORTS, |field| value::l4_port_range(field, "53-53"));
-        if let (Some(ports), Some(RuleProtocol::Icmp)) = (&ports, protocol) {
-            ports.place.refuse("can never match: ICMP has no ports", "leave it out, or choose tcp or udp");
+        if let Some(ports) = ports.as_ref().filter(|_| protocol.is_some_and(|protocol| !protocol.has_ports()))
+        {
+            let problem = match protocol {
+                Some(RuleProtocol::Icmp) => "can never match: ICMP has no ports",
+                _ => "can never match: the protocol has no ports",
+            };
+            ports.place.refuse(problem, "leave it out, or choose tcp or udp");
         }
         let action = if table.get(&ACTION, value::choice(ACTIONS)).unwrap_or(true) {
+            refuse_untranslatable(&table, written.as_ref());
             let name = table.require(&POOL, value::name);
             let pool = name.as_ref().and_then(|name| find_pool(name, pools));
             if let (Some(name), Some(pool)) = (&name, pool) {
@@ -156,7 +163,7 @@ pub(crate) fn print(rules: &[NatRule], pools: &[Pool], out: &mut Printer) {
         if let Some(tenant) = rule.tenant {
             out.key(&TENANT, tenant);
         }
-        out.key(&PROTOCOL, quoted(value::word_of(PROTOCOLS, rule.protocol)))
+        out.key(&PROTOCOL, rule.protocol.map_or(quoted(ANY), |named| protocol::text(named.number())))
             .key(&DESTINATION, quoted(rule.destination));
         if let Some((low, high)) = rule.destination_l4_ports {
             out.key(&DESTINATION_L4_PORTS, quoted(format_args!("{low}-{high}")));
@@ -166,9 +173,11 @@ pub(crate) fn print(rules: &[NatRule], pools: &[Pool], out: &mut Printer) {
         }
         out.key(&ACTION, quoted(value::word_of(ACTIONS, translates)));
         if let NatAction::Translate(pool) = rule.action {
-            out.key(&POOL, quoted(pools.get(pool).map_or("", |pool| pool.name.as_str())))
-                .key(&MAPPING, quoted(value::word_of(MAPPINGS, rule.mapping)))
-                .key(&FILTERING, quoted(value::word_of(FILTERINGS, rule.filtering)));
+            out.key(&POOL, quoted(pools.get(pool).map_or("", |pool| pool.name.as_str())));
+            if !matches!(rule.protocol, Some(RuleProtocol::Other(_))) {
+                out.key(&MAPPING, quoted(value::word_of(MAPPINGS, rule.mapping)))
+                    .key(&FILTERING, quoted(value::word_of(FILTERINGS, rule.filtering)));
+            }
         }
     }
 }
@@ -180,10 +189,15 @@ fn covers(earlier: &NatRule, rule: &NatRule) -> bool {
         (Some(_), None) => false,
         (Some(earlier), Some(rule)) => earlier.0 <= rule.0 && rule.1 <= earlier.1,
     };
+    let covers_protocol = match (earlier.protocol, rule.protocol) {
+        (None, Some(RuleProtocol::Other(_))) => false,
+        (None, _) => true,
+        (earlier, rule) => earlier == rule,
+    };
     (earlier.tenant.is_none() || earlier.tenant == rule.tenant)
         && earlier.internal.contains(&rule.internal)
         && earlier.destination.contains(&rule.destination)
-        && (earlier.protocol.is_none() || earlier.protocol == rule.protocol)
+        && covers_protocol
         && covers_ports
 }
 
@@ -258,6 +272,30 @@ fn refuse_rewriting(
         if let Some(line) = line {
             let problem = format!("cannot be: {prefix} holds an address of algate's own (line {line})");
             to.place.refuse(problem, "name addresses that algate does not answer for");
+        }
+    }
+}
+
+fn read_protocol(field: &Field<'_>) -> Option<Option<RuleProtocol>> {
+    if field.value.as_str() == Some(ANY) {
+        return Some(None);
+    }
+    protocol::read(field).map(|number| Some(RuleProtocol::of_number(number)))
+}
+
+/// AH covers the addresses, so it survives no translation (RFC 4302 section 3.3.3.1.1). Protocols other than TCP, UDP
+/// and ICMP have no mappings: their sessions depend on the remote end.
+fn refuse_untranslatable(table: &Table<'_>, written: Option<&Located<'_, Option<RuleProtocol>>>) {
+    let Some(written) = written else { return };
+    let Some(RuleProtocol::Other(number)) = written.value else { return };
+    if number == protocol::AH {
+        let remedy = "write action = \"none\", or leave the rule out";
+        written.place.refuse("cannot be translated: AH covers the addresses", remedy);
+    }
+    for key in [&MAPPING, &FILTERING] {
+        if table.has(key) {
+            let place = table.place_absent(key.name);
+            place.refuse("means nothing for this protocol: it is known by the remote end", "leave it out");
         }
     }
 }

@@ -46,7 +46,7 @@ drop_reasons! {
     NotForUs = "not_for_us",
     /// An IPv4 unicast packet in a link-layer broadcast or multicast frame (RFC 1812 section 5.3.4).
     LinkBroadcast = "link_broadcast",
-    /// A transport protocol that NAT does not translate.
+    /// A protocol other than TCP, UDP and ICMP that no NAT rule names.
     UnsupportedProtocol = "unsupported_protocol",
     /// Source address that no packet may carry (RFC 1812 section 5.3.7).
     MartianSource = "martian_source",
@@ -131,11 +131,21 @@ drop_reasons! {
     TcpNoSession = "tcp_no_session",
     /// A RST whose numbers its sender would not use (RFC 5961).
     TcpRstOutOfWindow = "tcp_rst_out_of_window",
+    /// An SCTP packet that is no INIT and belongs to no association.
+    SctpNoAssociation = "sctp_no_association",
+    /// An SCTP control chunk whose verification tag its sender would not use (RFC 9260 section 8.5).
+    SctpBadTag = "sctp_bad_tag",
+    /// A fragment of an SCTP packet whose checksum would have to change.
+    SctpFragment = "sctp_fragment",
+    /// An IP authentication header, which covers the addresses that a NAT rule would change.
+    AhTranslated = "ah_translated",
+    /// Another internal host speaks this protocol with the same remote host from the same external address.
+    AddressInUse = "address_in_use",
     /// No external L4 port is free.
     PoolExhausted = "pool_exhausted",
     /// The session table is full.
     SessionTableFull = "session_table_full",
-    /// As many TCP sessions are half-open as may be.
+    /// As many TCP and SCTP sessions are half-open as may be.
     HalfOpenFull = "half_open_full",
     /// The mapping table is full.
     MappingTableFull = "mapping_table_full",

@@ -186,6 +186,7 @@ fn sessions(flows: u32) -> Sessions {
         udp_ports: Vec::new(),
         udp_inbound_refresh: false,
         icmp: day,
+        other: day,
         arp: day,
     };
     let flows_max = flows as usize;

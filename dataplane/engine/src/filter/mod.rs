@@ -66,9 +66,9 @@ pub struct Opener {
     pub destination: u32,
     /// IP protocol.
     pub protocol: u8,
-    /// Source port; of TCP and UDP only.
+    /// Source port, if the protocol has one; rules look at those of TCP and UDP only.
     pub source_port: u16,
-    /// Destination port; of TCP and UDP only.
+    /// Destination port; as above.
     pub destination_port: u16,
     /// ICMP type; 0 for other protocols.
     pub icmp_type: u8,

@@ -60,7 +60,7 @@ impl Nat {
         host: Host,
         now: Instant,
     ) -> Result<Seat, Refusal> {
-        let space = PortSpace::of_protocol(protocol).ok_or(Refusal::Drop(DropReason::UnsupportedProtocol))?;
+        let space = PortSpace::counted_as(protocol);
         let subscriber =
             self.subscribers.enter(host).ok_or(Refusal::Drop(DropReason::SubscriberTableFull))?;
         self.subscribers.take_session(subscriber, space, now).map_err(|reason| {
@@ -77,8 +77,8 @@ impl Nat {
     }
 
     /// The seat of a session with this protocol and subscriber.
-    pub(super) fn seat_of(protocol: u8, subscriber: u32) -> Option<Seat> {
-        PortSpace::of_protocol(protocol).map(|space| Seat { subscriber, space })
+    pub(super) const fn seat_of(protocol: u8, subscriber: u32) -> Seat {
+        Seat { subscriber, space: PortSpace::counted_as(protocol) }
     }
 
     /// Drops one reference on a subscriber.

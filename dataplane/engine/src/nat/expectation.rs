@@ -119,6 +119,13 @@ impl Expectations {
         }
     }
 
+    /// Whether anything is expected at `announced`.
+    #[must_use]
+    pub fn is_announced(&self, protocol: u8, announced: Endpoint) -> bool {
+        let hash = announced.hash(protocol, &self.key);
+        self.index.find(hash, |slot| self.is_at(slot, protocol, announced)).is_some()
+    }
+
     /// Whether the expectation that `handle` names still waits for a flow.
     #[must_use]
     pub fn is_waiting(&self, handle: Handle) -> bool {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::nat::session::Facing;
 use crate::nat::tcp_state::{TcpState, TcpTimeout};
-use crate::packet::{PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP};
+use crate::packet::{PROTOCOL_ICMP, PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP};
 
 /// Idle times, per class.
 #[derive(Debug, Clone)]
@@ -19,6 +19,7 @@ pub struct IdleTimes {
     /// By ascending L4 port.
     udp_ports: Vec<(u16, Duration)>,
     icmp: Duration,
+    other: Duration,
     inbound_refreshes: bool,
 }
 
@@ -33,6 +34,7 @@ impl IdleTimes {
             udp: timeouts.udp,
             udp_ports: timeouts.udp_ports.clone(),
             icmp: timeouts.icmp,
+            other: timeouts.other,
             inbound_refreshes: timeouts.udp_inbound_refresh,
         }
     }
@@ -59,7 +61,8 @@ impl IdleTimes {
                 let own = self.udp_ports.binary_search_by_key(&service, |(l4_port, _)| *l4_port);
                 own.ok().and_then(|at| self.udp_ports.get(at)).map_or(self.udp, |(_, idle)| *idle)
             }
-            _ => self.udp,
+            PROTOCOL_SCTP if tcp.timeout() == TcpTimeout::Transitory => self.tcp_transitory,
+            _ => self.other,
         }
     }
 }

@@ -11,6 +11,7 @@
 
 mod allocation;
 pub mod block;
+mod by_address;
 pub mod counted;
 pub mod deterministic;
 pub mod expectation;
@@ -21,6 +22,7 @@ pub mod key;
 pub mod mapping;
 pub mod policy;
 pub mod ports;
+pub mod sctp_state;
 pub mod session;
 mod slow_path;
 mod state_word;

@@ -17,6 +17,8 @@ use crate::nat::ports::{PortPools, PortSpace};
 #[derive(Debug)]
 pub struct Policy {
     rules: Vec<NatRule>,
+    /// The protocols that a rule may cover, by number.
+    named: Box<[bool]>,
     /// A forward's only server, with its external address and that one's pool; ascending.
     forwarded: Vec<(Host, Home)>,
 }
@@ -69,7 +71,18 @@ impl Policy {
             }
         }
         forwarded.sort_unstable_by_key(|(host, _)| *host);
-        Self { rules: config.nat.rules.clone(), forwarded }
+        let rules = config.nat.rules.clone();
+        let is_named = |protocol: u8| {
+            let names = |rule: &NatRule| rule.protocol.map(RuleProtocol::number) == Some(protocol);
+            PortSpace::of_protocol(protocol).is_some() || rules.iter().any(names)
+        };
+        Self { named: (0..=u8::MAX).map(is_named).collect(), rules, forwarded }
+    }
+
+    /// Whether a rule may cover flows of `protocol`; other than TCP, UDP and ICMP it must be named.
+    #[must_use]
+    pub fn names(&self, protocol: u8) -> bool {
+        self.named.get(usize::from(protocol)).copied().unwrap_or_default()
     }
 
     /// What is done with an outbound flow, `key` as its first packet arrives. `None`: no rule covers it.
@@ -96,6 +109,7 @@ impl Policy {
                 let address = home.map(|home| home.address);
                 Some(Treatment::Translate(Translating { pool, address, scope, filtering }))
             }
+            (None, Some(_)) if PortSpace::of_protocol(key.protocol()).is_none() => None,
             (None, Some(home)) => Some(Treatment::Translate(Translating::reserved(home))),
         }
     }
@@ -151,15 +165,12 @@ fn rewritten(rule: &NatRule, key: FlowKey) -> Option<Endpoint> {
 
 fn covers(rule: &NatRule, key: FlowKey) -> bool {
     let (source, Endpoint { address, l4_port, .. }) = (key.source().address, key.destination());
-    let space = PortSpace::of_protocol(key.protocol());
     let covers_protocol = match rule.protocol {
-        None => true,
-        Some(RuleProtocol::Tcp) => space == Some(PortSpace::Tcp),
-        Some(RuleProtocol::Udp) => space == Some(PortSpace::Udp),
-        Some(RuleProtocol::Icmp) => space == Some(PortSpace::Icmp),
+        None => PortSpace::of_protocol(key.protocol()).is_some(),
+        Some(named) => named.number() == key.protocol(),
     };
     let covers_port = rule.destination_l4_ports.is_none_or(|(low, high)| {
-        matches!(space, Some(PortSpace::Tcp | PortSpace::Udp)) && (low..=high).contains(&l4_port)
+        RuleProtocol::of_number(key.protocol()).has_ports() && (low..=high).contains(&l4_port)
     });
     covers_protocol
         && covers_port

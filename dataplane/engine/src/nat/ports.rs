@@ -33,6 +33,15 @@ impl PortSpace {
             _ => None,
         }
     }
+
+    /// Against whose quota sessions of an IP protocol count: what has no port space of its own counts with UDP.
+    #[must_use]
+    pub const fn counted_as(protocol: u8) -> Self {
+        match Self::of_protocol(protocol) {
+            Some(space) => space,
+            None => Self::Udp,
+        }
+    }
 }
 
 /// All pool addresses with their ports.

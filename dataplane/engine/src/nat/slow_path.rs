@@ -18,6 +18,8 @@
 //! Internal means of the sender's tenant: two tenants meet at external endpoints only (hairpin). An external packet
 //! finds no tenant's addresses without translation, for those may be several hosts'.
 //!
+//! Protocols other than TCP, UDP and ICMP have no mappings: see `by_address`.
+//!
 //! TCP sessions begin with a SYN (RFC 5382 section 4.3). Everything made here is undone when a later step
 //! fails, so a refused packet leaves no trace but its counter.
 
@@ -30,6 +32,7 @@ use crate::nat::expectation::Admission;
 use crate::nat::key::{Endpoint, FlowKey, Host};
 use crate::nat::mapping::{Filtering, Hold, Mapping};
 use crate::nat::policy::{Translating, Treatment, reserved_scope};
+use crate::nat::ports::PortSpace;
 use crate::nat::session::{CreateError, Facing, NewSession, Session};
 use crate::nat::tcp_state::{FLAG_ACK, FLAG_RST, FLAG_SYN};
 use crate::nat::{Nat, NatWorker, Retiree};
@@ -97,6 +100,9 @@ impl Nat {
             return Err(Refusal::Drop(DropReason::SessionTableFull));
         }
         let key = FlowKey::of(view, asker.arrived.tenant);
+        if PortSpace::of_protocol(key.protocol()).is_none() {
+            return self.open_other(worker, router, key, asker, now);
+        }
         let is_ours = self.ports.contains(view.dst) || self.statics.internal_of(view.dst).is_some();
         match (asker.arrived.side, is_ours) {
             (Side::External, true) => self.open_inbound(worker, router, key, asker, now),
@@ -109,7 +115,7 @@ impl Nat {
 
     /// A flow from the external side that a filter rule admits and nothing translates: to an internal
     /// host of no tenant by its own address. No ALG reads it.
-    fn open_untranslated(
+    pub(super) fn open_untranslated(
         &self,
         worker: &mut NatWorker,
         router: &Router,
@@ -140,7 +146,7 @@ impl Nat {
         self.create(worker, &new, seat, now).map(|session| (session, Facing::External))
     }
 
-    fn open_outbound(
+    pub(super) fn open_outbound(
         &self,
         worker: &mut NatWorker,
         router: &Router,
@@ -185,7 +191,7 @@ impl Nat {
         self.create(worker, &new, seat, now).map(|session| (session, Facing::Internal))
     }
 
-    fn open_inbound(
+    pub(super) fn open_inbound(
         &self,
         worker: &mut NatWorker,
         router: &Router,
@@ -235,7 +241,7 @@ impl Nat {
     /// An internal host speaks to another one through its external endpoint (RFC 4787 REQ-9: the
     /// receiver sees the sender's external endpoint), whichever tenants the two are in; or algate's own where
     /// a forward masquerades.
-    fn open_hairpin(
+    pub(super) fn open_hairpin(
         &self,
         worker: &mut NatWorker,
         router: &Router,
@@ -377,7 +383,7 @@ impl Nat {
 
     /// The parent of an outbound flow that an ALG expects (the data connection of an internal server).
     /// Outbound flows need no permission, so a refusal changes nothing.
-    fn admit_outbound(
+    pub(super) fn admit_outbound(
         &self,
         worker: &mut NatWorker,
         key: FlowKey,
@@ -551,14 +557,19 @@ fn check_opener(view: &Ipv4View) -> Result<(), DropReason> {
         L4Class::Tcp if view.tcp_flags & (FLAG_SYN | FLAG_ACK | FLAG_RST) == FLAG_SYN => Ok(()),
         L4Class::Tcp => Err(DropReason::TcpNoSession),
         L4Class::Udp | L4Class::IcmpQueryRequest => Ok(()),
+        L4Class::Sctp | L4Class::UdpLite | L4Class::Dccp | L4Class::GreCall | L4Class::Other => Ok(()),
         L4Class::IcmpQueryReply | L4Class::IcmpError | L4Class::IcmpOther => Err(DropReason::BadIcmp),
-        L4Class::Other => Err(DropReason::UnsupportedProtocol),
     }
 }
 
 /// The way back to a source, which must lead through the side that its packet came from: what comes from
 /// elsewhere lies about its address (RFC 2827).
-fn reverse_hop(router: &Router, source: Host, side: Side, now: Instant) -> Result<NextHop, Refusal> {
+pub(super) fn reverse_hop(
+    router: &Router,
+    source: Host,
+    side: Side,
+    now: Instant,
+) -> Result<NextHop, Refusal> {
     let hop = router
         .routes
         .lookup(source.tenant, source.address)
@@ -569,6 +580,6 @@ fn reverse_hop(router: &Router, source: Host, side: Side, now: Instant) -> Resul
     next_hop(router, source, now)
 }
 
-fn next_hop(router: &Router, host: Host, now: Instant) -> Result<NextHop, Refusal> {
+pub(super) fn next_hop(router: &Router, host: Host, now: Instant) -> Result<NextHop, Refusal> {
     router.next_hop(host.tenant, host.address, now).map_err(Refusal::Drop)
 }

@@ -107,9 +107,7 @@ impl Nat {
         if let Some(session) = self.sessions.session(index) {
             let ([own, remote], hold) = (session.mappings(), session.hold());
             self.forget_contact(worker, &session);
-            if let Some(seat) = Self::seat_of(session.internal_key().protocol(), session.subscriber()) {
-                self.unseat(worker, seat);
-            }
+            self.unseat(worker, Self::seat_of(session.internal_key().protocol(), session.subscriber()));
             self.sessions.unlink(index, now);
             self.release_mapping(worker, own, hold);
             self.release_mapping(worker, remote, Hold::Firm);

@@ -14,8 +14,19 @@
 //! `SYN` covers SYN and SYN-ACK. A RST only makes the session transitory (RFC 7857 section 2.2): it
 //! goes away after four silent minutes, and data brings it back. A SYN from the original side re-opens
 //! a session in FIN_BOTH or TRANSITORY (TIME-WAIT re-use, RFC 5382 REQ-2).
+//!
+//! SCTP associations are tracked in the same states, see [`crate::nat::sctp_state`].
 
 use algate_alg::Direction;
+
+use crate::packet::{PROTOCOL_SCTP, PROTOCOL_TCP};
+
+/// Whether sessions of `protocol` have a state, and count as half-open until both sides have spoken.
+#[inline]
+#[must_use]
+pub const fn is_tracked(protocol: u8) -> bool {
+    matches!(protocol, PROTOCOL_TCP | PROTOCOL_SCTP)
+}
 
 /// State of a TCP session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -24,6 +24,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::nat::sctp_state::Tags;
 use crate::nat::session::Facing;
 use crate::nat::tcp_state::{FLAG_ACK, FLAG_FIN, FLAG_RST, FLAG_SYN};
 use crate::packet::parse::Ipv4View;
@@ -84,7 +85,7 @@ impl<'a> Segment<'a> {
 pub struct TcpWindow {
     /// `acked` and `edge` of the internal and of the external side.
     sides: [AtomicU64; 2],
-    /// Flags and window scales.
+    /// Flags and window scales; of an SCTP association: its verification tags.
     info: AtomicU64,
     /// Second (high half) and errors in it.
     icmp_errors: AtomicU64,
@@ -98,6 +99,12 @@ impl TcpWindow {
         // Relaxed, here and below: each word stands for itself, and the session's key is published later.
         self.info.store(0, Ordering::Relaxed);
         self.icmp_errors.store(0, Ordering::Relaxed);
+    }
+
+    /// The verification tags, when the session is an SCTP association.
+    #[must_use]
+    pub const fn tags(&self) -> Tags<'_> {
+        Tags::new(&self.info)
     }
 
     /// Judges `segment`, which came from `from`, and notes what it says. `may_reopen`: the session is

@@ -6,14 +6,15 @@
 //! An error is believed only when its own checksum and the embedded IPv4 header's are right (REQ-3 a, b).
 //! Embedded options are skipped, and the embedded L4 checksum is not verified, since most of what it
 //! covers is not there (REQ-3 c, d); where the field itself is there it is translated like any other.
-//! What cannot belong to a session is refused: other inner protocols, later fragments, fewer than 8
-//! bytes behind the inner header, errors about errors.
+//! What cannot belong to a session is refused: later fragments, fewer than 8 bytes behind the inner header,
+//! errors about errors.
 
 use etherparse::Ipv4HeaderSlice;
 
 use crate::drop_reason::DropReason;
 use crate::packet::bytes::{read_u16, read_u32, write_u16, write_u32};
 use crate::packet::checksum::{self, Delta};
+use crate::packet::other;
 use crate::packet::parse::{FragmentKind, Ipv4View, L4Class, icmp_class};
 use crate::packet::rewrite::{Translation, Tuple};
 use crate::packet::{ICMP_BYTES, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP};
@@ -31,14 +32,16 @@ pub struct IcmpErrorView {
     pub l4: u16,
     /// End of what is there of the embedded packet.
     pub end: u16,
-    /// Embedded IPv4 protocol number: TCP, UDP or ICMP.
+    /// Embedded IPv4 protocol number.
     pub protocol: u8,
-    /// What the embedded L4 header is: TCP, UDP, ICMP query request or reply.
+    /// What the embedded L4 header is; of ICMP: query request or reply.
     pub class: L4Class,
     /// Embedded addresses and ports, as the packet was when the error's author saw it.
     pub tuple: Tuple,
     /// Embedded TCP sequence number.
     pub tcp_seq: Option<u32>,
+    /// Embedded SCTP verification tag.
+    pub sctp_tag: Option<u32>,
 }
 
 impl IcmpErrorView {
@@ -110,6 +113,7 @@ pub fn parse(head: &[u8], view: &Ipv4View) -> Result<IcmpErrorView, DropReason> 
             dst_port,
         },
         tcp_seq: read_u32(l4, 4).filter(|_| class == L4Class::Tcp),
+        sctp_tag: read_u32(l4, 4).filter(|_| class == L4Class::Sctp),
     })
 }
 
@@ -157,7 +161,8 @@ fn translate_addresses(header: &mut [u8], from: (u32, u32), to: (u32, u32)) {
 
 /// Translates what is there of an embedded L4 header: 8 bytes at least.
 fn translate_l4(l4: &mut [u8], error: &IcmpErrorView, to: &IcmpErrorTranslation) {
-    let delta = Translation::new(error.class, error.tuple, to.tuple).l4_delta;
+    let translation = Translation::new(error.class, error.tuple, to.tuple);
+    let delta = translation.l4_delta;
     match error.class {
         L4Class::Tcp => {
             let old_seq = error.tcp_seq.unwrap_or_default();
@@ -181,6 +186,11 @@ fn translate_l4(l4: &mut [u8], error: &IcmpErrorView, to: &IcmpErrorTranslation)
             let field = read_u16(l4, 2).unwrap_or_default();
             write_u16(l4, 2, delta.apply(field));
         }
+        L4Class::Sctp | L4Class::UdpLite | L4Class::Dccp | L4Class::GreCall => {
+            if let Some(header) = l4.first_chunk_mut() {
+                other::translate_fields(header, error.class, &translation);
+            }
+        }
         L4Class::IcmpError | L4Class::IcmpOther | L4Class::Other => {}
     }
 }
@@ -196,7 +206,8 @@ fn embedded_bytes(icmp_type: u8, length_words: u8, available: usize) -> usize {
 
 /// Class and ports of the first 8 bytes of an embedded L4 header.
 fn embedded_ports(protocol: u8, l4: &[u8]) -> Result<(L4Class, u16, u16), DropReason> {
-    let &[a, b, c, d, e, f, _, _] = l4.first_chunk::<8>().ok_or(DropReason::BadIcmp)?;
+    let &header = l4.first_chunk::<8>().ok_or(DropReason::BadIcmp)?;
+    let [a, b, c, d, e, f, _, _] = header;
     let (first, second) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
     let identifier = u16::from_be_bytes([e, f]);
     match protocol {
@@ -207,6 +218,6 @@ fn embedded_ports(protocol: u8, l4: &[u8]) -> Result<(L4Class, u16, u16), DropRe
             class @ L4Class::IcmpQueryReply => Ok((class, 0, identifier)),
             _ => Err(DropReason::BadIcmp),
         },
-        _ => Err(DropReason::UnsupportedProtocol),
+        _ => Ok(other::embedded(protocol, header)),
     }
 }

@@ -10,9 +10,12 @@ pub mod arp;
 pub mod build;
 pub(crate) mod bytes;
 pub mod checksum;
+pub mod crc32c;
 pub mod icmp_error;
+pub mod other;
 pub mod parse;
 pub mod rewrite;
+pub mod sctp;
 pub mod vec_frame;
 
 #[cfg(test)]
@@ -50,6 +53,16 @@ pub const PROTOCOL_ICMP: u8 = 1;
 pub const PROTOCOL_TCP: u8 = 6;
 /// IPv4 protocol number of UDP.
 pub const PROTOCOL_UDP: u8 = 17;
+/// IPv4 protocol number of DCCP.
+pub const PROTOCOL_DCCP: u8 = 33;
+/// IPv4 protocol number of GRE.
+pub const PROTOCOL_GRE: u8 = 47;
+/// IPv4 protocol number of the IP authentication header.
+pub const PROTOCOL_AH: u8 = 51;
+/// IPv4 protocol number of SCTP.
+pub const PROTOCOL_SCTP: u8 = 132;
+/// IPv4 protocol number of UDP-Lite.
+pub const PROTOCOL_UDPLITE: u8 = 136;
 
 /// The Ethernet broadcast address.
 pub const BROADCAST_MAC: [u8; 6] = [0xFF; 6];

@@ -12,11 +12,11 @@
 
 use crate::drop_reason::DropReason;
 use crate::frame::{RxChecksum, RxChecksums};
-use crate::packet::checksum;
 use crate::packet::{
     ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_SERVICE_VLAN, ETHERTYPE_VLAN,
     ICMP_BYTES, IPV4_BYTES, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, TCP_BYTES, UDP_BYTES, VLAN_BYTES,
 };
+use crate::packet::{checksum, other};
 
 /// A received frame, understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,9 +56,10 @@ pub struct Ipv4View {
     pub src: u32,
     /// Destination address.
     pub dst: u32,
-    /// Source port. ICMP query: the identifier in a request, 0 in a reply. Otherwise 0.
+    /// Source port, if the protocol has one. ICMP query: the identifier in a request, 0 in a reply. Otherwise 0.
     pub src_port: u16,
-    /// Destination port. ICMP query: the identifier in a reply, 0 in a request. Otherwise 0.
+    /// Destination port, if the protocol has one. ICMP query: the identifier in a reply, 0 in a request. GRE of
+    /// a PPTP call: the call id. Otherwise 0.
     pub dst_port: u16,
     /// IPv4 protocol number.
     pub protocol: u8,
@@ -107,7 +108,15 @@ pub enum L4Class {
     IcmpError,
     /// Any other ICMP message.
     IcmpOther,
-    /// Another protocol, or a fragment other than the first.
+    /// SCTP.
+    Sctp,
+    /// UDP-Lite.
+    UdpLite,
+    /// DCCP.
+    Dccp,
+    /// GRE version 1: of a PPTP call.
+    GreCall,
+    /// Another protocol, known by its addresses, or a fragment other than the first.
     Other,
 }
 
@@ -267,30 +276,36 @@ fn parse_packet(
 }
 
 /// Where an L4 header lies, bytes.
-struct L4Place {
+pub(super) struct L4Place {
     /// From the frame's start.
-    offset: usize,
+    pub(super) offset: usize,
     /// To the end of the IPv4 packet.
-    length: usize,
+    pub(super) length: usize,
     /// Of the whole frame.
-    frame_length: usize,
-    fragment: FragmentKind,
+    pub(super) frame_length: usize,
+    pub(super) fragment: FragmentKind,
 }
 
 /// What an L4 header says.
-struct L4 {
-    class: L4Class,
-    header_bytes: usize,
-    src_port: u16,
-    dst_port: u16,
-    tcp_flags: u8,
+pub(super) struct L4 {
+    pub(super) class: L4Class,
+    pub(super) header_bytes: usize,
+    pub(super) src_port: u16,
+    pub(super) dst_port: u16,
+    pub(super) tcp_flags: u8,
+}
+
+impl L4 {
+    /// Nothing is read of it.
+    pub(super) const BY_ADDRESS: Self =
+        Self { class: L4Class::Other, header_bytes: 0, src_port: 0, dst_port: 0, tcp_flags: 0 };
 }
 
 /// Reads the L4 header at the start of `bytes`, which may end early or run past the packet.
 #[inline(always)]
 fn parse_l4(protocol: u8, bytes: &[u8], place: &L4Place) -> Result<L4, DropReason> {
     if place.fragment == FragmentKind::Later {
-        return Ok(L4 { class: L4Class::Other, header_bytes: 0, src_port: 0, dst_port: 0, tcp_flags: 0 });
+        return Ok(L4::BY_ADDRESS);
     }
     match protocol {
         PROTOCOL_TCP => {
@@ -336,7 +351,7 @@ fn parse_l4(protocol: u8, bytes: &[u8], place: &L4Place) -> Result<L4, DropReaso
             };
             Ok(L4 { class, header_bytes: ICMP_BYTES, src_port, dst_port, tcp_flags: 0 })
         }
-        _ => Ok(L4 { class: L4Class::Other, header_bytes: 0, src_port: 0, dst_port: 0, tcp_flags: 0 }),
+        _ => other::parse(protocol, bytes, place),
     }
 }
 
@@ -353,7 +368,10 @@ pub(crate) const fn icmp_class(icmp_type: u8) -> L4Class {
 
 /// The fixed part of an L4 header.
 #[inline(always)]
-fn l4_header<'a, const N: usize>(bytes: &'a [u8], place: &L4Place) -> Result<&'a [u8; N], DropReason> {
+pub(super) fn l4_header<'a, const N: usize>(
+    bytes: &'a [u8],
+    place: &L4Place,
+) -> Result<&'a [u8; N], DropReason> {
     if place.length < N {
         return Err(too_short(true, place));
     }

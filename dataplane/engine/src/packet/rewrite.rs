@@ -8,6 +8,7 @@
 use crate::drop_reason::DropReason;
 use crate::packet::bytes::{read_u16, read_u32, write_u16, write_u32};
 use crate::packet::checksum::Delta;
+use crate::packet::other;
 use crate::packet::parse::{FragmentKind, Ipv4View, L4Class};
 use crate::packet::{IPV4_BYTES, TCP_BYTES, UDP_BYTES};
 
@@ -24,7 +25,7 @@ pub struct Translation {
     pub dst_port: u16,
     /// Change of the IPv4 header's sum.
     pub ip_delta: Delta,
-    /// Change of the L4 sum: pseudo header and ports for TCP and UDP, the identifier alone for ICMP.
+    /// Change of the L4 sum: pseudo header and ports for TCP, UDP, UDP-Lite and DCCP, the identifier alone for ICMP.
     pub l4_delta: Delta,
 }
 
@@ -43,14 +44,14 @@ pub struct Tuple {
 
 impl Translation {
     /// From what packets of a flow carry to what they shall carry. ICMP has no pseudo header, so for
-    /// `class` other than TCP and UDP the L4 sum changes by the ports (identifiers) alone.
+    /// `class` without one the L4 sum changes by the ports (identifiers) alone.
     #[must_use]
     pub fn new(class: L4Class, from: Tuple, to: Tuple) -> Self {
         let ip_delta = Delta::of_u32(from.src, to.src) + Delta::of_u32(from.dst, to.dst);
         let ports_delta =
             Delta::of_u16(from.src_port, to.src_port) + Delta::of_u16(from.dst_port, to.dst_port);
         let l4_delta = match class {
-            L4Class::Tcp | L4Class::Udp => ip_delta + ports_delta,
+            L4Class::Tcp | L4Class::Udp | L4Class::UdpLite | L4Class::Dccp => ip_delta + ports_delta,
             _ => ports_delta,
         };
         Self { src: to.src, dst: to.dst, src_port: to.src_port, dst_port: to.dst_port, ip_delta, l4_delta }
@@ -62,7 +63,7 @@ impl Translation {
 /// # Errors
 ///
 /// [`DropReason::ChainedHeaders`] when `head` is shorter than the headers of `view`: the view is of
-/// another frame. Nothing has been written then.
+/// another frame. [`DropReason::SctpFragment`]: see [`crate::packet::sctp`]. Nothing has been written then.
 #[inline]
 pub fn translate(head: &mut [u8], view: &Ipv4View, to: &Translation) -> Result<(), DropReason> {
     let (Some(l3), l4_offset) = (head.get_mut(usize::from(view.l3)..), usize::from(view.l4 - view.l3)) else {
@@ -71,7 +72,7 @@ pub fn translate(head: &mut [u8], view: &Ipv4View, to: &Translation) -> Result<(
     let Some((l3, l4)) = l3.split_at_mut_checked(l4_offset) else { return Err(DropReason::ChainedHeaders) };
     let Some(header) = l3.first_chunk_mut::<IPV4_BYTES>() else { return Err(DropReason::ChainedHeaders) };
     if view.fragment != FragmentKind::Later {
-        translate_l4(l4, view.class, to)?;
+        translate_l4(l4, view, to)?;
     }
     let header_checksum = to.ip_delta.apply(u16::from_be_bytes([header[10], header[11]]));
     header[10..12].copy_from_slice(&header_checksum.to_be_bytes());
@@ -81,8 +82,8 @@ pub fn translate(head: &mut [u8], view: &Ipv4View, to: &Translation) -> Result<(
 }
 
 #[inline]
-fn translate_l4(l4: &mut [u8], class: L4Class, to: &Translation) -> Result<(), DropReason> {
-    match class {
+fn translate_l4(l4: &mut [u8], view: &Ipv4View, to: &Translation) -> Result<(), DropReason> {
+    match view.class {
         L4Class::Tcp => {
             let header = l4.first_chunk_mut::<TCP_BYTES>().ok_or(DropReason::ChainedHeaders)?;
             let field = to.l4_delta.apply(u16::from_be_bytes([header[16], header[17]]));
@@ -99,12 +100,15 @@ fn translate_l4(l4: &mut [u8], class: L4Class, to: &Translation) -> Result<(), D
         }
         L4Class::IcmpQueryRequest | L4Class::IcmpQueryReply => {
             let header = l4.first_chunk_mut::<8>().ok_or(DropReason::ChainedHeaders)?;
-            let identifier = if class == L4Class::IcmpQueryRequest { to.src_port } else { to.dst_port };
+            let identifier = if view.class == L4Class::IcmpQueryRequest { to.src_port } else { to.dst_port };
             let field = to.l4_delta.apply(u16::from_be_bytes([header[2], header[3]]));
             header[2..4].copy_from_slice(&field.to_be_bytes());
             header[4..6].copy_from_slice(&identifier.to_be_bytes());
         }
         L4Class::IcmpError | L4Class::IcmpOther | L4Class::Other => {}
+        L4Class::Sctp | L4Class::UdpLite | L4Class::Dccp | L4Class::GreCall => {
+            other::translate(l4, view, to)?
+        }
     }
     Ok(())
 }

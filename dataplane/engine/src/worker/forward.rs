@@ -8,6 +8,7 @@ use crate::alg_stage::handover::Handed;
 use crate::drop_reason::DropReason;
 use crate::frame::{Frame, PacketIo};
 use crate::ids::InterfaceId;
+use crate::nat::key::FlowKey;
 use crate::nat::session::{Facing, Session};
 use crate::nat::tcp_state::{FLAG_RST, FLAG_SYN, TcpEvent};
 use crate::nat::{Asker, Refusal};
@@ -17,6 +18,7 @@ use crate::router::egress::NextHop;
 use crate::router::icmp::{IcmpError, Offender};
 use crate::worker::admission::Admission;
 use crate::worker::batch::Lane;
+use crate::worker::sctp::check_association_opener;
 use crate::worker::{Owned, Turn};
 
 impl<P: PacketIo> Turn<'_, P> {
@@ -24,7 +26,7 @@ impl<P: PacketIo> Turn<'_, P> {
     #[inline]
     pub(super) fn hit(
         &mut self,
-        frame: P::Frame,
+        mut frame: P::Frame,
         view: &Ipv4View,
         came_in: InterfaceId,
         session: Session<'_>,
@@ -48,6 +50,10 @@ impl<P: PacketIo> Turn<'_, P> {
                 None => return self.drop(DropReason::TcpRstOutOfWindow),
                 heeded => heeded,
             },
+            L4Class::Sctp => match self.judge_sctp(&mut frame, view, session, facing) {
+                Ok(event) => Some(event),
+                Err(reason) => return self.drop(reason),
+            },
             _ => None,
         };
         if sessions.touch(&session, facing, tcp_event, self.context.now) {
@@ -65,11 +71,19 @@ impl<P: PacketIo> Turn<'_, P> {
     /// The first packet of a flow, or one that belongs to none.
     #[cold]
     pub(super) fn miss(&mut self, lane: Lane<P::Frame>) {
-        let Lane { frame, view, interface, key, hash, .. } = lane;
+        let Lane { mut frame, mut view, interface, mut key, mut hash, .. } = lane;
         let router = &self.engine.router;
         let Some(arrived) = router.interfaces.of(interface) else {
             return self.drop(DropReason::UnknownVlan);
         };
+        if let Some(by_address) = self.engine.nat.without_call(&view) {
+            view = by_address;
+            key = FlowKey::of(&view, arrived.tenant);
+            hash = self.engine.nat.sessions.hash(key);
+            if let Some((session, facing)) = self.engine.nat.find(hash, key) {
+                return self.hit(frame, &view, interface, session, facing);
+            }
+        }
         if router.interfaces.is_broadcast(arrived.tenant, view.dst) {
             return self.drop(DropReason::MartianDestination);
         }
@@ -82,6 +96,12 @@ impl<P: PacketIo> Turn<'_, P> {
             // Before anything is made for it: traceroute must not use up ports.
             let error = (DropReason::TtlExceeded, IcmpError::TimeExceeded);
             return self.refuse(&frame, &view, interface, error);
+        }
+        if view.class == L4Class::Sctp
+            && self.engine.nat.names(view.protocol)
+            && let Err(reason) = check_association_opener(&mut frame, &view)
+        {
+            return self.drop(reason);
         }
         let owner = self.engine.alg_owner(self.id, hash);
         let nat = &self.engine.nat;
@@ -281,6 +301,7 @@ const fn unreachable(reason: DropReason, refusal: IcmpRefusal) -> Option<IcmpErr
     let code = match reason {
         DropReason::NoRoute => 0,
         DropReason::PoolExhausted
+        | DropReason::AddressInUse
         | DropReason::SessionTableFull
         | DropReason::HalfOpenFull
         | DropReason::MappingTableFull

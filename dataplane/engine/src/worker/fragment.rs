@@ -15,6 +15,7 @@ use crate::nat::key::FlowKey;
 use crate::nat::session::{Facing, Session};
 use crate::packet::parse::{Ipv4View, L4Class, ParsedKind, parse};
 use crate::packet::rewrite::{decrement_ttl, set_identification, translate};
+use crate::packet::sctp::is_untranslatable;
 use crate::worker::Turn;
 use crate::worker::batch::Lane;
 
@@ -84,6 +85,10 @@ impl<P: PacketIo> Turn<'_, P> {
         session: Session<'_>,
         facing: Facing,
     ) {
+        if view.class == L4Class::Sctp && is_untranslatable(view, &session.translation(facing)) {
+            // Before it is open: what follows is refused with it.
+            return self.drop(DropReason::SctpFragment);
+        }
         let Some(datagram) = self.owned.opening.take() else {
             return self.drop(DropReason::FragmentRefused);
         };

@@ -14,7 +14,7 @@ use crate::ids::{InterfaceId, TenantId};
 use crate::nat::key::{Endpoint, FlowKey, Host};
 use crate::nat::session::{Facing, Session};
 use crate::packet::icmp_error::{self, IcmpErrorTranslation, IcmpErrorView};
-use crate::packet::parse::Ipv4View;
+use crate::packet::parse::{Ipv4View, L4Class};
 use crate::packet::rewrite::{Tuple, decrement_ttl, set_identification};
 use crate::worker::Turn;
 
@@ -26,14 +26,28 @@ impl<P: PacketIo> Turn<'_, P> {
         if !frame.linearize() {
             return self.drop(DropReason::ChainedHeaders);
         }
-        let error = match icmp_error::parse(frame.head(), view) {
+        let mut error = match icmp_error::parse(frame.head(), view) {
             Ok(error) => error,
             Err(reason) => return self.drop(reason),
         };
-        let key = reply_key(&error, tenant);
         let nat = &self.engine.nat;
-        let Some((session, facing)) = nat.find(nat.sessions.hash(key), key) else {
-            if self.engine.router.interfaces.is_own(tenant, view.dst) {
+        let is_own = self.engine.router.interfaces.is_own(tenant, view.dst);
+        if !is_own && !nat.names(error.protocol) {
+            return self.drop(DropReason::UnsupportedProtocol);
+        }
+        let find = |error: &IcmpErrorView| {
+            let key = reply_key(error, tenant);
+            nat.find(nat.sessions.hash(key), key)
+        };
+        let mut found = find(&error);
+        if found.is_none() && error.class == L4Class::GreCall {
+            // Of a call that has no session of its own.
+            error =
+                IcmpErrorView { class: L4Class::Other, tuple: Tuple { dst_port: 0, ..error.tuple }, ..error };
+            found = find(&error);
+        }
+        let Some((session, facing)) = found else {
+            if is_own {
                 // About what algate itself sent, and not in a client's name: nothing depends on it.
                 return self.counters.local.add(1);
             }
@@ -82,6 +96,11 @@ impl<P: PacketIo> Turn<'_, P> {
             && !windows.is_in_flight(facing.opposite(), seq)
         {
             return Err(DropReason::IcmpOutOfWindow);
+        }
+        if let Some(tag) = error.sctp_tag
+            && !windows.tags().admits(facing.opposite(), tag)
+        {
+            return Err(DropReason::SctpBadTag);
         }
         let second = (self.context.now.as_nanos() / 1_000_000_000) as u32;
         if !windows.admit_icmp_error(second, ERRORS_PER_SECOND) {

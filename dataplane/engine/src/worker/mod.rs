@@ -15,6 +15,7 @@ mod held_syn;
 mod icmp_error;
 mod local;
 mod port_control;
+mod sctp;
 
 use std::sync::Arc;
 

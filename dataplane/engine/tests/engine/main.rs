@@ -21,6 +21,7 @@ mod nat_static;
 mod nat_tcp;
 mod nat_twice;
 mod nat_udp;
+mod other_protocols;
 mod pcp;
 mod sim_ftp;
 mod sim_hosts;

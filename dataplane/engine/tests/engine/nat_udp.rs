@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use algate_engine::drop_reason::DropReason;
 
-use crate::common::packets::{at, raw, udp, udp_between};
+use crate::common::packets::{at, udp, udp_between};
 use crate::common::{INSIDE, Net, OUTSIDE};
 
 #[test]
@@ -172,19 +172,6 @@ fn sources_that_are_no_host_open_nothing() {
         net.refused(OUTSIDE, &udp(source, "203.0.113.11:5000", b""), DropReason::SpoofedSource);
     }
     net.refused(INSIDE, &udp("10.9.0.5:1", "198.51.100.1:53", b""), DropReason::NoNatRule);
-}
-
-#[test]
-fn s_26_of_all_protocols_only_three_are_translated() {
-    let mut net = Net::new();
-    for protocol in (0..=255_u8).filter(|protocol| ![1, 6, 17].contains(protocol)) {
-        let payload = [0x13, 0x88, 0, 53, 0, 20, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
-        let frame = raw("10.0.0.2", "198.51.100.1", protocol, &payload);
-        net.refused(INSIDE, &frame, DropReason::UnsupportedProtocol);
-        let frame = raw("198.51.100.1", "203.0.113.10", protocol, &payload);
-        net.refused(OUTSIDE, &frame, DropReason::UnsupportedProtocol);
-    }
-    assert_eq!(net.sessions().len(), 0);
 }
 
 #[test]

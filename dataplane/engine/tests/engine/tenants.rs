@@ -17,7 +17,8 @@ use algate_engine::nat::deterministic::{Deterministic, Owner};
 use algate_engine::nat::key::Host;
 
 use crate::common::packets::{
-    ACK, SYN, Seen, at, echo_reply, echo_request, icmp, sum, tcp, tcp_between, udp, udp_between, with_ip_byte,
+    ACK, SYN, Seen, at, echo_reply, echo_request, icmp, raw, sum, tcp, tcp_between, udp, udp_between,
+    with_ip_byte,
 };
 use crate::common::{INSIDE, Net, OUTSIDE, ROUTER_MACS};
 
@@ -103,6 +104,26 @@ fn s_25_equal_hosts_talk_to_one_server_at_once() {
         assert_eq!(net.sessions().iter().filter(|row| row.tenant == tenant).count(), 3);
         assert_eq!(net.mappings().iter().filter(|row| row.tenant == tenant).count(), 3);
     }
+}
+
+#[test]
+fn s_25_equal_hosts_have_tunnels_of_their_own() {
+    let rule = "[[nat.rule]]\ninternal = \"10.0.0.0/24\"\npool = \"public\"\nprotocol = \"gre\"\n";
+    let mut net = with(rule, |config| {
+        let (first, _) = config.nat.pools[0].ranges[0];
+        config.nat.pools[0].ranges = vec![(first, first)];
+    });
+    // One external address: a tunnel to each of three servers.
+    for (wire, tenant) in WIRES {
+        let server = format!("198.51.100.{}", wire + 1);
+        let out = net.one(wire, &on(wire, raw("10.0.0.2", &server, 47, &[7; 20])));
+        let back = net.one(OUTSIDE, &raw(&server, &out.source.ip().to_string(), 47, &[8; 20]));
+        assert_eq!((back.nic_port, back.destination), (wire, at("10.0.0.2:0")));
+        assert_eq!(net.sessions().iter().filter(|row| row.tenant == tenant).count(), 1);
+    }
+    // Equal addresses are different hosts.
+    net.send(RED, &on(RED, raw("10.0.0.2", "198.51.100.1", 47, &[7; 20])));
+    assert_eq!(net.dropped(DropReason::AddressInUse), 1);
 }
 
 #[test]

@@ -18,15 +18,16 @@ use std::time::Duration;
 
 use algate_alg::Direction;
 
+use crate::drop_reason::DropReason;
 use crate::ids::WorkerId;
 use crate::nat::idle_times::IdleTimes;
 use crate::nat::key::FlowKey;
 use crate::nat::mapping::Hold;
 use crate::nat::state_word::{INBOUND_FLAG, LIVE, LOOSE_FLAG, PRESSED_FLAG, StateWord};
-use crate::nat::tcp_state::{TcpEvent, TcpState};
+use crate::nat::tcp_state::{TcpEvent, TcpState, TcpTimeout, is_tracked};
 use crate::nat::tcp_window::{Fit, Segment, TcpWindow, is_heeded};
-use crate::packet::PROTOCOL_TCP;
 use crate::packet::parse::Ipv4View;
+use crate::packet::sctp::Chunk;
 use crate::router::egress::NextHop;
 use crate::table::hash::HashKey;
 use crate::table::index::{IndexTable, Inserted};
@@ -99,7 +100,7 @@ impl NewSession {
 pub enum CreateError {
     /// Every slot is taken.
     Full,
-    /// As many TCP sessions are half-open as may be.
+    /// As many TCP and SCTP sessions are half-open as may be.
     HalfOpenFull,
     /// One of its flows has a session already, in this slot: made by another worker a moment ago, or another
     /// session whose translation collides.
@@ -220,10 +221,10 @@ impl Sessions {
         now: Instant,
         mut retire: impl FnMut(u32),
     ) -> Result<Session<'_>, CreateError> {
-        let is_tcp = new.internal_key.protocol() == PROTOCOL_TCP;
+        let is_tracked = is_tracked(new.internal_key.protocol());
         // Relaxed, here and below: the count stands for itself. Two workers may pass the limit by one each.
         let half_open = self.half_open.load(Ordering::Relaxed);
-        if is_tcp && half_open >= self.half_open_max {
+        if is_tracked && half_open >= self.half_open_max {
             return Err(CreateError::HalfOpenFull);
         }
         let slot = self.slots.alloc().ok_or(CreateError::Full)?;
@@ -231,7 +232,7 @@ impl Sessions {
             self.slots.free(slot);
             return Err(CreateError::Full);
         };
-        let is_pressed = is_tcp && half_open >= self.half_open_max - self.half_open_max / 4;
+        let is_pressed = is_tracked && half_open >= self.half_open_max - self.half_open_max / 4;
         session.fill(new, Tick::of(now), if is_pressed { PRESSED_FLAG } else { 0 });
         if let Some(windows) = self.windows.get(slot as usize) {
             windows.clear();
@@ -251,7 +252,7 @@ impl Sessions {
         }
         match self.publish(slot, new, from) {
             Inserted::New => {
-                if is_tcp {
+                if is_tracked {
                     self.half_open.fetch_add(1, Ordering::Relaxed);
                 }
                 self.adopt(new.parent);
@@ -300,6 +301,22 @@ impl Sessions {
             _ if is_heeded(view.tcp_flags, fit) => Some(event),
             _ => Some(TcpEvent::Other),
         }
+    }
+
+    /// What an SCTP packet with this first `chunk` and verification `tag` means for the state of its association.
+    ///
+    /// # Errors
+    /// [`DropReason::SctpBadTag`]: its sender would not send it.
+    pub fn judge_chunk(
+        &self,
+        session: &Session<'_>,
+        facing: Facing,
+        chunk: Chunk,
+        tag: u32,
+    ) -> Result<TcpEvent, DropReason> {
+        let Some(windows) = self.windows.get(session.index as usize) else { return Ok(TcpEvent::Other) };
+        let state = TcpState::from_u8(session.state().tcp());
+        windows.tags().judge(facing, state.timeout() == TcpTimeout::Transitory, chunk, tag)
     }
 
     /// The TCP windows of a session, and its count of ICMP errors.
@@ -382,7 +399,7 @@ impl Sessions {
         match word.compare_exchange(seen, dying, Ordering::AcqRel, Ordering::Relaxed) {
             Ok(_) => {
                 let protocol = session.internal_key().protocol();
-                if protocol == PROTOCOL_TCP && TcpState::from_u8(StateWord(seen).tcp()) == TcpState::Init {
+                if is_tracked(protocol) && TcpState::from_u8(StateWord(seen).tcp()) == TcpState::Init {
                     self.half_open.fetch_sub(1, Ordering::Relaxed);
                 }
                 Ageing::Expired
@@ -442,7 +459,7 @@ impl Sessions {
         self.idle_in(session, session.state())
     }
 
-    /// TCP sessions that wait for the other side's SYN.
+    /// TCP and SCTP sessions that wait for the other side's SYN or INIT ACK.
     #[must_use]
     pub fn half_open(&self) -> u32 {
         self.half_open.load(Ordering::Relaxed)

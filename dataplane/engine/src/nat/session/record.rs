@@ -12,10 +12,10 @@ use crate::ids::{InterfaceId, TenantId, WorkerId};
 use crate::nat::key::FlowKey;
 use crate::nat::mapping::Hold;
 use crate::nat::state_word::{ALG_FLAG, LIVE, LOOSE_FLAG, StateWord};
-use crate::nat::tcp_state::TcpState;
+use crate::nat::tcp_state::{TcpState, is_tracked};
 use crate::packet::checksum::Delta;
+use crate::packet::other::has_pseudo_header;
 use crate::packet::rewrite::Translation;
-use crate::packet::{PROTOCOL_ICMP, PROTOCOL_TCP};
 use crate::router::egress::NextHop;
 use crate::router::neighbor::NeighborRef;
 use crate::table::record::Line;
@@ -185,10 +185,10 @@ impl Session<'_> {
         if self.direction(Facing::Internal) == direction { Facing::Internal } else { Facing::External }
     }
 
-    /// TCP state, for a TCP session.
+    /// TCP state, for a session of TCP, or of SCTP in TCP's terms.
     #[must_use]
     pub fn tcp_state(&self) -> Option<TcpState> {
-        (self.internal_key().protocol() == PROTOCOL_TCP).then(|| TcpState::from_u8(self.state().tcp()))
+        is_tracked(self.internal_key().protocol()).then(|| TcpState::from_u8(self.state().tcp()))
     }
 
     /// Tick of the last packet that counts against ageing.
@@ -269,13 +269,13 @@ pub(super) struct Cold {
 }
 
 /// IPv4 delta (high half) and L4 delta (low half) of a packet that turns from `old` into `new`. An
-/// ICMP checksum covers the identifier only, TCP and UDP checksums cover the addresses too.
+/// ICMP checksum covers the identifier only, those with a pseudo header cover the addresses too.
 fn deltas(old: FlowKey, new: FlowKey) -> u64 {
     let address = Delta::of_u32(old.source().address, new.source().address)
         + Delta::of_u32(old.destination().address, new.destination().address);
     let l4_ports = Delta::of_u16(old.source().l4_port, new.source().l4_port)
         + Delta::of_u16(old.destination().l4_port, new.destination().l4_port);
-    let l4 = if old.protocol() == PROTOCOL_ICMP { l4_ports } else { address + l4_ports };
+    let l4 = if has_pseudo_header(old.protocol()) { address + l4_ports } else { l4_ports };
     (u64::from(address.to_bits()) << 16) | u64::from(l4.to_bits())
 }
 

@@ -129,6 +129,7 @@ pub(crate) fn config() -> Config {
             udp_ports: Vec::new(),
             udp_inbound_refresh: false,
             icmp: Duration::from_secs(60),
+            other: Duration::from_secs(60),
             arp: Duration::from_secs(60),
         },
         fragments: config::Fragments {

@@ -1,0 +1,195 @@
+//! Flows of protocols other than TCP, UDP and ICMP: known by addresses, and by ports where they have some.
+//!
+//! A NAT rule must name the protocol, whatever the filter allows. Such a flow has no mapping and takes no port of
+//! the pool: the session is the translation, and its external key is what must be unique. So it depends on the remote
+//! end, and only that end can answer (RFC 4787's address-and-port-dependent mapping and filtering).
+//!
+//! ```text
+//! SCTP, UDP-Lite    the host's own port where that is inside the pool's range and free towards this remote
+//!                   endpoint, else a random one: 16 attempts
+//! all others        one internal host per remote host and external address; under soft pairing another address
+//!                   of the pool is tried. The second host is refused (`address_in_use`).
+//! AH                never translated: it covers the addresses (RFC 4302 section 3.3.3.1.1)
+//! ```
+//!
+//! A GRE packet of a PPTP call (version 1) is a flow of its own, by call id, where an expectation says so. Any other is
+//! known by its addresses like plain GRE, so that one internal host has all calls to a server.
+//!
+//! Not done: ESP by SPI; endpoint-independent mappings of UDP-Lite; blocks of ports, which these ports are no part of.
+
+use algate_config::{Pairing, Side};
+
+use crate::drop_reason::DropReason;
+use crate::nat::allocation::Seat;
+use crate::nat::key::{Endpoint, FlowKey};
+use crate::nat::mapping::Hold;
+use crate::nat::policy::{Translating, Treatment};
+use crate::nat::ports::CANDIDATES;
+use crate::nat::session::{CreateError, Facing, NewSession, Session};
+use crate::nat::slow_path::{next_hop, reverse_hop};
+use crate::nat::{Asker, Nat, NatWorker, Opened, Refusal, Retiree};
+use crate::packet::PROTOCOL_AH;
+use crate::packet::other::has_changeable_ports;
+use crate::packet::parse::{Ipv4View, L4Class};
+use crate::router::Router;
+use crate::time::Instant;
+
+impl Nat {
+    /// A GRE packet of a call that nobody expects, as one that is known by its addresses alone.
+    #[must_use]
+    pub fn without_call(&self, view: &Ipv4View) -> Option<Ipv4View> {
+        let called = Endpoint::new(view.dst, view.dst_port);
+        let is_expected = || self.expectations.is_announced(view.protocol, called);
+        (view.class == L4Class::GreCall && !is_expected()).then_some(Ipv4View {
+            class: L4Class::Other,
+            dst_port: 0,
+            ..*view
+        })
+    }
+
+    /// Whether a NAT rule may cover flows of `protocol`.
+    #[must_use]
+    pub fn names(&self, protocol: u8) -> bool {
+        self.policy.names(protocol)
+    }
+
+    /// Opens a session for the first packet of a flow of a protocol without mappings. A static address serves it
+    /// like any other.
+    pub(super) fn open_other(
+        &self,
+        worker: &mut NatWorker,
+        router: &Router,
+        key: FlowKey,
+        asker: Asker<'_>,
+        now: Instant,
+    ) -> Result<Opened<'_>, Refusal> {
+        if !self.names(key.protocol()) {
+            return Err(Refusal::Drop(DropReason::UnsupportedProtocol));
+        }
+        let to = key.destination().address;
+        let from_static = self.statics.external_of(key.source().host()).is_some();
+        let to_static = self.statics.internal_of(to).is_some();
+        if key.protocol() == PROTOCOL_AH && (from_static || to_static) {
+            return Err(Refusal::Drop(DropReason::AhTranslated));
+        }
+        match (asker.arrived.side, to_static || self.ports.contains(to)) {
+            // To a static address, or what an ALG expects; there are no mappings to find.
+            (Side::External, true) => self.open_inbound(worker, router, key, asker, now),
+            (Side::External, false) if asker.by_rule => self.open_untranslated(worker, router, key, now),
+            (Side::Internal, true) if from_static && to_static => {
+                self.open_hairpin(worker, router, key, asker, now)
+            }
+            (Side::Internal, false) if from_static => {
+                self.open_outbound(worker, router, key, asker.owner, now)
+            }
+            (Side::Internal, false) => self.open_outbound_other(worker, router, key, now),
+            _ => Err(Refusal::Drop(DropReason::NoMapping)),
+        }
+    }
+
+    fn open_outbound_other(
+        &self,
+        worker: &mut NatWorker,
+        router: &Router,
+        key: FlowKey,
+        now: Instant,
+    ) -> Result<Opened<'_>, Refusal> {
+        let internal_hop = reverse_hop(router, key.source().host(), Side::Internal, now)?;
+        let remote = key.destination().in_tenant(key.tenant());
+        let external_hop = next_hop(router, remote.host(), now)?;
+        // What it answers arrives in the tenant of the interface behind which it is.
+        let remote = remote.in_tenant(router.interfaces.tenant_of(external_hop.interface));
+        let is_translated = router.interfaces.side_of(external_hop.interface) == Some(Side::External);
+        let translating = match self.treatment(key)? {
+            Treatment::Translate(_) if is_translated && key.protocol() == PROTOCOL_AH => {
+                return Err(Refusal::Drop(DropReason::AhTranslated));
+            }
+            Treatment::Translate(translating) if is_translated => Some(translating),
+            _ => None,
+        };
+        let seat = self.seat(worker, key.protocol(), key.source().host(), now)?;
+        let new = NewSession {
+            internal_key: key,
+            external_key: FlowKey::new(key.protocol(), remote, key.source()),
+            initiator: Facing::Internal,
+            internal_hop,
+            external_hop,
+            mapping: None,
+            hold: Hold::Firm,
+            remote_mapping: None,
+            parent: self.admit_outbound(worker, key, remote, now),
+            alg_owner: None,
+            subscriber: seat.subscriber,
+        };
+        let opened = match translating {
+            None => self.create_unique(worker, &new, now).unwrap_or(Err(Refusal::Raced)),
+            Some(translating) => self.create_translated(worker, &new, &translating, seat, now),
+        };
+        if opened.is_err() {
+            self.unseat(worker, seat);
+        }
+        opened.map(|session| (session, Facing::Internal))
+    }
+
+    /// Makes the session at the first external endpoint that is free towards its remote one.
+    fn create_translated(
+        &self,
+        worker: &mut NatWorker,
+        new: &NewSession,
+        translating: &Translating,
+        seat: Seat,
+        now: Instant,
+    ) -> Result<Session<'_>, Refusal> {
+        let exhausted = Refusal::Drop(DropReason::PoolExhausted);
+        let plan = self.ports.plan(translating.pool).ok_or(exhausted)?;
+        let (protocol, internal) = (new.internal_key.protocol(), new.internal_key.source());
+        let address = match translating.address {
+            Some(address) => Some(address),
+            None => self.external_address(worker, seat.subscriber, internal.host(), translating.pool),
+        };
+        let own = Endpoint::new(address.ok_or(exhausted)?, internal.l4_port);
+        let random = worker.random.draw() >> 1;
+        let may_move = plan.pairing == Pairing::Soft && translating.address.is_none();
+        let (low, high) = plan.l4_ports;
+        let has_ports = has_changeable_ports(protocol);
+        let candidate = |attempt: u64| match attempt {
+            0 if has_ports && !(low..=high).contains(&own.l4_port) => None,
+            0 => Some(own),
+            _ if has_ports => {
+                let offset = self.key.hash1(random + attempt) % (u64::from(high - low) + 1);
+                Some(Endpoint { l4_port: low + u16::try_from(offset).ok()?, ..own })
+            }
+            _ if may_move => {
+                let address = self.ports.address(translating.pool, random + attempt)?;
+                Some(Endpoint { address, ..own })
+            }
+            _ => None,
+        };
+        for external in (0..=CANDIDATES as u64).filter_map(candidate) {
+            let external_key = FlowKey::new(protocol, new.external_key.source(), external);
+            if let Some(made) = self.create_unique(worker, &NewSession { external_key, ..*new }, now) {
+                return made;
+            }
+        }
+        Err(Refusal::Drop(DropReason::AddressInUse))
+    }
+
+    /// Makes a session; `None`: another flow has its external key.
+    fn create_unique(
+        &self,
+        worker: &mut NatWorker,
+        new: &NewSession,
+        now: Instant,
+    ) -> Option<Result<Session<'_>, Refusal>> {
+        match self.sessions.create(new, now, |slot| worker.retire(Retiree::Session(slot))) {
+            Ok(session) => Some(Ok(session)),
+            Err(CreateError::Full) => Some(Err(Refusal::Drop(DropReason::SessionTableFull))),
+            Err(CreateError::HalfOpenFull) => Some(Err(Refusal::Drop(DropReason::HalfOpenFull))),
+            Err(CreateError::Exists(slot)) => {
+                let other = self.sessions.session(slot)?;
+                // Another worker has opened the same flow: it is looked up again.
+                (other.internal_key() == new.internal_key).then_some(Err(Refusal::Raced))
+            }
+        }
+    }
+}
