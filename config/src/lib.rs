@@ -23,6 +23,7 @@ mod control;
 mod duration;
 mod eal;
 mod errors;
+mod events;
 mod filter;
 mod fragments;
 mod icmp;
@@ -82,6 +83,7 @@ impl Config {
         tables::print(&self.tables, &mut out);
         icmp::print(&self.icmp, &mut out);
         pcp::print(&self.pcp, &mut out);
+        events::print(&self.events, &mut out);
         control::print(&self.control, &mut out);
         log::print(&self.log, &mut out);
         out.finish()
@@ -106,6 +108,7 @@ impl Config {
             icmp: icmp::read(root),
             pcp: pcp::read(root, &tables),
             tables,
+            events: events::read(root),
             control: control::read(root),
             log: log::read(root),
             eal,

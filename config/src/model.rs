@@ -43,6 +43,8 @@ pub struct Config {
     pub icmp: Icmp,
     /// Port control for internal hosts: PCP and NAT-PMP.
     pub pcp: Pcp,
+    /// What is recorded.
+    pub events: Events,
     /// The Unix socket that `algate show` speaks to.
     pub control: Control,
     /// The log.
@@ -431,6 +433,10 @@ pub struct Limits {
     pub ports: u32,
     /// New sessions per second, and as many at once.
     pub sessions_per_second: u32,
+    /// Memory of its sessions and mappings, bytes.
+    pub memory_bytes: u64,
+    /// Memory of one mapping with its sessions, bytes.
+    pub mapping_memory_bytes: u64,
 }
 
 /// `[nat.hold]`: RFC 6888 REQ-8.
@@ -692,6 +698,38 @@ pub struct Pcp {
     pub max_lifetime: Duration,
     /// Requests answered per second and worker, a quarter of it for one source.
     pub requests_per_second: u32,
+}
+
+/// `[events]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Events {
+    /// Begin and end of sessions.
+    pub sessions: bool,
+    /// Begin and end of mappings.
+    pub mappings: MappingEvents,
+    /// Port blocks assigned and released, but those that the configuration alone determines.
+    pub blocks: bool,
+    /// External addresses that hosts are paired with.
+    pub addresses: bool,
+    /// What is full, and has room again.
+    pub exhaustion: bool,
+    /// Whether sessions and mappings are recorded with their remote end.
+    pub destinations: bool,
+    /// Records that one thread may have waiting, a power of two.
+    pub ring_records: usize,
+    /// File that records are added to.
+    pub log: Option<PathBuf>,
+}
+
+/// Which mappings are recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MappingEvents {
+    /// Those in pools whose ports do not come in blocks.
+    WithoutBlocks,
+    /// All.
+    Always,
+    /// None.
+    Never,
 }
 
 /// `[control]`

@@ -5,8 +5,8 @@
 //! and `Config::to_toml`.
 
 use crate::{
-    alg, control, eal, filter, fragments, icmp, interface, log, nat, nic_port, pcp, route, tables, tcp,
-    timeouts, workers,
+    alg, control, eal, events, filter, fragments, icmp, interface, log, nat, nic_port, pcp, route, tables,
+    tcp, timeouts, workers,
 };
 
 /// Every table of the file, in the order in which it is printed.
@@ -34,6 +34,7 @@ pub(crate) const SECTIONS: &[&Section] = &[
     &tables::SECTION,
     &icmp::SECTION,
     &pcp::SECTION,
+    &events::SECTION,
     &control::SECTION,
     &log::SECTION,
 ];

@@ -82,7 +82,7 @@ algate.toml:15: interface[0].addresses = "10.0.0.0/24": is the network address o
 algate.toml:18: nat.pool[0].addresses = "10.0.0.7/24": has host bits set; write "10.0.0.0/24"
 algate.toml:20: timeouts.udp = "1m": is below the minimum 2m of RFC 4787 REQ-5; choose 2m or more, or in a lab set timeouts.allow_short = true
 algate.toml:22: log.level = 3: is an integer, not a string; write e.g. level = "info"
-algate.toml:23: http: is not a table of this file; the tables are [eal], [workers], [[nic_port]], [[interface]], [[route]], [nat], [[filter]], [alg], [tcp], [timeouts], [fragments], [tables], [icmp], [pcp], [control] and [log]"#
+algate.toml:23: http: is not a table of this file; the tables are [eal], [workers], [[nic_port]], [[interface]], [[route]], [nat], [[filter]], [alg], [tcp], [timeouts], [fragments], [tables], [icmp], [pcp], [events], [control] and [log]"#
     );
 }
 

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use jiff::Timestamp;
 
 use crate::report::Subject;
 
@@ -59,6 +60,7 @@ pub enum Command {
     #[command(after_help = "Examples:\n  \
         algate show sessions --limit 20\n  \
         algate show counters --all        those that are zero, too\n  \
+        algate show events --limit 100    who got which ports, and what ran out\n  \
         algate show filter                which rules decide, and how often\n  \
         algate show ports --json | jq .rows[].rx_packets\n  \
         algate show workers --socket /run/algate/b.sock")]
@@ -78,20 +80,28 @@ pub enum Command {
         #[arg(long, value_name = "PATH", default_value = "/run/algate/algate.sock")]
         socket: PathBuf,
     },
-    /// Say which internal host an external address and port belong to, by the configuration alone
+    /// Say which internal host an external address and port belong to, or belonged to at a time
     #[command(after_help = "Examples:\n  \
-        algate whois 203.0.113.7 20112 -c /etc/algate.toml\n\n\
-        Answers for port forwards and for pools with assignment = \"deterministic\" (RFC 7422); the answer\n\
-        holds for as long as that configuration was in force. Ports given out by chance are told as such:\n\
-        only records of the time know their host.")]
+        algate whois 203.0.113.7 20112 -c /etc/algate.toml\n  \
+        algate whois 203.0.113.7 20112 2026-11-22T04:33:00Z -c /etc/algate.toml\n  \
+        algate whois 203.0.113.7 20112 2026-11-22T04:33:00Z --log events.jsonl.1 --log events.jsonl\n\n\
+        The configuration alone answers for port forwards and for pools with assignment = \"deterministic\"\n\
+        (RFC 7422). Ports given out by chance are known to the event log only (events.log, or --log): it also\n\
+        tells which configuration was in force at TIME. A time of whole seconds means all of that second.\n\
+        Exit code 1: nobody had it.")]
     Whois {
         /// The external address
         address: Ipv4Addr,
         /// The external TCP or UDP port, or ICMP identifier
         l4_port: u16,
-        /// The configuration that was in force
-        #[arg(short, long, value_name = "FILE")]
-        config: PathBuf,
+        /// When, in RFC 3339 with its offset from UTC; now, if there is a log and no time
+        time: Option<Timestamp>,
+        /// The configuration, whose events.log is read if there is one
+        #[arg(short, long, value_name = "FILE", required_unless_present = "log")]
+        config: Option<PathBuf>,
+        /// An event log to read instead; several in the order in which they were written
+        #[arg(long, value_name = "FILE")]
+        log: Vec<PathBuf>,
     },
     /// Print the version
     Version,

@@ -6,6 +6,7 @@ pub mod cli;
 pub mod control;
 pub mod dpdk;
 pub mod edge;
+pub mod event_log;
 pub mod report;
 pub mod reporter;
 pub mod runtime;

@@ -3,16 +3,18 @@
 use std::fs;
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use algate::cli::{Cli, Command};
 use algate::control::{Request, ask};
+use algate::event_log::line::Configuration;
 use algate::runtime::{self, Outcome};
 use algate::table;
 use algate::whois;
 use algate_config::{Config, LogLevel, Machine};
 use clap::Parser;
+use jiff::Timestamp;
 use log::LevelFilter;
 
 fn main() -> ExitCode {
@@ -22,7 +24,9 @@ fn main() -> ExitCode {
         Command::Show { subject, json, limit, all, socket } => {
             show(&socket, &Request { show: subject, limit, all }, json)
         }
-        Command::Whois { address, l4_port, config } => whois(&config, address, l4_port),
+        Command::Whois { address, l4_port, time, config, log } => {
+            whois(config.as_deref(), log, address, l4_port, time)
+        }
         Command::Version => print(concat!("algate ", env!("CARGO_PKG_VERSION"), "\n")),
     }
 }
@@ -48,10 +52,36 @@ fn check(file: &Path, any_machine: bool) -> ExitCode {
     }
 }
 
-fn whois(file: &Path, address: Ipv4Addr, l4_port: u16) -> ExitCode {
-    match read(file, &Machine::unchecked()) {
-        Ok(config) => print(&whois::answer(&config, address, l4_port)),
-        Err(sentences) => not_started(&sentences),
+fn whois(
+    file: Option<&Path>,
+    mut logs: Vec<PathBuf>,
+    address: Ipv4Addr,
+    l4_port: u16,
+    time: Option<Timestamp>,
+) -> ExitCode {
+    let config = match file.map(|file| read(file, &Machine::unchecked())).transpose() {
+        Ok(config) => config,
+        Err(sentences) => return not_started(&sentences),
+    };
+    if let Some(config) = &config
+        && logs.is_empty()
+    {
+        logs.extend(config.events.log.clone());
+        if logs.is_empty() && time.is_some() {
+            let sentence =
+                "events.log is not set: name the log of that time with --log FILE, or leave TIME out";
+            return not_started(sentence);
+        }
+        if logs.is_empty() {
+            return print(&whois::answer(&Configuration::of(&config.nat), address, l4_port));
+        }
+    }
+    match whois::answer_from(&logs, address, l4_port, time) {
+        Ok(text) => print(&text),
+        Err(sentence) => {
+            eprintln!("{sentence}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -6,6 +6,8 @@ use algate_engine::ids::TenantId;
 use algate_engine::snapshot;
 use serde::{Deserialize, Serialize};
 
+use crate::event_log::line::EventRow;
+
 /// What can be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -30,6 +32,8 @@ pub enum Subject {
     Filter,
     /// What the ALGs read, rewrote and refused
     Alg,
+    /// What was recorded last: addresses, blocks and mappings given out and back, shortages
+    Events,
     /// Worker and ALG threads and how busy they are
     Workers,
 }
@@ -49,6 +53,7 @@ pub enum Report {
     Routes(Vec<RouteRow>),
     Filter(Vec<FilterRow>),
     Alg(Vec<CounterRow>),
+    Events(Vec<EventRow>),
     Workers(Vec<WorkerRow>),
 }
 
@@ -252,6 +257,8 @@ pub struct WorkerRow {
     pub rx_packets: u64,
     /// Frames sent.
     pub tx_packets: u64,
+    /// Event records it had no room for.
+    pub events_lost: u64,
 }
 
 /// `02:00:00:00:00:01`

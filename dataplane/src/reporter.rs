@@ -10,7 +10,7 @@ use algate_config::{Config, FilterAction, FilterDirection, FilterRule, Side};
 use algate_engine::counters::Counter;
 use algate_engine::drop_reason::DropReason;
 use algate_engine::engine::Engine;
-use algate_engine::ids::TenantId;
+use algate_engine::ids::{TenantId, WorkerId};
 use algate_engine::snapshot;
 
 use crate::dpdk::clock::Clock;
@@ -18,6 +18,7 @@ use crate::dpdk::mempool::Mempool;
 use crate::dpdk::nic_port::NicPort;
 use crate::dpdk::queue::{IoCounters, PortCounters};
 use crate::edge::Edge;
+use crate::event_log::EventLog;
 use crate::report::{
     CounterRow, FilterRow, InterfaceRow, NeighborRow, PortRow, Report, RouteRow, Subject, WorkerRow,
     mac_text, protocol_text, tenant_of,
@@ -45,13 +46,22 @@ pub struct Reporter {
     pool: Arc<Mempool>,
     clock: Clock,
     engine: Arc<Engine>,
+    events: EventLog,
 }
 
 impl Reporter {
-    /// Over a running edge and engine.
+    /// Over a running edge and engine; the log of events begins here.
     #[must_use]
-    pub fn new(config: &Config, edge: &Edge, threads: Vec<ThreadReport>, engine: Arc<Engine>) -> Self {
+    pub fn new(
+        config: &Config,
+        edge: &Edge,
+        threads: Vec<ThreadReport>,
+        engine: Arc<Engine>,
+        mut events: EventLog,
+    ) -> Self {
+        events.begin(edge.clock.now());
         Self {
+            events,
             config: config.clone(),
             nic_ports: edge.nic_ports.clone(),
             threads,
@@ -59,6 +69,16 @@ impl Reporter {
             clock: edge.clock,
             engine,
         }
+    }
+
+    /// Takes over what the workers have recorded. Several times a second.
+    pub fn take_events(&mut self) {
+        self.events.take(&self.engine.events, self.clock.now());
+    }
+
+    /// The same for the last time, when the workers have ended.
+    pub fn end_events(&mut self) {
+        self.events.end(&self.engine.events, self.clock.now());
     }
 
     /// The report on `subject`: at most `limit` rows; of counters all, or those that are not zero.
@@ -80,6 +100,7 @@ impl Reporter {
             Subject::Routes => Report::Routes(self.routes()),
             Subject::Filter => Report::Filter(self.filter(limit)),
             Subject::Alg => Report::Alg(shown(self.alg())),
+            Subject::Events => Report::Events(self.events.rows(limit)),
             Subject::Workers => Report::Workers(self.workers()),
         }
     }
@@ -115,6 +136,9 @@ impl Reporter {
             }
         }
         let uptime = self.clock.now().as_nanos() / 1_000_000_000;
+        let (written, failed) = self.events.written_and_failed();
+        rows.push(CounterRow { name: "events.written".to_owned(), value: written });
+        rows.push(CounterRow { name: "events.not_written".to_owned(), value: failed });
         rows.push(CounterRow { name: "mbufs_in_use".to_owned(), value: self.pool.in_use().into() });
         rows.push(CounterRow { name: "uptime_seconds".to_owned(), value: uptime });
         rows
@@ -229,7 +253,7 @@ impl Reporter {
     }
 
     fn workers(&self) -> Vec<WorkerRow> {
-        let row = |thread: &ThreadReport| {
+        let row = |(id, thread): (u16, &ThreadReport)| {
             let sum =
                 |of: fn(&PortCounters) -> &Counter| thread.io.nic_ports.iter().map(|p| of(p).value()).sum();
             WorkerRow {
@@ -240,9 +264,10 @@ impl Reporter {
                 sleeps: thread.poll_loop.sleeps.value(),
                 rx_packets: sum(|port| &port.rx_packets),
                 tx_packets: sum(|port| &port.tx_packets),
+                events_lost: self.engine.events.lost_by(WorkerId(id)),
             }
         };
-        self.threads.iter().map(row).collect()
+        (0..).zip(&self.threads).map(row).collect()
     }
 }
 

@@ -1,7 +1,7 @@
 //! From configuration to exit code: opens the edge, runs the threads, serves the operator.
 //!
-//! The main thread never touches packets. It watches the threads, the links and the control socket,
-//! and waits for a signal: the first SIGINT or SIGTERM stops algate (drain, free, final counters, exit
+//! The main thread never touches packets. It watches the threads, the links and the control socket, takes
+//! over event records, and waits for a signal: the first SIGINT or SIGTERM stops algate (drain, free, final counters, exit
 //! code 0), the second one ends it at once (130). A thread that panics is reported and stops the rest:
 //! exit code 1, so that a supervisor starts algate anew.
 
@@ -24,6 +24,7 @@ use crate::dpdk::lcore::Lcore;
 use crate::dpdk::mbuf::Mbuf;
 use crate::dpdk::nic_port::{Link, NicPort};
 use crate::edge::Edge;
+use crate::event_log::EventLog;
 use crate::reporter::{Reporter, ThreadReport};
 use crate::secret;
 use crate::setup_error::SetupError;
@@ -46,15 +47,17 @@ pub fn run(config: &Config) -> Result<Outcome, SetupError> {
     let stop = stop_flag()?;
     let naps = naps(config.workers.idle);
     let mut control = ControlServer::bind(&config.control.socket)?;
+    let events = EventLog::open(config)?;
     let mut edge = Edge::open(config)?;
     let macs: Vec<[u8; 6]> = edge.nic_ports.iter().map(|nic_port| nic_port.mac()).collect();
     let engine = Arc::new(Engine::new(config, &macs, secret::seed()?));
     let (threads, thread_reports) = spawn(config, &mut edge, &engine, naps, &stop)?;
-    let reporter = Reporter::new(config, &edge, thread_reports, engine);
+    let mut reporter = Reporter::new(config, &edge, thread_reports, engine, events);
     let mut links = Links::new(&edge.nic_ports);
     log::info!("algate started threads={} socket={}", threads.len(), config.control.socket.display());
 
     while !stop.load(Ordering::Relaxed) {
+        reporter.take_events();
         let is_busy = control.serve(&reporter);
         links.watch();
         if threads.iter().any(JoinHandle::is_finished) {
@@ -64,6 +67,7 @@ pub fn run(config: &Config) -> Result<Outcome, SetupError> {
     }
     drop(control);
     let panicked = join(threads);
+    reporter.end_events();
     reporter.log_final_counters();
     log::info!("algate stopped");
     Ok(if panicked { Outcome::Failed } else { Outcome::Stopped })

@@ -1,5 +1,6 @@
 //! Reports as text: columns for a terminal.
 
+use crate::event_log::line::EventRow;
 use crate::report::{
     CounterRow, ExpectationRow, FilterRow, InterfaceRow, MappingRow, NeighborRow, PortRow, Report, RouteRow,
     SessionRow, WorkerRow,
@@ -18,6 +19,7 @@ pub fn render(report: &Report) -> String {
         Report::Neighbors(rows) => table(rows),
         Report::Routes(rows) => table(rows),
         Report::Filter(rows) => table(rows),
+        Report::Events(rows) => table(rows),
         Report::Workers(rows) => table(rows),
     }
 }
@@ -124,6 +126,17 @@ columns! { FilterRow as row:
     "destination" = some_or_any(&row.destination),
     "ports or types" = some_or_any(&ports_or_types(row)),
 }
+columns! { EventRow as row:
+    "time" = row.time,
+    "event" = row.event,
+    "tenant" = optional(row.tenant),
+    "protocol" = optional(row.protocol.as_ref()),
+    "internal" = optional(row.internal.as_ref()),
+    "external" = optional(row.external.as_ref()),
+    "ports" = optional(row.l4_ports.map(|(first, last)| format!("{first}-{last}"))),
+    "remote" = optional(row.remote),
+    "cause" = optional(row.cause.as_ref()),
+}
 columns! { WorkerRow as row:
     "thread" = row.name,
     "core" = row.core,
@@ -132,6 +145,7 @@ columns! { WorkerRow as row:
     "naps" = row.sleeps,
     "rx packets" = row.rx_packets,
     "tx packets" = row.tx_packets,
+    "events lost" = row.events_lost,
 }
 
 fn table<R: Row>(rows: &[R]) -> String {

@@ -14,7 +14,16 @@ pub(crate) const LIMITS: Section = Section {
     path: "nat.limits",
     form: Form::Table,
     about: "What one internal host may hold at one time (RFC 6888 REQ-4); 0: no limit of its own.",
-    keys: &[SESSIONS, SESSIONS_TCP, SESSIONS_UDP, SESSIONS_ICMP, PORTS, SESSIONS_PER_SECOND],
+    keys: &[
+        SESSIONS,
+        SESSIONS_TCP,
+        SESSIONS_UDP,
+        SESSIONS_ICMP,
+        PORTS,
+        SESSIONS_PER_SECOND,
+        MEMORY_BYTES,
+        MAPPING_MEMORY_BYTES,
+    ],
 };
 
 pub(crate) const HOLD: Section = Section {
@@ -37,6 +46,16 @@ const SESSIONS_PER_SECOND: Key = Key {
     name: "sessions_per_second",
     example: "500",
     reason: "New sessions per second, and as many at once.",
+};
+const MEMORY_BYTES: Key = Key {
+    name: "memory_bytes",
+    example: "1048576",
+    reason: "Memory of its sessions and mappings (RFC 6888 REQ-5), 4096 at least: a session takes some 250 bytes.",
+};
+const MAPPING_MEMORY_BYTES: Key = Key {
+    name: "mapping_memory_bytes",
+    example: "262144",
+    reason: "Memory of one mapping with its sessions, 4096 at least.",
 };
 
 const TIME: Key = Key {
@@ -64,6 +83,14 @@ pub(crate) fn read(nat: &Table<'_>, pools: &[pool::Draft<'_>], table_sessions: u
             limit.place.refuse(problem, "lower it, or raise tables.sessions");
         }
     };
+    let bytes = |key: &'static Key| {
+        let written = table.get_located(key, value::integer::<u64>(0..=MAX_BYTES));
+        if let Some(written) = written.as_ref().filter(|written| (1..MIN_BYTES).contains(&written.value)) {
+            let problem = format!("is below the minimum {MIN_BYTES}");
+            written.place.refuse(problem, format!("choose 0 for no limit, or {MIN_BYTES} to {MAX_BYTES}"));
+        }
+        written.map_or(0, |written| written.value)
+    };
     let within_pools = |limit: &Located<'_, u32>| refuse_larger_than_pool(limit, pools);
     Limits {
         sessions: read(&SESSIONS, &within_table),
@@ -72,6 +99,8 @@ pub(crate) fn read(nat: &Table<'_>, pools: &[pool::Draft<'_>], table_sessions: u
         sessions_icmp: read(&SESSIONS_ICMP, &within_table),
         ports: read(&PORTS, &within_pools),
         sessions_per_second: read(&SESSIONS_PER_SECOND, &|_| {}),
+        memory_bytes: bytes(&MEMORY_BYTES),
+        mapping_memory_bytes: bytes(&MAPPING_MEMORY_BYTES),
     }
 }
 
@@ -92,7 +121,9 @@ pub(crate) fn print(limits: &Limits, hold: &Hold, out: &mut Printer) {
         .key(&SESSIONS_UDP, limits.sessions_udp)
         .key(&SESSIONS_ICMP, limits.sessions_icmp)
         .key(&PORTS, limits.ports)
-        .key(&SESSIONS_PER_SECOND, limits.sessions_per_second);
+        .key(&SESSIONS_PER_SECOND, limits.sessions_per_second)
+        .key(&MEMORY_BYTES, limits.memory_bytes)
+        .key(&MAPPING_MEMORY_BYTES, limits.mapping_memory_bytes);
     out.table(&HOLD).key(&TIME, quoted(duration::print(hold.time))).key(&HELD_PORTS, hold.ports);
 }
 
@@ -107,4 +138,8 @@ fn refuse_larger_than_pool(ports: &Located<'_, u32>, pools: &[pool::Draft<'_>]) 
 
 /// What a packed counter of the engine holds.
 const MAX_LIMIT: u64 = 1_000_000;
+/// Room for a few sessions: less would refuse everything.
+const MIN_BYTES: u64 = 4_096;
+/// 16 GiB.
+const MAX_BYTES: u64 = 1 << 34;
 const LONGEST: Duration = Duration::from_secs(600);

@@ -157,6 +157,10 @@ drop_reasons! {
     QuotaPorts = "quota_ports",
     /// The internal host opens sessions faster than it may.
     QuotaRate = "quota_rate",
+    /// The internal host's sessions and mappings take as much memory as they may.
+    QuotaMemory = "quota_memory",
+    /// The mapping and its sessions take as much memory as they may.
+    QuotaMappingMemory = "quota_mapping_memory",
     /// The peer is not the one the expectation names.
     ExpectationPeer = "expectation_peer",
 

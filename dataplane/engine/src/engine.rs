@@ -3,6 +3,7 @@
 use algate_config::Config;
 
 use crate::counters::WorkerCounters;
+use crate::event::ring::Events;
 use crate::filter::Filter;
 use crate::fragment::identification::Identifications;
 use crate::ids::WorkerId;
@@ -22,6 +23,8 @@ pub struct Engine {
     pub identifications: Identifications,
     /// Who may open a flow.
     pub filter: Filter,
+    /// Records of what happened, one ring per thread.
+    pub events: Events,
     pub(crate) quiescence: Quiescence,
     pub(crate) key: HashKey,
     pub(crate) config: Config,
@@ -40,6 +43,7 @@ impl Engine {
             nat: Nat::new(config, &key),
             identifications: Identifications::new(&key),
             filter: Filter::new(config, threads),
+            events: Events::new(config, threads),
             quiescence: Quiescence::new(threads),
             key,
             config: config.clone(),

@@ -7,6 +7,7 @@ pub mod alg_stage;
 pub mod counters;
 pub mod drop_reason;
 pub mod engine;
+pub mod event;
 pub mod filter;
 pub mod fragment;
 pub mod frame;

@@ -204,6 +204,8 @@ impl Engine {
         rows.extend(ResultCode::ALL.iter().map(|result| {
             of(&format!("pcp.{}", result.text()), total(&|counters| counters.pcp.of(*result)))
         }));
+        rows.push(of("events.recorded", self.events.recorded()));
+        rows.push(of("events.lost", self.events.lost()));
         rows.push(of("table.sessions", u64::from(self.nat.sessions.in_use())));
         rows.push(of("table.mappings", u64::from(self.nat.mappings.in_use())));
         rows.push(of("table.expectations", u64::from(self.nat.expectations.in_use())));

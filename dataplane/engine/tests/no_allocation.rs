@@ -47,6 +47,11 @@ interface = [
 ]
 [workers]
 cores = [1]
+[events]
+sessions = true
+addresses = true
+mappings = "always"
+ring_records = 64
 [tables]
 sessions = 1024
 alg_flows = 4

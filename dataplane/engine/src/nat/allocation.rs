@@ -11,7 +11,8 @@ use std::collections::VecDeque;
 use algate_config::{Hold, Pairing};
 
 use crate::drop_reason::DropReason;
-use crate::nat::block::{Block, Shortage, Site};
+use crate::event::Kind;
+use crate::nat::block::{Shortage, Site};
 use crate::nat::key::{Endpoint, Host};
 use crate::nat::mapping::{self, Filtering, Mapping, Scope};
 use crate::nat::policy::Translating;
@@ -61,18 +62,23 @@ impl Nat {
         now: Instant,
     ) -> Result<Seat, Refusal> {
         let space = PortSpace::counted_as(protocol);
-        let subscriber =
-            self.subscribers.enter(host).ok_or(Refusal::Drop(DropReason::SubscriberTableFull))?;
+        let Some(subscriber) = self.subscribers.enter(host) else {
+            self.note_full_table(worker, DropReason::SubscriberTableFull);
+            return Err(Refusal::Drop(DropReason::SubscriberTableFull));
+        };
         self.subscribers.take_session(subscriber, space, now).map_err(|reason| {
+            self.note_full_quota(worker, subscriber, reason);
             self.leave_subscriber(worker, subscriber);
             Refusal::Drop(reason)
         })?;
+        self.note_relief(worker, subscriber);
         Ok(Seat { subscriber, space })
     }
 
     /// Gives a seat back: its session ended, or never came to be.
     pub(super) fn unseat(&self, worker: &mut NatWorker, seat: Seat) {
         self.subscribers.give_session(seat.subscriber, seat.space);
+        self.note_relief(worker, seat.subscriber);
         self.leave_subscriber(worker, seat.subscriber);
     }
 
@@ -84,6 +90,7 @@ impl Nat {
     /// Drops one reference on a subscriber.
     pub(super) fn leave_subscriber(&self, worker: &mut NatWorker, subscriber: u32) {
         if self.subscribers.release(subscriber) {
+            self.record_end_of_subscriber(worker, subscriber);
             worker.retire(Retiree::Subscriber(subscriber));
         }
     }
@@ -103,7 +110,10 @@ impl Nat {
         now: Instant,
     ) -> Result<u32, Refusal> {
         let space = PortSpace::of_protocol(protocol).ok_or(Refusal::Drop(DropReason::UnsupportedProtocol))?;
-        self.subscribers.take_port(subscriber, space).map_err(Refusal::Drop)?;
+        self.subscribers.take_port(subscriber, space).map_err(|reason| {
+            self.note_full_quota(worker, subscriber, reason);
+            Refusal::Drop(reason)
+        })?;
         let mut made = Err(Refusal::Drop(DropReason::PoolExhausted));
         for is_last in (1..=SHARING_ATTEMPTS).map(|attempt| attempt == SHARING_ATTEMPTS) {
             let external = match self.take_endpoint(worker, internal, subscriber, space, translating, now) {
@@ -126,6 +136,7 @@ impl Nat {
                 Ok(index) => {
                     // The mapping's own reference.
                     self.subscribers.hold(subscriber);
+                    self.record_mapping(worker, Kind::MappingCreated, &new);
                     return Ok(index);
                 }
                 Err(error) => error,
@@ -135,7 +146,10 @@ impl Nat {
                 mapping::CreateError::Shared if !is_last => continue,
                 mapping::CreateError::Shared => {}
                 mapping::CreateError::Exists(_) => made = Err(Refusal::Raced),
-                mapping::CreateError::Full => made = Err(Refusal::Drop(DropReason::MappingTableFull)),
+                mapping::CreateError::Full => {
+                    self.note_full_table(worker, DropReason::MappingTableFull);
+                    made = Err(Refusal::Drop(DropReason::MappingTableFull));
+                }
             }
             break;
         }
@@ -149,7 +163,9 @@ impl Nat {
             && let Some(subscriber) = mapping.subscriber
             && let Some(space) = PortSpace::of_protocol(mapping.protocol)
         {
+            self.record_mapping(worker, Kind::MappingDeleted, &mapping);
             self.subscribers.give_port(subscriber, space);
+            self.note_relief(worker, subscriber);
             self.leave_subscriber(worker, subscriber);
         }
         worker.retire(Retiree::Mapping(index));
@@ -208,6 +224,7 @@ impl Nat {
         let address = self.ports.quietest_address(pool, worker.random.draw())?;
         if self.subscribers.pair(subscriber, address) {
             self.ports.add_host(address);
+            self.record_binding(worker, Kind::AddressBound, host, address);
             return Some(address);
         }
         self.subscribers.paired(subscriber).filter(is_here)
@@ -278,16 +295,26 @@ impl Nat {
         };
         if !self.blocks.has(pool) {
             let (low, high) = wanted.plan.l4_ports;
-            return take_port(low, high).ok_or(DropReason::PoolExhausted);
+            return take_port(low, high).ok_or_else(|| {
+                self.note_full_address(worker, (pool, address_number), wanted.space);
+                DropReason::PoolExhausted
+            });
         }
         let site = Site { pool, address_number, subscriber: wanted.subscriber, host: wanted.internal.host() };
         let (l4_port, assigned) = self.blocks.take(site, worker.random.draw(), wanted.now, take_port);
-        if let Some(Block { subscriber, .. }) = assigned {
-            self.subscribers.hold(subscriber);
+        if let Some(block) = assigned {
+            self.subscribers.hold(block.subscriber);
+            self.record_block(worker, Kind::BlockAssigned, &block);
         }
         l4_port.map_err(|shortage| match shortage {
-            Shortage::Quota => DropReason::QuotaPorts,
-            Shortage::Pool => DropReason::PoolExhausted,
+            Shortage::Quota => {
+                self.note_full_quota(worker, wanted.subscriber, DropReason::QuotaPorts);
+                DropReason::QuotaPorts
+            }
+            Shortage::Pool => {
+                self.note_full_address(worker, (pool, address_number), wanted.space);
+                DropReason::PoolExhausted
+            }
         })
     }
 

@@ -211,6 +211,18 @@ impl Blocks {
         }
     }
 
+    /// On one address, how many blocks are free that chance gives out, and how many such there are.
+    #[must_use]
+    pub fn free_on(&self, pool: usize, address_number: u32) -> (u32, u32) {
+        let Some(plan) = self.plan(pool) else { return (0, 0) };
+        let computed = plan.deterministic.as_ref().map_or(0, Deterministic::per_address);
+        let first = plan.first + address_number * plan.per_address;
+        let numbers = (first + computed).min(first + plan.per_address)..first + plan.per_address;
+        let count = numbers.end - numbers.start;
+        let free = numbers.filter(|number| self.state(*number).load(Ordering::Relaxed) == 0).count();
+        (free as u32, count)
+    }
+
     /// How many blocks there are.
     #[must_use]
     pub fn count(&self) -> u32 {

@@ -20,6 +20,7 @@
 use algate_config::{Pairing, Side};
 
 use crate::drop_reason::DropReason;
+use crate::event::Kind;
 use crate::nat::allocation::Seat;
 use crate::nat::key::{Endpoint, FlowKey};
 use crate::nat::mapping::Hold;
@@ -181,10 +182,18 @@ impl Nat {
         new: &NewSession,
         now: Instant,
     ) -> Option<Result<Session<'_>, Refusal>> {
+        let full = |worker: &mut NatWorker, reason| {
+            self.note_full_table(worker, reason);
+            Some(Err(Refusal::Drop(reason)))
+        };
         match self.sessions.create(new, now, |slot| worker.retire(Retiree::Session(slot))) {
-            Ok(session) => Some(Ok(session)),
-            Err(CreateError::Full) => Some(Err(Refusal::Drop(DropReason::SessionTableFull))),
-            Err(CreateError::HalfOpenFull) => Some(Err(Refusal::Drop(DropReason::HalfOpenFull))),
+            Ok(session) => {
+                self.record_session(worker, Kind::SessionCreated, new.internal_key, new.external_key);
+                Some(Ok(session))
+            }
+            // Without a mapping, none is full.
+            Err(CreateError::Full | CreateError::MappingFull) => full(worker, DropReason::SessionTableFull),
+            Err(CreateError::HalfOpenFull) => full(worker, DropReason::HalfOpenFull),
             Err(CreateError::Exists(slot)) => {
                 let other = self.sessions.session(slot)?;
                 // Another worker has opened the same flow: it is looked up again.

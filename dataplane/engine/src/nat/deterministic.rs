@@ -70,17 +70,25 @@ impl Deterministic {
         let Pool { ranges, l4_ports, blocks, .. } = nat.pools.get(pool)?;
         let blocks = blocks.as_ref().filter(|blocks| blocks.assignment == Assignment::Deterministic)?;
         let prefixes = NatRule::hosts(&nat.rules, pool);
-        let hosts = Numbered::new(prefixes.iter().map(|prefix| (prefix.network(), prefix.broadcast())));
-        let addresses = Numbered::new(ranges.iter().copied());
+        let hosts: Vec<_> = prefixes.iter().map(|prefix| (prefix.network(), prefix.broadcast())).collect();
+        let tenant = NatRule::tenant_of_hosts(&nat.rules, pool).map(TenantId);
+        Self::of_ranges(tenant, &hosts, ranges, blocks.ports, *l4_ports)
+    }
+
+    /// The arithmetic of `hosts`, all of `tenant`, on `addresses`, all ranges inclusive. `None`: more than there can be.
+    #[must_use]
+    pub fn of_ranges(
+        tenant: Option<TenantId>,
+        hosts: &[(Ipv4Addr, Ipv4Addr)],
+        addresses: &[(Ipv4Addr, Ipv4Addr)],
+        block_ports: u16,
+        l4_ports: (u16, u16),
+    ) -> Option<Self> {
+        let (hosts, addresses) = (Numbered::new(hosts)?, Numbered::new(addresses)?);
         let per_address = hosts.count().div_ceil(addresses.count().max(1)).max(1);
-        Some(Self {
-            tenant: NatRule::tenant_of_hosts(&nat.rules, pool).map(TenantId),
-            hosts,
-            addresses,
-            per_address: u32::try_from(per_address).ok()?,
-            block_ports: u32::from(blocks.ports),
-            l4_ports: *l4_ports,
-        })
+        let per_address = u32::try_from(per_address).ok()?;
+        let block_ports = Some(u32::from(block_ports)).filter(|ports| *ports > 0)?;
+        Some(Self { tenant, hosts, addresses, per_address, block_ports, l4_ports })
     }
 
     /// Blocks of each address that are some host's first one.
@@ -126,8 +134,12 @@ impl Deterministic {
 }
 
 impl Numbered {
-    fn new(ranges: impl Iterator<Item = (Ipv4Addr, Ipv4Addr)>) -> Self {
-        Self(ranges.map(|(first, last)| (u32::from(first), u32::from(last))).collect())
+    /// `None`: a range ends before it begins, or all together are more than there are addresses.
+    fn new(ranges: &[(Ipv4Addr, Ipv4Addr)]) -> Option<Self> {
+        let ranges: Vec<_> =
+            ranges.iter().map(|(first, last)| (u32::from(*first), u32::from(*last))).collect();
+        let numbered = ranges.iter().all(|(first, last)| first <= last).then_some(Self(ranges))?;
+        (numbered.count() <= u64::from(u32::MAX)).then_some(numbered)
     }
 
     fn count(&self) -> u64 {

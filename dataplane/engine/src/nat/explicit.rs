@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::drop_reason::DropReason;
+use crate::event::Kind;
 use crate::nat::key::{Endpoint, FlowKey, Host};
 use crate::nat::mapping::{CreateError, Filtering, Hold, Mapping, Scope};
 use crate::nat::policy::{Translating, Treatment, reserved_scope};
@@ -76,7 +77,9 @@ impl Nat {
                     .create_mapping(worker, protocol, internal, subscriber, &translating, now)
                     .map_err(|refusal| match refusal {
                         Refusal::Raced => AcquireError::Raced,
-                        Refusal::Drop(DropReason::QuotaPorts) => AcquireError::Quota,
+                        Refusal::Drop(DropReason::QuotaPorts | DropReason::QuotaMemory) => {
+                            AcquireError::Quota
+                        }
                         Refusal::Drop(_) => AcquireError::Exhausted,
                     }),
                 made => made,
@@ -112,13 +115,20 @@ impl Nat {
         if !suits(suggested, external) {
             return Err(other);
         }
-        self.subscribers.take_port(subscriber, space).map_err(|_| AcquireError::Quota)?;
+        self.subscribers.take_port(subscriber, space).map_err(|reason| {
+            self.note_full_quota(worker, subscriber, reason);
+            AcquireError::Quota
+        })?;
         let made = if self.ports.take_exact(address, space, external.l4_port) {
             let Translating { filtering, scope, .. } = *translating;
             let new =
                 Mapping { protocol, internal, external, filtering, scope, subscriber: Some(subscriber) };
             let retire = |slot| worker.retire(Retiree::MappingSlot(slot));
-            self.mappings.create(&new, retire).map_err(|error| {
+            let made = self.mappings.create(&new, retire);
+            if made.is_ok() {
+                self.record_mapping(worker, Kind::MappingCreated, &new);
+            }
+            made.map_err(|error| {
                 self.ports.release(address, space, external.l4_port);
                 match error {
                     CreateError::Exists(_) | CreateError::Shared => AcquireError::Raced,
@@ -155,6 +165,7 @@ impl Nat {
             && self.subscribers.pair(subscriber, address)
         {
             self.ports.add_host(address);
+            self.record_binding(worker, Kind::AddressBound, host, address);
         }
         self.external_address(worker, subscriber, host, pool)
     }

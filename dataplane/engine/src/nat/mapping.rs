@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::ids::TenantId;
 use crate::nat::key::Endpoint;
 use crate::table::hash::HashKey;
-use crate::table::index::{IndexTable, Inserted};
+use crate::table::index::{IndexTable, Inserted, KEY_BYTES};
 use crate::table::slots::SlotPool;
 
 /// Who may use a mapping from outside.
@@ -92,6 +92,10 @@ pub struct Mapping {
     /// Slot of the subscriber whose port it is; `None`: a port forward's.
     pub subscriber: Option<u32>,
 }
+
+/// Memory that one mapping takes in all tables, bytes: two keys in an index at half load, the record, its place in the
+/// list of free ones.
+pub const RECORD_BYTES: u64 = (2 * KEY_BYTES + size_of::<Record>() + 8) as u64;
 
 /// The table of mappings, shared by all workers.
 #[derive(Debug)]

@@ -22,8 +22,10 @@ pub mod key;
 pub mod mapping;
 pub mod policy;
 pub mod ports;
+mod records;
 pub mod sctp_state;
 pub mod session;
+mod shortage;
 mod slow_path;
 mod state_word;
 pub mod statics;
@@ -36,6 +38,7 @@ use algate_alg::ExpectError;
 use algate_config::{Config, FilteringBehavior, NatRule};
 
 use crate::drop_reason::DropReason;
+use crate::event::ring::Recorder;
 use crate::nat::allocation::Rests;
 use crate::nat::block::Blocks;
 use crate::nat::counted::Counted;
@@ -47,6 +50,7 @@ use crate::nat::mapping::{Filtering, Hold, Mappings};
 use crate::nat::policy::{Home, Policy, Translating};
 use crate::nat::ports::PortPools;
 use crate::nat::session::{Facing, Session, Sessions};
+use crate::nat::shortage::Shortages;
 pub use crate::nat::slow_path::{Asker, Opened, Refusal};
 use crate::nat::statics::Statics;
 use crate::nat::subscriber::Subscribers;
@@ -80,6 +84,9 @@ pub struct Nat {
     /// Internal endpoints under address-dependent filtering, by mapping, and whom they have sessions with.
     contacts: Counted,
     policy: Policy,
+    shortages: Shortages,
+    /// References that one mapping may have; [`u64::MAX`]: any number.
+    mapping_references: u64,
     hold: algate_config::Hold,
     ftp_ports: Vec<u16>,
     key: HashKey,
@@ -92,6 +99,7 @@ pub struct NatWorker {
     rests: Rests,
     random: Random,
     sweep: sweep::Cursor,
+    events: Recorder,
 }
 
 /// An entry nobody can find any more, waiting for its grace period.
@@ -130,6 +138,8 @@ impl Nat {
             policy: Policy::new(config, &ports),
             forwards: Forwards::new(&config.nat.forwards, key),
             statics: Statics::new(&config.nat.statics),
+            shortages: Shortages::new(config),
+            mapping_references: mapping_references(config.nat.limits.mapping_memory_bytes),
             ports,
             hold: config.nat.hold,
             ftp_ports: if config.alg.ftp.enabled { config.alg.ftp.control_ports.clone() } else { Vec::new() },
@@ -211,7 +221,9 @@ impl Nat {
         };
         self.leave_subscriber(worker, subscriber);
         let index = acquired.map_err(|refusal| match refusal {
-            Refusal::Drop(DropReason::PoolExhausted | DropReason::QuotaPorts) => ExpectError::PoolExhausted,
+            Refusal::Drop(DropReason::PoolExhausted | DropReason::QuotaPorts | DropReason::QuotaMemory) => {
+                ExpectError::PoolExhausted
+            }
             Refusal::Drop(_) | Refusal::Raced => ExpectError::TableFull,
         })?;
         match self.mappings.mapping(index) {
@@ -265,10 +277,17 @@ impl Nat {
 }
 
 impl NatWorker {
-    /// For worker number `number` of `workers` that share the sweep.
+    /// For worker number `number` of `workers` that share the sweep; `events` takes its records.
     #[must_use]
-    pub fn new(number: u16, workers: u16, key: &HashKey, hold: algate_config::Hold) -> Self {
+    pub fn new(
+        number: u16,
+        workers: u16,
+        key: &HashKey,
+        hold: algate_config::Hold,
+        events: Recorder,
+    ) -> Self {
         Self {
+            events,
             rests: Rests::new(hold),
             retired: Retired::new(RETIRED_ENTRIES),
             random: Random { key: key.clone(), number, drawn: 0 },
@@ -311,6 +330,14 @@ impl Random {
     fn draw(&mut self) -> u64 {
         self.drawn = self.drawn.wrapping_add(1);
         self.key.hash2(self.drawn, !u64::from(self.number))
+    }
+}
+
+/// How many sessions' memory one mapping may have, beside its own.
+const fn mapping_references(bytes: u64) -> u64 {
+    match bytes {
+        0 => u64::MAX,
+        bytes => bytes.saturating_sub(mapping::RECORD_BYTES) / session::RECORD_BYTES,
     }
 }
 

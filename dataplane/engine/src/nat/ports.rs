@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use algate_config::{MappingBehavior, Nat as NatConfig, NatAction, Pairing};
 
+use crate::packet::{PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP};
+
 /// Transports with a port space of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PortSpace {
@@ -40,6 +42,18 @@ impl PortSpace {
         match Self::of_protocol(protocol) {
             Some(space) => space,
             None => Self::Udp,
+        }
+    }
+}
+
+impl PortSpace {
+    /// Its IP protocol.
+    #[must_use]
+    pub const fn protocol(self) -> u8 {
+        match self {
+            Self::Tcp => PROTOCOL_TCP,
+            Self::Udp => PROTOCOL_UDP,
+            Self::Icmp => PROTOCOL_ICMP,
         }
     }
 }
@@ -279,6 +293,12 @@ impl PortPools {
         set.saturating_sub(self.resting())
     }
 
+    /// Ports of `address` within an inclusive range that are taken, resting ones included. Up to 1,024 loads.
+    #[must_use]
+    pub fn taken_within(&self, address: u32, space: PortSpace, (low, high): (u16, u16)) -> u32 {
+        self.held_address(address).map_or(0, |held| held.space(space).taken_within(low, high))
+    }
+
     fn range_of(&self, address: u32) -> Option<&AddressRange> {
         let after = self.ranges.partition_point(|range| range.first <= address);
         self.ranges.get(after.checked_sub(1)?).filter(|range| address <= range.last)
@@ -380,6 +400,17 @@ impl Bitmap {
         if let Some(word) = self.0.get(usize::from(l4_port) / 64) {
             word.fetch_and(!(1_u64 << (l4_port % 64)), Ordering::Relaxed);
         }
+    }
+
+    fn taken_within(&self, low: u16, high: u16) -> u32 {
+        let (first, last) = (usize::from(low) / 64, usize::from(high) / 64);
+        let words = self.0.iter().enumerate().take(last + 1).skip(first);
+        let masked = words.map(|(index, word)| {
+            let from = if index == first { u64::MAX << (low % 64) } else { u64::MAX };
+            let to = if index == last { u64::MAX >> (63 - high % 64) } else { u64::MAX };
+            (word.load(Ordering::Relaxed) & from & to).count_ones()
+        });
+        masked.sum()
     }
 
     fn taken(&self) -> u64 {

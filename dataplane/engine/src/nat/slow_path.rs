@@ -26,6 +26,7 @@
 use algate_config::Side;
 
 use crate::drop_reason::DropReason;
+use crate::event::Kind;
 use crate::ids::WorkerId;
 use crate::nat::allocation::Seat;
 use crate::nat::expectation::Admission;
@@ -487,22 +488,45 @@ impl Nat {
         let contact = self.contact_of(new.mapping, new.internal_key);
         let contact = contact.map(|contact| self.contacts.enter(contact, |_| {}));
         let made = match contact {
+            _ if !self.mappings_have_room(new) => Err(CreateError::MappingFull),
             Some(None) => Err(CreateError::Full),
             _ => self.sessions.create(new, now, |slot| worker.retire(Retiree::Session(slot))),
         };
+        if made.is_ok() {
+            self.record_session(worker, Kind::SessionCreated, new.internal_key, new.external_key);
+        }
         made.or_else(|error| {
             if let Some(Some(contact)) = contact {
                 self.leave_contact(worker, contact);
             }
             self.release_mapping(worker, new.mapping, new.hold);
             self.release_mapping(worker, new.remote_mapping, Hold::Firm);
+            let reason = match error {
+                CreateError::Exists(_) => None,
+                CreateError::Full => Some(DropReason::SessionTableFull),
+                CreateError::HalfOpenFull => Some(DropReason::HalfOpenFull),
+                CreateError::MappingFull => Some(DropReason::QuotaMappingMemory),
+            };
+            match reason {
+                Some(DropReason::QuotaMappingMemory) => {
+                    self.note_full_quota(worker, seat.subscriber, DropReason::QuotaMappingMemory);
+                }
+                Some(reason) => self.note_full_table(worker, reason),
+                None => {}
+            }
             self.unseat(worker, seat);
-            match error {
-                CreateError::Exists(slot) => self.sessions.same(slot, new).ok_or(Refusal::Raced),
-                CreateError::Full => Err(Refusal::Drop(DropReason::SessionTableFull)),
-                CreateError::HalfOpenFull => Err(Refusal::Drop(DropReason::HalfOpenFull)),
+            match (error, reason) {
+                (_, Some(reason)) => Err(Refusal::Drop(reason)),
+                (CreateError::Exists(slot), _) => self.sessions.same(slot, new).ok_or(Refusal::Raced),
+                (_, None) => Err(Refusal::Raced),
             }
         })
+    }
+
+    /// Whether the mappings that a new session uses, its references on them counted already, may have it.
+    fn mappings_have_room(&self, new: &NewSession) -> bool {
+        let mut mappings = [new.mapping, new.remote_mapping].into_iter().flatten();
+        mappings.all(|mapping| self.mappings.references(mapping) <= self.mapping_references)
     }
 
     /// Gives back what `create` noted for address-dependent filtering.

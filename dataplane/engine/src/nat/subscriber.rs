@@ -7,6 +7,9 @@
 //!
 //! The creation rate is a virtual schedule (GCRA) in one word: each session moves it on by one interval,
 //! and a session that would move it more than a second ahead of the clock is refused.
+//!
+//! Memory (RFC 6888 REQ-5) is that of its sessions and mappings in all tables. Which quotas are full is kept in a word, so
+//! that the event is recorded once; a quota has room again when an eighth of it is free.
 
 use std::sync::atomic::Ordering;
 
@@ -16,6 +19,7 @@ use crate::drop_reason::DropReason;
 use crate::nat::counted::Counted;
 use crate::nat::key::Host;
 use crate::nat::ports::PortSpace;
+use crate::nat::{mapping, session};
 use crate::table::hash::HashKey;
 use crate::table::record::{Line, Lines};
 use crate::time::Instant;
@@ -81,7 +85,8 @@ impl Subscribers {
     /// Counts a new session.
     ///
     /// # Errors
-    /// [`DropReason::QuotaSessions`] or [`DropReason::QuotaRate`]: nothing is counted.
+    /// [`DropReason::QuotaSessions`], [`DropReason::QuotaMemory`] or [`DropReason::QuotaRate`]: nothing is
+    /// counted.
     pub fn take_session(&self, slot: u32, space: PortSpace, now: Instant) -> Result<(), DropReason> {
         let Some(line) = self.lines.line(slot) else { return Err(DropReason::SubscriberTableFull) };
         let limits = &self.limits;
@@ -93,8 +98,13 @@ impl Subscribers {
         if !Tally(line, SESSIONS).take(space, own, limits.sessions) {
             return Err(DropReason::QuotaSessions);
         }
+        if !self.take_memory(line, session::RECORD_BYTES) {
+            Tally(line, SESSIONS).give(space);
+            return Err(DropReason::QuotaMemory);
+        }
         if !is_in_time(line, limits.sessions_per_second, now) {
             Tally(line, SESSIONS).give(space);
+            self.give_memory(line, session::RECORD_BYTES);
             return Err(DropReason::QuotaRate);
         }
         Ok(())
@@ -104,24 +114,104 @@ impl Subscribers {
     pub fn give_session(&self, slot: u32, space: PortSpace) {
         if let Some(line) = self.lines.line(slot) {
             Tally(line, SESSIONS).give(space);
+            self.give_memory(line, session::RECORD_BYTES);
         }
     }
 
-    /// Counts a port taken.
+    /// Counts a port taken, and the mapping's memory.
     ///
     /// # Errors
-    /// [`DropReason::QuotaPorts`]: nothing is counted.
+    /// [`DropReason::QuotaPorts`] or [`DropReason::QuotaMemory`]: nothing is counted.
     pub fn take_port(&self, slot: u32, space: PortSpace) -> Result<(), DropReason> {
         let Some(line) = self.lines.line(slot) else { return Err(DropReason::SubscriberTableFull) };
-        let is_taken = Tally(line, PORTS).take(space, 0, self.limits.ports);
-        if is_taken { Ok(()) } else { Err(DropReason::QuotaPorts) }
+        if !Tally(line, PORTS).take(space, 0, self.limits.ports) {
+            return Err(DropReason::QuotaPorts);
+        }
+        if !self.take_memory(line, mapping::RECORD_BYTES) {
+            Tally(line, PORTS).give(space);
+            return Err(DropReason::QuotaMemory);
+        }
+        Ok(())
     }
 
     /// Counts a port given back.
     pub fn give_port(&self, slot: u32, space: PortSpace) {
         if let Some(line) = self.lines.line(slot) {
             Tally(line, PORTS).give(space);
+            self.give_memory(line, mapping::RECORD_BYTES);
         }
+    }
+
+    fn take_memory(&self, line: &Line, bytes: u64) -> bool {
+        let limit = self.limits.memory_bytes;
+        let next = |held: u64| (held + bytes <= limit).then_some(held + bytes);
+        limit == 0 || line.word(MEMORY).fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
+    }
+
+    fn give_memory(&self, line: &Line, bytes: u64) {
+        if self.limits.memory_bytes > 0 {
+            line.word(MEMORY).fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that a quota is full, which packets die of `reason` for. `true`: it was not noted yet.
+    #[must_use]
+    pub fn begin_shortage(&self, slot: u32, reason: DropReason) -> bool {
+        let (Some(line), Some(flag)) = (self.lines.line(slot), flag_of(reason)) else { return false };
+        let levels = (total(line, SESSIONS) << SESSIONS_LEVEL) | (total(line, PORTS) << PORTS_LEVEL);
+        let next = |word: u64| (word & flag == 0).then_some(levels | (word & FLAGS) | flag);
+        // Relaxed, here and below: the word stands for itself.
+        line.word(SHORT).fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
+    }
+
+    /// Forgets the quotas that have room again at `now`, or all of them at the subscriber's end, and tells
+    /// what packets died of. One load while nothing is short.
+    pub fn end_shortages(&self, slot: u32, now: Option<Instant>) -> impl Iterator<Item = DropReason> + use<> {
+        let ended = self.lines.line(slot).map_or(0, |line| match line.word(SHORT).load(Ordering::Relaxed) {
+            0 => 0,
+            word => self.relieve(line, word, now),
+        });
+        QUOTAS.iter().zip(0..).filter(move |(_, bit)| ended & (1 << bit) != 0).map(|(reason, _)| *reason)
+    }
+
+    #[cold]
+    fn relieve(&self, line: &Line, word: u64, now: Option<Instant>) -> u64 {
+        let limits = &self.limits;
+        let has_room = |reason: DropReason| {
+            let Some(now) = now else { return true };
+            match reason {
+                DropReason::QuotaSessions => {
+                    let own = [limits.sessions_tcp, limits.sessions_udp, limits.sessions_icmp];
+                    let counts = counts_of(line.word(SESSIONS).load(Ordering::Relaxed));
+                    counts.iter().zip(own).all(|(count, limit)| is_relieved((*count).into(), limit.into()))
+                        && is_relieved(total(line, SESSIONS), limits.sessions.into())
+                }
+                DropReason::QuotaPorts => {
+                    total(line, PORTS) <= below((word >> PORTS_LEVEL) & LEVEL)
+                        && is_relieved(total(line, PORTS), limits.ports.into())
+                }
+                DropReason::QuotaRate => {
+                    line.word(RATE).load(Ordering::Relaxed) <= now.as_nanos() + ONE_SECOND / 2
+                }
+                DropReason::QuotaMemory => {
+                    is_relieved(line.word(MEMORY).load(Ordering::Relaxed), limits.memory_bytes)
+                }
+                _ => total(line, SESSIONS) <= below((word >> SESSIONS_LEVEL) & LEVEL),
+            }
+        };
+        let set = QUOTAS.iter().zip(0..).filter(|(_, bit)| word & (1 << bit) != 0);
+        let ended: u64 = set.filter(|(reason, _)| has_room(**reason)).map(|(_, bit)| 1 << bit).sum();
+        let left = if word & FLAGS == ended { 0 } else { word & !ended };
+        // Another thread that changed it meanwhile has a fresher view.
+        let is_ours =
+            line.word(SHORT).compare_exchange(word, left, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if is_ours { ended } else { 0 }
+    }
+
+    /// The host that the subscriber in `slot` is, live or not.
+    #[must_use]
+    pub fn host(&self, slot: u32) -> Option<Host> {
+        self.table.key(slot).map(Host::from_u64)
     }
 
     /// The external address that the subscriber is paired with.
@@ -205,6 +295,25 @@ fn is_in_time(line: &Line, rate: u32, now: Instant) -> bool {
     line.word(RATE).fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
 }
 
+fn total(line: &Line, word: usize) -> u64 {
+    counts_of(line.word(word).load(Ordering::Relaxed)).iter().map(|count| u64::from(*count)).sum()
+}
+
+/// Whether an eighth of a quota is free; 0: there is none.
+const fn is_relieved(held: u64, limit: u64) -> bool {
+    limit == 0 || held <= below(limit)
+}
+
+/// An eighth less, one at least.
+const fn below(level: u64) -> u64 {
+    let margin = level / 8;
+    level.saturating_sub(if margin == 0 { 1 } else { margin })
+}
+
+fn flag_of(reason: DropReason) -> Option<u64> {
+    QUOTAS.iter().position(|quota| *quota == reason).map(|bit| 1 << bit)
+}
+
 fn counts_of(word: u64) -> [u32; 3] {
     SPACES.map(|space| ((word >> shift_of(space)) & COUNT_MASK) as u32)
 }
@@ -227,6 +336,24 @@ const PORTS: usize = 1;
 /// When the schedule of sessions stands, nanoseconds.
 const RATE: usize = 2;
 const PAIRED: usize = 3;
+/// Bytes, while there is a quota on them.
+const MEMORY: usize = 4;
+/// Quotas that are full (bits 0..8, in the order of [`QUOTAS`]), with the number of all sessions (8..36) and
+/// ports (36..64) when the last one became so.
+const SHORT: usize = 5;
+const FLAGS: u64 = 0xff;
+const SESSIONS_LEVEL: u32 = 8;
+const PORTS_LEVEL: u32 = 36;
+const LEVEL: u64 = (1 << 28) - 1;
+
+/// What packets that find a quota full die of.
+const QUOTAS: [DropReason; 5] = [
+    DropReason::QuotaSessions,
+    DropReason::QuotaPorts,
+    DropReason::QuotaRate,
+    DropReason::QuotaMemory,
+    DropReason::QuotaMappingMemory,
+];
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use crate::event::Kind;
 use crate::nat::block::Block;
 use crate::nat::mapping::Hold;
 use crate::nat::session::Ageing;
@@ -29,6 +30,8 @@ pub(super) struct Cursor {
     port_block: u32,
     /// When the next pass over the port blocks begins.
     port_blocks_due: Instant,
+    /// When shortages are looked at again.
+    pub(super) shortages: Instant,
     /// When explicit mappings are.
     pub(super) explicit: Instant,
 }
@@ -43,6 +46,7 @@ impl Cursor {
             expectations: Instant::default(),
             port_block: 0,
             port_blocks_due: Instant::default(),
+            shortages: Instant::default(),
             explicit: Instant::default(),
         }
     }
@@ -52,6 +56,7 @@ impl Nat {
     /// Does the part of the sweep that is due at `now`. Returns how many entries ended.
     pub fn sweep(&self, worker: &mut NatWorker, now: Instant) -> usize {
         self.sweep_blocks(worker, now);
+        self.sweep_shortages(worker, now);
         self.sweep_expectations(worker, now)
             + self.sweep_explicit(worker, now)
             + self.sweep_sessions(worker, now)
@@ -66,7 +71,10 @@ impl Nat {
         let end = port_block.saturating_add(PORT_BLOCKS);
         let is_own = port_block / PORT_BLOCKS % workers == number;
         if is_own {
-            let freed = |block: Block| self.leave_subscriber(worker, block.subscriber);
+            let freed = |block: Block| {
+                self.record_block(worker, Kind::BlockReleased, &block);
+                self.leave_subscriber(worker, block.subscriber);
+            };
             self.blocks.sweep(port_block..end, now, freed);
         }
         worker.sweep.port_block = end;
@@ -107,7 +115,9 @@ impl Nat {
         if let Some(session) = self.sessions.session(index) {
             let ([own, remote], hold) = (session.mappings(), session.hold());
             self.forget_contact(worker, &session);
-            self.unseat(worker, Self::seat_of(session.internal_key().protocol(), session.subscriber()));
+            let (internal_key, external_key) = (session.internal_key(), session.external_key());
+            self.record_session(worker, Kind::SessionDeleted, internal_key, external_key);
+            self.unseat(worker, Self::seat_of(internal_key.protocol(), session.subscriber()));
             self.sessions.unlink(index, now);
             self.release_mapping(worker, own, hold);
             self.release_mapping(worker, remote, Hold::Firm);

@@ -354,6 +354,9 @@ fn value_of(word: u64) -> u32 {
     (word & VALUE_MASK) as u32
 }
 
+/// Memory that one entry takes, bytes: a table is half full at most (see "Load").
+pub const KEY_BYTES: usize = 16;
+
 /// Slots in use of a bucket's eight; two in a model, to keep it small.
 const SLOTS: usize = if cfg!(loom) { 2 } else { LINE_WORDS };
 /// See "Load".

@@ -308,7 +308,9 @@ const fn unreachable(reason: DropReason, refusal: IcmpRefusal) -> Option<IcmpErr
         | DropReason::SubscriberTableFull
         | DropReason::QuotaSessions
         | DropReason::QuotaPorts
-        | DropReason::QuotaRate => match refusal {
+        | DropReason::QuotaRate
+        | DropReason::QuotaMemory
+        | DropReason::QuotaMappingMemory => match refusal {
             IcmpRefusal::HostUnreachable => 1,
             IcmpRefusal::AdminProhibited => 13,
             IcmpRefusal::None => return None,

@@ -80,8 +80,9 @@ impl<F: crate::frame::Frame> Worker<F> {
         let participant = engine.quiescence.participant(usize::from(id.0))?;
         engine.nat.explicit.begin(now);
         let workers = u16::try_from(engine.workers()).unwrap_or(u16::MAX);
+        let events = engine.events.recorder(id)?;
         let owned = Owned {
-            nat: NatWorker::new(id.0, workers, &engine.key, engine.config.nat.hold),
+            nat: NatWorker::new(id.0, workers, &engine.key, engine.config.nat.hold, events),
             egress: Egress::default(),
             icmp: IcmpSource::new(engine.config.icmp.rate_per_second, now),
             held_syns: HeldSyns::default(),
@@ -172,6 +173,7 @@ impl<F: crate::frame::Frame> Worker<F> {
         now: Instant,
     ) -> (Turn<'a, P>, &'a mut Batch<F>) {
         let engine = &*self.engine;
+        self.owned.nat.begin(now);
         #[expect(
             clippy::indexing_slicing,
             reason = "a participant exists for each thread with counters only"

@@ -6,6 +6,7 @@
 
 mod alg_limits;
 mod common;
+mod events;
 mod filter;
 mod hostile;
 mod nat_balance;

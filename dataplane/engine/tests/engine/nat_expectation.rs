@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use algate_config::Hold;
 use algate_engine::drop_reason::DropReason;
+use algate_engine::ids::WorkerId;
 use algate_engine::nat::NatWorker;
 use algate_engine::nat::expectation::Expectation;
 use algate_engine::nat::key::{Endpoint, FlowKey};
@@ -42,8 +43,9 @@ impl Control {
         let key = FlowKey::new(6, at(CLIENT).into(), at(SERVER).into());
         let sessions = &net.engine.nat.sessions;
         let handle = sessions.handle(&sessions.find(sessions.hash(key), key).unwrap().0);
-        let worker =
-            NatWorker::new(7, 8, &HashKey::from_seed([9; 4]), Hold { time: Duration::ZERO, ports: 0 });
+        let events = net.engine.events.recorder(WorkerId(0)).unwrap();
+        let hold = Hold { time: Duration::ZERO, ports: 0 };
+        let worker = NatWorker::new(7, 8, &HashKey::from_seed([9; 4]), hold, events);
         Self { net, handle, external, worker }
     }
 

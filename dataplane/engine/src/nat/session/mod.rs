@@ -30,8 +30,8 @@ use crate::packet::parse::Ipv4View;
 use crate::packet::sctp::Chunk;
 use crate::router::egress::NextHop;
 use crate::table::hash::HashKey;
-use crate::table::index::{IndexTable, Inserted};
-use crate::table::record::Lines;
+use crate::table::index::{IndexTable, Inserted, KEY_BYTES};
+use crate::table::record::{Line, Lines};
 use crate::table::slots::{Handle, SlotPool};
 use crate::table::sync::prefetch;
 use crate::time::{Instant, Tick};
@@ -102,6 +102,8 @@ pub enum CreateError {
     Full,
     /// As many TCP and SCTP sessions are half-open as may be.
     HalfOpenFull,
+    /// Its mapping has as many sessions as may be.
+    MappingFull,
     /// One of its flows has a session already, in this slot: made by another worker a moment ago, or another
     /// session whose translation collides.
     Exists(u32),
@@ -119,6 +121,11 @@ pub enum Ageing {
 /// The session that a hash probably names: only a tag was compared.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate(u32);
+
+/// Memory that one session takes in all tables, bytes: two keys in an index at half load, the record with all its
+/// parts, its place in the list of free ones.
+pub const RECORD_BYTES: u64 =
+    (2 * KEY_BYTES + size_of::<Line>() + size_of::<TcpWindow>() + size_of::<Cold>() + 4 + 8) as u64;
 
 /// The table of sessions, shared by all workers.
 #[derive(Debug)]

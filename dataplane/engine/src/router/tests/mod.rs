@@ -158,6 +158,16 @@ pub(crate) fn config() -> Config {
             max_lifetime: Duration::from_secs(120),
             requests_per_second: 1,
         },
+        events: config::Events {
+            sessions: false,
+            mappings: config::MappingEvents::Never,
+            blocks: false,
+            addresses: false,
+            exhaustion: false,
+            destinations: false,
+            ring_records: 64,
+            log: None,
+        },
         control: config::Control { socket: PathBuf::from("/run/algate.sock") },
         log: config::Log { level: config::LogLevel::Info },
     }
