@@ -7,6 +7,10 @@
 //! commands behind it): after each, the stage shows the other direction's undecided bytes again,
 //! before it goes on in this one.
 //!
+//! Over UDP each datagram is shown once, whole and with `at_end` set. It is one message: an answer of another
+//! length than the datagram's, or [`Step::Incomplete`], passes it unchanged. An injection is a datagram of its own, and
+//! [`Verdict::Remove`] drops the one shown.
+//!
 //! Invariants an ALG keeps:
 //! - *Deterministic*: the same bytes in the same order give the same steps, whatever the
 //!   segmentation. [`Step::Incomplete`] changes no state and asks for nothing. Only what is not read
@@ -16,7 +20,7 @@
 //! - *No panic* on any input; all reads are checked.
 //! - *Counting* is the ALG's: the stage counts no [`Event`] of its own.
 
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -121,6 +125,8 @@ pub struct Context<'a> {
     pub endpoints: &'a SessionEndpoints,
     /// What the ALG may ask of NAT.
     pub nat: &'a mut dyn Nat,
+    /// What the operator allows.
+    pub policy: &'a mut dyn Policy,
     /// Replacements inside the message, for [`Verdict::Rewrite`].
     pub edits: &'a mut Edits,
     /// Bytes to add to a stream.
@@ -141,6 +147,17 @@ pub trait Nat {
     /// [`ExpectError`] says why nothing was reserved.
     fn expect(&mut self, request: &Expectation) -> Result<Announced, ExpectError>;
 
+    /// As [`Nat::expect`], for two flows with adjacent ports: the target and the next port above it. The
+    /// announced ports are adjacent, too, and the lower one is even (RTP and RTCP, RFC 3550 section 11).
+    ///
+    /// # Errors
+    /// As [`Nat::expect`]; nothing is reserved then, not even one of the two.
+    fn expect_pair(&mut self, request: &Expectation) -> Result<[Announced; 2], ExpectError>;
+
+    /// Gives an expectation `lifetime` more from now on, and a new peer where one is given (the address that
+    /// an answer names). Returns whether it still exists.
+    fn renew(&mut self, expectation: ExpectationId, lifetime: Duration, peer: Option<Peer>) -> bool;
+
     /// Withdraws an expectation that no flow has used yet; one already used or gone is left alone.
     fn withdraw(&mut self, expectation: ExpectationId);
 }
@@ -158,22 +175,35 @@ pub struct Announced {
     pub endpoint: SocketAddrV4,
 }
 
-/// Permission for a coming flow: from the other end of the control session, to `target`.
+/// Permission for a coming flow: from `peer` to `target`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expectation {
     /// Transport protocol of the coming flow.
     pub protocol: Protocol,
     /// Which end of the control session owns `target`: the sender in this direction.
     pub owner: Direction,
-    /// Where the flow shall arrive, as its owner knows itself. The address is the owner's.
+    /// Where the flow shall arrive, as its owner knows itself. The address is the owner's. With
+    /// [`Protocol::Gre`] the port is the call id.
     pub target: SocketAddrV4,
-    /// The peer's source port, or `None` for any. The peer's address is the other end of the
-    /// control session.
+    /// Who may come.
+    pub peer: Peer,
+    /// The peer's source port, or `None` for any.
     pub peer_l4_port: Option<u16>,
-    /// How many flows it admits.
+    /// How many flows it admits; `u16::MAX`: as many as come.
     pub uses: u16,
-    /// How long it waits for the first one.
+    /// How long it waits for the first one; where it admits as many as come, how long it lasts.
     pub lifetime: Duration,
+}
+
+/// Who may use an expectation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Peer {
+    /// The other end of the control session.
+    OtherEnd,
+    /// A host that the other end has named, as algate's side of it sees it.
+    Address(Ipv4Addr),
+    /// Whoever the filtering of the mapping lets in: the expectation only keeps the mapping alive.
+    ByFiltering,
 }
 
 /// Transport protocol of an expected flow.
@@ -183,17 +213,61 @@ pub enum Protocol {
     Tcp,
     /// UDP
     Udp,
+    /// Enhanced GRE, RFC 2637
+    Gre,
 }
 
 /// Why an expectation was refused. The message then passes unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ExpectError {
-    /// This control session has as many outstanding as it may.
+    /// This control session, or its subscriber, has as many outstanding as it may.
     SessionBudget,
     /// The table of expectations is full.
     TableFull,
-    /// No external port is free on the session's external address.
+    /// No external port, or pair of them, is free on the session's external address.
     PoolExhausted,
+    /// The target is the port of a service that is never opened to the world.
+    ServicePort,
+}
+
+/// What the operator allows an ALG's users to do.
+pub trait Policy {
+    /// Judges one message. Counting, logging and alarms are the policy's own.
+    fn judge(&mut self, subject: &Subject<'_>) -> Ruling;
+}
+
+/// A message as policy rules see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subject<'a> {
+    /// Who sends it.
+    pub direction: Direction,
+    /// The command or method, as it came: `RETR`, `INVITE`, `SETUP`, `DCC SEND`.
+    pub command: &'a [u8],
+    /// What it is about: a path, a request URI, a file name. May be empty.
+    pub argument: &'a [u8],
+    /// The user, as far as the dialogue has proved one. May be empty.
+    pub user: &'a [u8],
+}
+
+/// What a [`Policy`] says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ruling {
+    /// Read on.
+    Allow,
+    /// Refuse it with the protocol's own error reply.
+    Deny,
+    /// Take it out without a word.
+    Drop,
+}
+
+/// No rules: everything is allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AllowAll;
+
+impl Policy for AllowAll {
+    fn judge(&mut self, _subject: &Subject<'_>) -> Ruling {
+        Ruling::Allow
+    }
 }
 
 /// Replacements inside one message, in ascending order. Memory is taken once and reused.
@@ -307,11 +381,15 @@ pub enum Event {
     OutOfPlace,
     /// More commands without a reply than are tracked: no longer read.
     TooManyOutstanding,
+    /// Policy refused a message.
+    Denied,
+    /// A rewritten message did not read back as meant: the original passed.
+    RecheckFailed,
 }
 
 impl Event {
     /// All events, in the order of their numbers.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Rewritten,
         Self::ForeignAddress,
         Self::PrivilegedPort,
@@ -324,6 +402,8 @@ impl Event {
         Self::Removed,
         Self::OutOfPlace,
         Self::TooManyOutstanding,
+        Self::Denied,
+        Self::RecheckFailed,
     ];
 
     /// The name in counters and logs.
@@ -342,6 +422,8 @@ impl Event {
             Self::Removed => "removed",
             Self::OutOfPlace => "out_of_place",
             Self::TooManyOutstanding => "too_many_outstanding",
+            Self::Denied => "denied",
+            Self::RecheckFailed => "recheck_failed",
         }
     }
 }

@@ -11,8 +11,10 @@ mod ftp;
 mod registry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod tftp;
 
 pub use contract::*;
 pub use framing::{Framed, LineFramer};
 pub use ftp::{Ftp, FtpSettings};
 pub use registry::{Instance, ProtocolId, Settings};
+pub use tftp::{Tftp, TftpSettings};

@@ -5,31 +5,49 @@
 
 use crate::contract::{Alg, Context, Direction, Protocol, Step};
 use crate::ftp::{Ftp, FtpSettings};
+use crate::tftp::{Tftp, TftpSettings};
 
 /// A protocol with an ALG.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
 pub enum ProtocolId {
     /// FTP, RFC 959
     Ftp,
+    /// TFTP, RFC 1350
+    Tftp,
 }
 
 impl ProtocolId {
     /// All protocols.
-    pub const ALL: [Self; 1] = [Self::Ftp];
+    pub const ALL: [Self; 2] = [Self::Ftp, Self::Tftp];
 
     /// The name in config, counters and logs.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ftp => "ftp",
+            Self::Tftp => "tftp",
         }
     }
 
-    /// What carries the control session.
+    /// Its number: its place in [`ProtocolId::ALL`].
     #[must_use]
-    pub const fn transport(self) -> Protocol {
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The protocol with this number.
+    #[must_use]
+    pub fn of_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+
+    /// What carries its control sessions.
+    #[must_use]
+    pub const fn transports(self) -> &'static [Protocol] {
         match self {
-            Self::Ftp => Protocol::Tcp,
+            Self::Ftp => &[Protocol::Tcp],
+            Self::Tftp => &[Protocol::Udp],
         }
     }
 
@@ -38,6 +56,7 @@ impl ProtocolId {
     pub const fn default_l4_port(self) -> u16 {
         match self {
             Self::Ftp => 21,
+            Self::Tftp => 69,
         }
     }
 }
@@ -47,13 +66,18 @@ impl ProtocolId {
 pub struct Settings {
     /// Those of FTP.
     pub ftp: FtpSettings,
+    /// Those of TFTP.
+    pub tftp: TftpSettings,
 }
 
 /// The ALG of one control session.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a pool of them is taken at start: boxing would allocate")]
 pub enum Instance {
     /// FTP
     Ftp(Ftp),
+    /// TFTP
+    Tftp(Tftp),
 }
 
 impl Instance {
@@ -62,6 +86,7 @@ impl Instance {
     pub fn new(protocol: ProtocolId, settings: &Settings) -> Self {
         match protocol {
             ProtocolId::Ftp => Self::Ftp(Ftp::new(settings.ftp)),
+            ProtocolId::Tftp => Self::Tftp(Tftp::new(settings.tftp)),
         }
     }
 }
@@ -70,6 +95,7 @@ impl Alg for Instance {
     fn inspect(&mut self, direction: Direction, input: &[u8], cx: &mut Context<'_>) -> Step {
         match self {
             Self::Ftp(ftp) => ftp.inspect(direction, input, cx),
+            Self::Tftp(tftp) => tftp.inspect(direction, input, cx),
         }
     }
 }
@@ -82,8 +108,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_protocol_has_a_name_of_its_own() {
+    fn every_protocol_has_a_name_and_a_number_of_its_own() {
         for (index, one) in ProtocolId::ALL.iter().enumerate() {
+            assert_eq!(usize::from(one.number()), index);
+            assert_eq!(ProtocolId::of_number(one.number()), Some(*one));
             assert!(ProtocolId::ALL.iter().skip(index + 1).all(|other| other.name() != one.name()));
         }
     }

@@ -6,10 +6,11 @@
 //! this crate's tests and behind the feature `testing`.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
 
 use crate::contract::{
     Alg, Announced, Context, Direction, Edits, Event, Events, ExpectError, Expectation, ExpectationId,
-    Injections, Nat, SessionEndpoints, Step, Verdict,
+    Injections, Nat, Peer, Policy, Ruling, SessionEndpoints, Step, Subject, Verdict,
 };
 use crate::ftp::{Ftp, FtpSettings};
 
@@ -35,6 +36,10 @@ pub struct FakeNat {
 pub enum NatCall {
     /// An expectation was asked for, with this answer.
     Expect(Expectation, Result<Announced, ExpectError>),
+    /// Two adjacent ones were asked for, with this answer.
+    ExpectPair(Expectation, Result<[Announced; 2], ExpectError>),
+    /// One was given more time, perhaps a new peer, and existed or not.
+    Renew(ExpectationId, Duration, Option<Peer>, bool),
     /// One was withdrawn.
     Withdraw(ExpectationId),
 }
@@ -61,36 +66,72 @@ impl FakeNat {
     }
 }
 
-impl Nat for FakeNat {
-    fn expect(&mut self, request: &Expectation) -> Result<Announced, ExpectError> {
+impl FakeNat {
+    fn answer(&mut self, request: &Expectation) -> Result<Announced, ExpectError> {
         let own = self.endpoints.sender(request.owner);
         let seen = self.endpoints.sender_seen(request.owner);
         assert_eq!(request.target.ip(), own.ip(), "a target must be its owner's");
-        let known = self.live.iter().find(|(_, live)| live == request).map(|(announced, _)| *announced);
-        let answer = match (self.refusal, known) {
-            (Some(refusal), _) => Err(refusal),
-            (None, Some(announced)) => Ok(announced),
-            (None, None) => {
-                let id = ExpectationId(self.next_id);
-                self.next_id += 1;
-                let endpoint = if seen.ip() == own.ip() {
-                    request.target
-                } else {
-                    self.next_l4_port += 1;
-                    SocketAddrV4::new(self.announced_address.unwrap_or(*seen.ip()), self.next_l4_port - 1)
-                };
-                let announced = Announced { id, endpoint };
-                self.live.push((announced, *request));
-                Ok(announced)
-            }
+        if let Some(refusal) = self.refusal {
+            return Err(refusal);
+        }
+        if let Some((announced, _)) = self.live.iter().find(|(_, live)| live == request) {
+            return Ok(*announced);
+        }
+        let endpoint = if seen.ip() == own.ip() {
+            request.target
+        } else {
+            self.next_l4_port += 1;
+            SocketAddrV4::new(self.announced_address.unwrap_or(*seen.ip()), self.next_l4_port - 1)
         };
+        let announced = Announced { id: ExpectationId(self.next_id), endpoint };
+        self.next_id += 1;
+        self.live.push((announced, *request));
+        Ok(announced)
+    }
+}
+
+impl Nat for FakeNat {
+    fn expect(&mut self, request: &Expectation) -> Result<Announced, ExpectError> {
+        let answer = self.answer(request);
         self.calls.push(NatCall::Expect(*request, answer));
         answer
+    }
+
+    fn expect_pair(&mut self, request: &Expectation) -> Result<[Announced; 2], ExpectError> {
+        self.next_l4_port += self.next_l4_port & 1;
+        let upper = SocketAddrV4::new(*request.target.ip(), request.target.port().wrapping_add(1));
+        let answer = match (self.answer(request), self.answer(&Expectation { target: upper, ..*request })) {
+            (Ok(lower), Ok(upper)) => Ok([lower, upper]),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        };
+        self.calls.push(NatCall::ExpectPair(*request, answer));
+        answer
+    }
+
+    fn renew(&mut self, expectation: ExpectationId, lifetime: Duration, peer: Option<Peer>) -> bool {
+        let found = self.live.iter_mut().find(|(announced, _)| announced.id == expectation);
+        let exists = found.is_some();
+        if let Some((_, live)) = found {
+            live.lifetime = lifetime;
+            live.peer = peer.unwrap_or(live.peer);
+        }
+        self.calls.push(NatCall::Renew(expectation, lifetime, peer, exists));
+        exists
     }
 
     fn withdraw(&mut self, expectation: ExpectationId) {
         self.live.retain(|(announced, _)| announced.id != expectation);
         self.calls.push(NatCall::Withdraw(expectation));
+    }
+}
+
+/// A policy of one function.
+#[derive(Debug, Clone, Copy)]
+pub struct FakePolicy(pub fn(&Subject<'_>) -> Ruling);
+
+impl Policy for FakePolicy {
+    fn judge(&mut self, subject: &Subject<'_>) -> Ruling {
+        (self.0)(subject)
     }
 }
 
@@ -127,6 +168,8 @@ pub struct Driver<A> {
     endpoints: SessionEndpoints,
     /// The NAT behind it.
     pub nat: FakeNat,
+    /// What the operator allows.
+    pub policy: FakePolicy,
     edits: Edits,
     inject: Injections,
     events: Events,
@@ -151,6 +194,7 @@ impl<A: Alg> Driver<A> {
             alg,
             endpoints,
             nat: FakeNat::new(endpoints),
+            policy: FakePolicy(|_| Ruling::Allow),
             edits: Edits::with_capacity(16, 1024),
             inject: Injections::with_capacity(16, 1024),
             events: Events::default(),
@@ -166,6 +210,28 @@ impl<A: Alg> Driver<A> {
     pub fn feed(&mut self, direction: Direction, bytes: &[u8]) {
         self.stream(direction).held.extend_from_slice(bytes);
         self.run(direction);
+    }
+
+    /// Shows a whole datagram (a protocol over UDP) and returns those that leave, each with its direction:
+    /// itself, unless it was taken out, and what was injected.
+    pub fn datagram(&mut self, direction: Direction, bytes: &[u8]) -> Vec<(Direction, Vec<u8>)> {
+        if self.unread || bytes.is_empty() {
+            return vec![(direction, bytes.to_vec())];
+        }
+        let (length, verdict) = match self.ask(direction, bytes, true) {
+            Step::Incomplete => (bytes.len(), Verdict::Pass),
+            Step::Message { length, verdict } => (length, verdict),
+        };
+        let mut leaving = Vec::new();
+        match verdict {
+            Verdict::Remove => {}
+            Verdict::Rewrite if length == bytes.len() => leaving.push((direction, self.edited(bytes))),
+            _ => leaving.push((direction, bytes.to_vec())),
+        }
+        leaving.extend(self.inject.iter().map(|(into, bytes)| (into, bytes.to_vec())));
+        self.unread = matches!(verdict, Verdict::Opaque | Verdict::Detach | Verdict::Terminate);
+        self.decided.push(Decided { direction, bytes: bytes.to_vec(), verdict });
+        leaving
     }
 
     /// Nothing follows in `direction`.
@@ -263,6 +329,7 @@ impl<A: Alg> Driver<A> {
             &mut Context {
                 endpoints: &self.endpoints,
                 nat: &mut self.nat,
+                policy: &mut self.policy,
                 edits: &mut self.edits,
                 inject: &mut self.inject,
                 events: &mut self.events,
@@ -274,20 +341,23 @@ impl<A: Alg> Driver<A> {
         step
     }
 
+    fn edited(&self, message: &[u8]) -> Vec<u8> {
+        let (mut output, mut at) = (Vec::new(), 0);
+        for (range, with) in self.edits.iter() {
+            output.extend_from_slice(message.get(at..range.start).unwrap_or_default());
+            output.extend_from_slice(with);
+            assert!(range.end <= message.len(), "an edit behind the message");
+            at = range.end;
+        }
+        output.extend_from_slice(message.get(at..).unwrap_or_default());
+        output
+    }
+
     fn carry_out(&mut self, direction: Direction, message: &[u8], verdict: Verdict) {
         let mut output = Vec::new();
         match verdict {
             Verdict::Remove => {}
-            Verdict::Rewrite => {
-                let mut at = 0;
-                for (range, with) in self.edits.iter() {
-                    output.extend_from_slice(message.get(at..range.start).unwrap_or_default());
-                    output.extend_from_slice(with);
-                    assert!(range.end <= message.len(), "an edit behind the message");
-                    at = range.end;
-                }
-                output.extend_from_slice(message.get(at..).unwrap_or_default());
-            }
+            Verdict::Rewrite => output = self.edited(message),
             Verdict::Pass | Verdict::Opaque | Verdict::Detach | Verdict::Terminate => {
                 output.extend_from_slice(message);
             }

@@ -569,21 +569,30 @@ pub struct Alg {
     pub held_bytes: usize,
     /// `[alg.ftp]`
     pub ftp: Ftp,
+    /// `[alg.tftp]`
+    pub tftp: Gateway,
+}
+
+/// What every `[alg.<protocol>]` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gateway {
+    /// Whether control sessions of the protocol are read at all.
+    pub enabled: bool,
+    /// Ports on which a control session is expected.
+    pub control_ports: Vec<u16>,
+    /// How long a promised data session may take to come.
+    pub expectation_lifetime: Duration,
+    /// Promised data sessions outstanding per control session.
+    pub expectations: usize,
 }
 
 /// `[alg.ftp]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ftp {
-    /// Whether FTP control sessions are read at all.
-    pub enabled: bool,
-    /// TCP ports on which a control session is expected.
-    pub control_ports: Vec<u16>,
+    /// What every protocol has.
+    pub gateway: Gateway,
     /// Longest command or reply line that is parsed, bytes with its end.
     pub line_bytes: usize,
-    /// How long a promised data connection may take to come.
-    pub expectation_lifetime: Duration,
-    /// Promised data connections outstanding per control session.
-    pub expectations: usize,
 }
 
 /// `[tcp]`

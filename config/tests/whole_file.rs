@@ -129,9 +129,12 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!(config.nic_ports[0].device, Device::Null);
     assert_eq!((config.nic_ports[0].rx_descriptors, config.nic_ports[0].mtu), (1024, 1500));
     assert_eq!(config.interfaces[0].mtu, 1500);
-    assert!(!config.alg.ftp.enabled);
+    assert!(!config.alg.ftp.gateway.enabled && !config.alg.tftp.enabled);
     assert_eq!((config.alg.held_bytes, config.alg.ftp.line_bytes), (16_384, 512));
-    assert_eq!(config.alg.ftp.control_ports, [21]);
+    assert_eq!(
+        (&config.alg.ftp.gateway.control_ports, &config.alg.tftp.control_ports),
+        (&vec![21], &vec![69])
+    );
     assert_eq!(config.timeouts.tcp_established, Duration::from_secs(2 * 3600 + 4 * 60));
     assert_eq!(config.timeouts.arp, Duration::from_secs(1200));
     assert_eq!((config.tables.sessions, config.tables.mappings), (65_536, 65_536));

@@ -41,7 +41,7 @@ use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use crate::contract::{
-    Alg, Announced, Context, Direction, Event, Expectation, ExpectationId, Protocol, Step, Verdict,
+    Alg, Announced, Context, Direction, Event, Expectation, ExpectationId, Peer, Protocol, Step, Verdict,
 };
 use crate::framing::{Framed, LineFramer};
 
@@ -340,6 +340,7 @@ impl Ftp {
             owner,
             target,
             // RFC 959 section 3.2 has servers send from port 20; those without privileges cannot.
+            peer: Peer::OtherEnd,
             peer_l4_port: None,
             uses: 1,
             lifetime: self.expectation_lifetime,

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use algate_alg::{Event, Events};
+use algate_alg::{Event, Events, ProtocolId};
 
 use crate::drop_reason::DropReason;
 use crate::pcp::message::ResultCode;
@@ -60,16 +60,37 @@ impl DropCounters {
 /// What an ALG stage counts.
 #[derive(Debug, Default)]
 pub struct AlgCounters {
-    events: [Counter; Event::ALL.len()],
+    protocols: [ProtocolCounters; ProtocolId::ALL.len()],
     /// Segments that the stream layer took.
     pub segments_in: Counter,
-    /// Segments that it sent.
+    /// Segments that it sent, and datagrams that ALGs added.
     pub segments_out: Counter,
-    /// Control sessions begun.
-    pub flows: Counter,
 }
 
 impl AlgCounters {
+    /// What is counted for `protocol`.
+    #[must_use]
+    pub fn of(&self, protocol: ProtocolId) -> &ProtocolCounters {
+        let [first, ..] = &self.protocols;
+        self.protocols.get(usize::from(protocol.number())).unwrap_or(first)
+    }
+}
+
+/// What an ALG stage counts for one protocol.
+#[derive(Debug, Default)]
+pub struct ProtocolCounters {
+    events: [Counter; Event::ALL.len()],
+    /// Control sessions begun.
+    pub flows: Counter,
+    /// Messages that the ALG decided about.
+    pub messages: Counter,
+    /// Expectations made.
+    pub expectations: Counter,
+    /// Expectations refused because their port is a service's.
+    pub service_ports: Counter,
+}
+
+impl ProtocolCounters {
     /// Adds what an ALG counted.
     pub fn add(&self, events: &Events) {
         for (event, counter) in Event::ALL.iter().zip(&self.events) {

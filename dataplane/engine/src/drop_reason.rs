@@ -179,6 +179,10 @@ drop_reasons! {
     AlgStageFull = "alg_stage_full",
     /// Its numbers fit no state of its ALG session.
     AlgBadSegment = "alg_bad_segment",
+    /// An ALG took the datagram out, or ended its session.
+    AlgRemoved = "alg_removed",
+    /// The datagram, as its ALG rewrote it, does not fit into a frame.
+    AlgTooLong = "alg_too_long",
 
     // Memory and transmission.
     /// No room in front of the packet for the headers it needs.

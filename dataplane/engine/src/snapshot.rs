@@ -7,12 +7,13 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use algate_alg::{Direction, Event};
+use algate_alg::{Direction, Event, ProtocolId};
 
-use crate::counters::{Counter, WorkerCounters};
+use crate::counters::{Counter, ProtocolCounters, WorkerCounters};
 use crate::drop_reason::DropReason;
 use crate::engine::Engine;
 use crate::ids::{InterfaceId, TenantId};
+use crate::nat::key::Endpoint;
 use crate::nat::mapping::{Filtering, Mapping, Scope};
 use crate::nat::session::{Facing, Session};
 use crate::pcp::message::ResultCode;
@@ -76,7 +77,7 @@ pub struct ExpectationRow {
     pub protocol: u8,
     /// Tenant of the target.
     pub tenant: TenantId,
-    /// Who may come; port 0: any.
+    /// Who may come; port 0: any. Zeros: whoever the mapping's filtering lets in.
     pub peer: SocketAddrV4,
     /// The endpoint it was told.
     pub announced: SocketAddrV4,
@@ -154,7 +155,7 @@ impl Engine {
             .map(|expectation| ExpectationRow {
                 protocol: expectation.protocol,
                 tenant: expectation.target.tenant,
-                peer: expectation.peer.into(),
+                peer: expectation.peer.unwrap_or(Endpoint::new(0, 0)).into(),
                 announced: expectation.announced.into(),
                 target: expectation.target.into(),
                 uses: expectation.uses,
@@ -198,9 +199,17 @@ impl Engine {
                 total(&|counters| counters.drops.of(*reason) + counters.egress_drops.of(*reason)),
             )
         }));
-        rows.extend(Event::ALL.iter().map(|event| {
-            of(&format!("alg.ftp.{}", event.text()), total(&|counters| counters.alg.of(*event)))
-        }));
+        for protocol in ProtocolId::ALL {
+            let name = protocol.name();
+            rows.extend(OF_PROTOCOL.iter().map(|(what, counter)| {
+                let count = total(&|counters| counter(counters.alg.of(protocol)).value());
+                of(&format!("alg.{name}.{what}"), count)
+            }));
+            rows.extend(Event::ALL.iter().map(|event| {
+                let count = total(&|counters| counters.alg.of(protocol).of(*event));
+                of(&format!("alg.{name}.{}", event.text()), count)
+            }));
+        }
         rows.extend(ResultCode::ALL.iter().map(|result| {
             of(&format!("pcp.{}", result.text()), total(&|counters| counters.pcp.of(*result)))
         }));
@@ -252,6 +261,15 @@ impl Engine {
     }
 }
 
+type OfProtocol = (&'static str, fn(&ProtocolCounters) -> &Counter);
+
+const OF_PROTOCOL: &[OfProtocol] = &[
+    ("flows", |counters| &counters.flows),
+    ("messages", |counters| &counters.messages),
+    ("expectations", |counters| &counters.expectations),
+    ("service_port", |counters| &counters.service_ports),
+];
+
 type Named = (&'static str, fn(&WorkerCounters) -> &Counter);
 
 const NAMED: &[Named] = &[
@@ -269,7 +287,6 @@ const NAMED: &[Named] = &[
     ("aged", |counters| &counters.aged),
     ("pcp.nat_pmp", |counters| &counters.pcp.nat_pmp),
     ("pcp.announced", |counters| &counters.pcp.announced),
-    ("alg.flows", |counters| &counters.alg.flows),
     ("alg.segments_in", |counters| &counters.alg.segments_in),
     ("alg.segments_out", |counters| &counters.alg.segments_out),
 ];

@@ -219,6 +219,7 @@ fn run(events: &[Event]) {
                     alg: &mut Lines,
                     endpoints: &endpoints(),
                     nat: &mut NullNat,
+                    policy: &mut AllowAll,
                     events: &mut Events::default(),
                     memory: &mut memory,
                     out,

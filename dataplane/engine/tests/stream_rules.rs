@@ -176,6 +176,7 @@ impl Stage {
             alg: &mut self.alg,
             endpoints: &endpoints(),
             nat: &mut NullNat,
+            policy: &mut AllowAll,
             events: &mut Events::default(),
             memory: &mut self.memory,
             out: &mut self.log,

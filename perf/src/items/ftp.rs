@@ -2,10 +2,11 @@
 
 use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
 
 use algate_alg::{
-    Alg, Announced, Context, Direction, Edits, Events, ExpectError, Expectation, ExpectationId, Ftp,
-    FtpSettings, Injections, Nat, SessionEndpoints, Step, Verdict,
+    Alg, AllowAll, Announced, Context, Direction, Edits, Events, ExpectError, Expectation, ExpectationId,
+    Ftp, FtpSettings, Injections, Nat, Peer, SessionEndpoints, Step, Verdict,
 };
 use algate_engine::frame::{Frame, RxChecksums};
 use algate_engine::ids::NicPortId;
@@ -45,6 +46,7 @@ impl Line {
         let mut cx = Context {
             endpoints: &ENDPOINTS,
             nat: &mut OneAnswer,
+            policy: &mut AllowAll,
             edits: &mut self.edits,
             inject: &mut self.inject,
             events: &mut self.events,
@@ -174,6 +176,14 @@ impl Nat for OneAnswer {
     fn expect(&mut self, _request: &Expectation) -> Result<Announced, ExpectError> {
         let endpoint = SocketAddrV4::new(*ENDPOINTS.originator_seen.ip(), 40_000);
         Ok(Announced { id: ExpectationId(1), endpoint })
+    }
+
+    fn expect_pair(&mut self, _request: &Expectation) -> Result<[Announced; 2], ExpectError> {
+        Err(ExpectError::PoolExhausted)
+    }
+
+    fn renew(&mut self, _expectation: ExpectationId, _lifetime: Duration, _peer: Option<Peer>) -> bool {
+        true
     }
 
     fn withdraw(&mut self, _expectation: ExpectationId) {}

@@ -1,7 +1,9 @@
 //! What is legal: each announcement in each of its spellings, and the order of commands and replies.
 
 use super::*;
-use crate::contract::{Alg, Context, Edits, Events, ExpectError, ExpectationId, Injections, Step, Verdict};
+use crate::contract::{
+    Alg, AllowAll, Context, Edits, Events, ExpectError, ExpectationId, Injections, Step, Verdict,
+};
 use crate::testing::{FakeNat, NatCall};
 
 /// Name, turns after the greeting, what the server and the client read of them, targets open at the
@@ -394,6 +396,7 @@ fn without_room_for_the_edit_nothing_is_opened() {
         let mut cx = Context {
             endpoints: &endpoints,
             nat: &mut nat,
+            policy: &mut AllowAll,
             edits: &mut edits,
             inject: &mut inject,
             events: &mut events,

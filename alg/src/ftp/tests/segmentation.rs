@@ -95,6 +95,8 @@ fn the_corpus_reaches_every_kind_of_step() {
         Event::ExpectationRefused,
         Event::Removed,
         Event::TooManyOutstanding,
+        Event::Denied,
+        Event::RecheckFailed,
     ];
     assert_eq!(missing, not_meant);
 }

@@ -58,7 +58,7 @@ impl<P: PacketIo> Emit for Emitter<'_, P> {
         self.made += 1;
         match self.egress.send(self.context, self.io, frame, L3_OFFSET, next_hop) {
             Ok(()) => true,
-            Err(frame) => self.send_anew(frame, direction),
+            Err(frame) => send_anew(self.context, self.io, self.egress, self.session, frame, direction),
         }
     }
 }
@@ -98,17 +98,24 @@ impl<P: PacketIo> Emitter<'_, P> {
         }
         true
     }
+}
 
-    /// The neighbour was forgotten meanwhile: asks the routing table again.
-    fn send_anew(&mut self, frame: P::Frame, direction: Direction) -> bool {
-        let facing = self.session.facing(direction);
-        let (tenant, dst) = (self.session.tenant_towards(facing), self.session.translation(facing).dst);
-        match self.context.router.next_hop(tenant, dst, self.context.now) {
-            Ok(next_hop) => {
-                self.session.renew_neighbor(facing, next_hop.neighbor);
-                self.egress.send(self.context, self.io, frame, L3_OFFSET, next_hop).is_ok()
-            }
-            Err(_) => false,
+/// The neighbour was forgotten meanwhile: asks the routing table again.
+pub(super) fn send_anew<P: PacketIo>(
+    context: &Context<'_>,
+    io: &mut P,
+    egress: &mut Egress<P::Frame>,
+    session: Session<'_>,
+    frame: P::Frame,
+    direction: Direction,
+) -> bool {
+    let facing = session.facing(direction);
+    let (tenant, dst) = (session.tenant_towards(facing), session.translation(facing).dst);
+    match context.router.next_hop(tenant, dst, context.now) {
+        Ok(next_hop) => {
+            session.renew_neighbor(facing, next_hop.neighbor);
+            egress.send(context, io, frame, L3_OFFSET, next_hop).is_ok()
         }
+        Err(_) => false,
     }
 }

@@ -1,37 +1,44 @@
 //! The ALG stage: owns control sessions, runs the stream layer over them, sends what comes out.
 //!
-//! One [`AlgStage`] per thread (a worker, or an ALG core). A flow belongs to one stage from its SYN on;
+//! One [`AlgStage`] per thread (a worker, or an ALG core). A flow belongs to one stage from its first packet on;
 //! packets that another thread receives come over [`handover`]. All flows and their buffers are taken at
-//! start. When they are used up, segments of new control sessions are dropped and counted: TCP sends
-//! them again, and no other traffic notices.
+//! start. When they are used up, packets of new control sessions are dropped and counted: their senders repeat
+//! them, and no other traffic notices.
 //!
-//! A segment with a wrong L4 checksum never reaches the stream layer: it is translated like any other
-//! packet and left as wrong as it came, so its receiver drops it.
+//! Over TCP the stream layer reads a flow and sends segments of its own ([`crate::stream`]); over UDP each datagram is read for
+//! itself and goes on in its own frame ([`datagram`]). Which protocol it is, the session says: NAT has found it by its
+//! control port ([`protocols`]).
+//!
+//! A packet with a wrong L4 checksum is never read: it is translated like any other packet and left as wrong as it came, so
+//! its receiver drops it.
 
+mod datagram;
 pub mod emitter;
+mod flow;
 pub mod handover;
 pub mod nat_port;
+pub mod protocols;
 
-use algate_alg::{Event, Events, Instance, ProtocolId, SessionEndpoints, Settings};
+use algate_alg::{AllowAll, ProtocolId, Settings};
 use algate_config::Config;
 use hashbrown::HashMap;
 
-use crate::alg_stage::emitter::{Emitter, HeaderTemplate};
-use crate::alg_stage::nat_port::{NatPort, Promises};
+use crate::alg_stage::datagram::DatagramMemory;
+use crate::alg_stage::flow::{Flow, Shared};
 use crate::counters::AlgCounters;
 use crate::drop_reason::DropReason;
+use crate::fragment::identification::Identifications;
 use crate::frame::{Frame, PacketIo, RxChecksum};
 use crate::nat::session::{Facing, Session};
 use crate::nat::tcp_state::TcpEvent;
 use crate::nat::{Nat, NatWorker};
 use crate::packet::icmp_error::IcmpErrorView;
-use crate::packet::parse::Ipv4View;
+use crate::packet::parse::{Ipv4View, L4Class};
 use crate::packet::{PROTOCOL_TCP, checksum};
 use crate::router::egress::{Context, Egress};
 use crate::stream::segment::{TcpFlags, TcpSegment};
 use crate::stream::seq::SeqNum;
-use crate::stream::{FragmentationNeeded, Outcome, StreamContext, StreamLimits, StreamMemory, TcpStream};
-use crate::table::slots::Handle;
+use crate::stream::{FragmentationNeeded, Outcome, StreamLimits, StreamMemory, TcpStream};
 use crate::time::Instant;
 
 /// What the stage needs of the thread that runs it.
@@ -42,6 +49,8 @@ pub struct Surroundings<'a, P: PacketIo> {
     pub nat: &'a Nat,
     /// The thread's part of NAT.
     pub nat_worker: &'a mut NatWorker,
+    /// IPv4 identifications of packets that may be cut.
+    pub identifications: &'a Identifications,
     /// The thread's way out.
     pub egress: &'a mut Egress<P::Frame>,
     /// Frames and ports.
@@ -80,25 +89,21 @@ pub struct AlgStage {
     free: Vec<usize>,
     /// Session slot to flow.
     by_session: HashMap<u32, usize>,
+    /// Those no flow has at the moment.
+    #[expect(clippy::vec_box, reason = "a box moves into the flow that borrows it, and back")]
+    streams: Vec<Box<TcpStream>>,
     memory: StreamMemory,
+    datagrams: DatagramMemory,
     limits: StreamLimits,
     settings: Settings,
+    /// Expectations outstanding that a control session may have, by protocol.
+    expectations: [usize; ProtocolId::ALL.len()],
+    /// What the operator allows: handed to every ALG from here.
+    policy: AllowAll,
     /// No flow needs its timer before this.
     next_timer: Instant,
     /// When ended sessions are looked for again.
     next_review: Instant,
-}
-
-/// One control session.
-#[derive(Debug)]
-struct Flow {
-    /// `None`: free.
-    session: Option<Handle>,
-    endpoints: SessionEndpoints,
-    stream: TcpStream,
-    alg: Instance,
-    promises: Promises,
-    templates: [HeaderTemplate; 2],
 }
 
 impl AlgStage {
@@ -107,32 +112,44 @@ impl AlgStage {
     pub fn new(config: &Config) -> Self {
         let count = config.tables.alg_flows;
         let limits = StreamLimits { held_bytes: config.alg.held_bytes, ..StreamLimits::default() };
-        let mut settings = Settings::default();
-        settings.ftp.line_bytes = config.alg.ftp.line_bytes;
-        settings.ftp.expectation_lifetime = config.alg.ftp.expectation_lifetime;
-        let flow = || Flow {
-            session: None,
-            endpoints: NOWHERE,
-            stream: TcpStream::new(),
-            alg: Instance::new(ProtocolId::Ftp, &settings),
-            promises: Promises::new(config.alg.ftp.expectations),
-            templates: [HeaderTemplate::default(); 2],
-        };
+        let settings = protocols::settings(&config.alg);
+        let expectations =
+            ProtocolId::ALL.map(|protocol| protocols::gateway(&config.alg, protocol).expectations);
+        let most = expectations.iter().copied().max().unwrap_or(0);
         Self {
-            flows: (0..count).map(|_| flow()).collect(),
+            flows: (0..count).map(|_| Flow::new(most, &settings)).collect(),
             free: (0..count).rev().collect(),
             // Twice the flows: a table at most half full cleans up in place, and never grows.
             by_session: HashMap::with_capacity(count * 2),
+            streams: (0..count).map(|_| Box::new(TcpStream::new())).collect(),
             memory: StreamMemory::new(limits, busy_streams(count)),
+            datagrams: DatagramMemory::default(),
             limits,
             settings,
+            expectations,
+            policy: AllowAll,
             next_timer: Instant::default(),
             next_review: Instant::default(),
         }
     }
 
-    /// Takes a TCP packet of `session` that came from `facing`.
+    /// Takes a packet of `session` that came from `facing`. `view` is of what is in `frame`, also afterwards.
     pub fn receive<P: PacketIo>(
+        &mut self,
+        around: &mut Surroundings<'_, P>,
+        frame: &mut P::Frame,
+        view: &mut Ipv4View,
+        session: Session<'_>,
+        facing: Facing,
+    ) -> Handled {
+        match view.class {
+            L4Class::Tcp => self.receive_segment(around, frame, view, session, facing),
+            _ => self.receive_datagram(around, frame, view, session, facing),
+        }
+    }
+
+    /// Takes a TCP packet of `session` that came from `facing`.
+    fn receive_segment<P: PacketIo>(
         &mut self,
         around: &mut Surroundings<'_, P>,
         frame: &mut P::Frame,
@@ -174,13 +191,18 @@ impl AlgStage {
         let (true, Some(seq)) = (flow.session == Some(handle), error.tcp_seq) else { return as_it_came };
         // The packet it is about travelled towards the error's author.
         let direction = session.direction(facing.opposite());
-        let Some(seq) = flow.stream.map_embedded_seq(direction, SeqNum(seq)) else { return as_it_came };
+        let Some(seq) =
+            flow.stream.as_ref().and_then(|stream| stream.map_embedded_seq(direction, SeqNum(seq)))
+        else {
+            return as_it_came;
+        };
         if let Some(mtu) = error.path_mtu(head) {
             let now = around.context.now;
-            let outcome = flow.with_stream(around, &mut self.memory, session, |stream, cx| {
+            let shared = Shared { memory: &mut self.memory, policy: &mut self.policy };
+            let outcome = flow.with_stream(around, shared, session, |stream, cx| {
                 stream.frag_needed(now, direction, mtu, cx)
             });
-            if outcome == FragmentationNeeded::Heeded {
+            if outcome == Some(FragmentationNeeded::Heeded) {
                 return IcmpVerdict::Heeded;
             }
         }
@@ -218,24 +240,46 @@ impl AlgStage {
         session: &Session<'_>,
         segment: &TcpSegment<'_>,
     ) -> Option<usize> {
-        let handle = around.nat.sessions.handle(session);
-        if let Some(&at) = self.by_session.get(&handle.index) {
-            if self.flows.get(at)?.session == Some(handle) {
-                return Some(at);
-            }
-            // The slot has a new session; the old one's flow was not yet reviewed.
-            self.release(around.nat, around.nat_worker, at);
+        if let Some(at) = self.known_flow(around, session) {
+            return Some(at);
         }
         if !segment.flags.has(TcpFlags::SYN) || segment.flags.has(TcpFlags::ACK) {
             return None;
         }
+        let at = self.begin(around, session)?;
+        // There are as many streams as flows.
+        self.flows.get_mut(at)?.stream = self.streams.pop();
+        Some(at)
+    }
+
+    /// The flow that `session` has.
+    fn known_flow<P: PacketIo>(
+        &mut self,
+        around: &mut Surroundings<'_, P>,
+        session: &Session<'_>,
+    ) -> Option<usize> {
+        let handle = around.nat.sessions.handle(session);
+        let at = *self.by_session.get(&handle.index)?;
+        if self.flows.get(at)?.session == Some(handle) {
+            return Some(at);
+        }
+        // The slot has a new session; the old one's flow was not yet reviewed.
+        self.release(around.nat, around.nat_worker, at);
+        None
+    }
+
+    /// A new flow for `session`. `None`: no room.
+    fn begin<P: PacketIo>(
+        &mut self,
+        around: &mut Surroundings<'_, P>,
+        session: &Session<'_>,
+    ) -> Option<usize> {
+        let handle = around.nat.sessions.handle(session);
+        let protocol = session.alg_protocol()?;
+        let promises = *self.expectations.get(usize::from(protocol.number()))?;
         let at = self.free.pop()?;
-        let flow = self.flows.get_mut(at)?;
-        flow.session = Some(handle);
-        flow.endpoints = endpoints_of(session);
-        flow.alg = Instance::new(ProtocolId::Ftp, &self.settings);
-        flow.templates = [HeaderTemplate::default(); 2];
-        around.counters.flows.add(1);
+        self.flows.get_mut(at)?.begin(handle, session, protocol, &self.settings, promises);
+        around.counters.of(protocol).flows.add(1);
         self.by_session.insert(handle.index, at);
         Some(at)
     }
@@ -255,17 +299,21 @@ impl AlgStage {
         let now = around.context.now;
         let Some(flow) = self.flows.get_mut(at) else { return Handled::Drop(DropReason::AlgStageFull) };
         flow.note_header(direction, view, head);
-        let outcome = flow.with_stream(around, &mut self.memory, *session, |stream, cx| {
-            stream.segment(now, direction, segment, cx)
-        });
+        let shared = Shared { memory: &mut self.memory, policy: &mut self.policy };
+        let outcome = flow
+            .with_stream(around, shared, *session, |stream, cx| stream.segment(now, direction, segment, cx));
         match outcome {
-            Outcome::Taken | Outcome::Closed => Handled::Taken,
-            Outcome::Dropped(reason) => Handled::Drop(reason),
-            Outcome::Reopened => {
-                flow.stream.reset(&mut self.memory);
-                flow.alg = Instance::new(ProtocolId::Ftp, &self.settings);
+            None => Handled::Drop(DropReason::AlgStageFull),
+            Some(Outcome::Taken | Outcome::Closed) => Handled::Taken,
+            Some(Outcome::Dropped(reason)) => Handled::Drop(reason),
+            Some(Outcome::Reopened) => {
+                if let Some(stream) = &mut flow.stream {
+                    stream.reset(&mut self.memory);
+                }
+                flow.reopen(&self.settings);
                 flow.promises.withdraw_all(around.nat, around.nat_worker);
-                flow.with_stream(around, &mut self.memory, *session, |stream, cx| {
+                let shared = Shared { memory: &mut self.memory, policy: &mut self.policy };
+                flow.with_stream(around, shared, *session, |stream, cx| {
                     stream.segment(now, direction, segment, cx)
                 });
                 Handled::Taken
@@ -276,12 +324,12 @@ impl AlgStage {
     /// After each turn of a flow: its timer, its end, its way back to the fast path.
     fn settle<P: PacketIo>(&mut self, around: &mut Surroundings<'_, P>, at: usize, session: &Session<'_>) {
         let Some(flow) = self.flows.get_mut(at) else { return };
-        if let Some(deadline) = flow.stream.deadline(&self.limits) {
+        let Some(stream) = &flow.stream else { return };
+        if let Some(deadline) = stream.deadline(&self.limits) {
             self.next_timer = self.next_timer.min(deadline);
         }
-        let is_unshifted =
-            flow.stream.settled().is_some_and(|deltas| deltas.iter().all(|delta| delta.0 == 0));
-        if flow.stream.status().closed {
+        let is_unshifted = stream.settled().is_some_and(|deltas| deltas.iter().all(|delta| delta.0 == 0));
+        if stream.status().closed {
             // Goes away after four silent minutes, unless data follows (RFC 7857 section 2.2).
             let now = around.context.now;
             around.nat.sessions.touch(session, Facing::External, Some(TcpEvent::Rst), now);
@@ -300,8 +348,10 @@ impl AlgStage {
             let Some(handle) = flow.session else { continue };
             let nat = around.nat;
             let Some(session) = nat.sessions.by_handle(handle) else { continue };
-            if flow.stream.deadline(&self.limits).is_some_and(|deadline| deadline <= now) {
-                flow.with_stream(around, &mut self.memory, session, |stream, cx| stream.on_timer(now, cx));
+            let deadline = flow.stream.as_ref().and_then(|stream| stream.deadline(&self.limits));
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                let shared = Shared { memory: &mut self.memory, policy: &mut self.policy };
+                flow.with_stream(around, shared, session, |stream, cx| stream.on_timer(now, cx));
             }
             self.settle(around, at, &session);
         }
@@ -324,64 +374,13 @@ impl AlgStage {
     fn release(&mut self, nat: &Nat, worker: &mut NatWorker, at: usize) {
         let Some(flow) = self.flows.get_mut(at) else { return };
         if let Some(handle) = flow.session.take() {
-            flow.stream.reset(&mut self.memory);
+            if let Some(mut stream) = flow.stream.take() {
+                stream.reset(&mut self.memory);
+                self.streams.push(stream);
+            }
             flow.promises.withdraw_all(nat, worker);
             self.by_session.remove(&handle.index);
             self.free.push(at);
-        }
-    }
-}
-
-impl Flow {
-    /// Calls `act` with the stream and everything it needs, and adds up what was counted.
-    fn with_stream<P: PacketIo, R>(
-        &mut self,
-        around: &mut Surroundings<'_, P>,
-        memory: &mut StreamMemory,
-        session: Session<'_>,
-        act: impl FnOnce(&mut TcpStream, &mut StreamContext<'_>) -> R,
-    ) -> R {
-        let mut events = Events::default();
-        let mut nat = NatPort {
-            nat: around.nat,
-            worker: around.nat_worker,
-            session: around.nat.sessions.handle(&session),
-            endpoints: &self.endpoints,
-            promises: &mut self.promises,
-            now: around.context.now,
-        };
-        let mut out = Emitter {
-            context: around.context,
-            io: around.io,
-            egress: around.egress,
-            session,
-            templates: self.templates,
-            made: 0,
-        };
-        let mut cx = StreamContext {
-            alg: &mut self.alg,
-            endpoints: &self.endpoints,
-            nat: &mut nat,
-            events: &mut events,
-            memory,
-            out: &mut out,
-        };
-        let result = act(&mut self.stream, &mut cx);
-        around.counters.segments_out.add(out.made);
-        around.counters.add(&events);
-        if events.of(Event::Detached) > 0 {
-            self.promises.withdraw_all(around.nat, around.nat_worker);
-        }
-        result
-    }
-
-    fn note_header(&mut self, direction: algate_alg::Direction, view: &Ipv4View, head: &[u8]) {
-        let traffic_class = head.get(usize::from(view.l3) + 1).copied().unwrap_or(0);
-        let template = HeaderTemplate { ttl: view.ttl.saturating_sub(1), traffic_class };
-        let [original, reply] = &mut self.templates;
-        match direction {
-            algate_alg::Direction::Original => *original = template,
-            algate_alg::Direction::Reply => *reply = template,
         }
     }
 }
@@ -406,31 +405,6 @@ fn is_intact<F: Frame>(frame: &F, view: &Ipv4View) -> bool {
         }
     }
 }
-
-/// Who is who in a control session: keys say what each end sends, reversed keys what it sees.
-fn endpoints_of(session: &Session<'_>) -> SessionEndpoints {
-    let first = session.facing(algate_alg::Direction::Original);
-    let (sent, other) = match first {
-        Facing::Internal => (session.internal_key(), session.external_key()),
-        Facing::External => (session.external_key(), session.internal_key()),
-    };
-    SessionEndpoints {
-        originator: sent.source().into(),
-        originator_seen: other.destination().into(),
-        responder: other.source().into(),
-        responder_seen: sent.destination().into(),
-    }
-}
-
-const NOWHERE: SessionEndpoints = {
-    let nowhere = std::net::SocketAddrV4::new(std::net::Ipv4Addr::UNSPECIFIED, 0);
-    SessionEndpoints {
-        originator: nowhere,
-        originator_seen: nowhere,
-        responder: nowhere,
-        responder_seen: nowhere,
-    }
-};
 
 const MIN_BUSY_STREAMS: usize = 16;
 const REVIEW_PERIOD: std::time::Duration = std::time::Duration::from_millis(500);

@@ -1,13 +1,20 @@
 //! What an ALG may ask of NAT, on behalf of one control session.
+//!
+//! Where the target is the control session's own endpoint, the session's own mapping serves: the other end has seen it
+//! already. Else NAT reserves one on the session's external address.
 
-use algate_alg::{Announced, Direction, ExpectError, Expectation as Request, ExpectationId, Protocol};
+use std::time::Duration;
+
+use algate_alg::{Announced, Direction, ExpectError, Expectation as Request, ExpectationId, Peer, Protocol};
 use algate_alg::{Nat as AlgNat, SessionEndpoints};
 
+use crate::alg_stage::protocols::ip_protocol;
+use crate::counters::ProtocolCounters;
 use crate::ids::TenantId;
-use crate::nat::expectation::Expectation;
+use crate::nat::expectation::{Expectation, UNLIMITED};
 use crate::nat::key::Endpoint;
+use crate::nat::session::Facing;
 use crate::nat::{Nat, NatWorker};
-use crate::packet::{PROTOCOL_TCP, PROTOCOL_UDP};
 use crate::table::slots::Handle;
 use crate::time::{Instant, Tick};
 
@@ -15,13 +22,20 @@ use crate::time::{Instant, Tick};
 #[derive(Debug)]
 pub struct Promises {
     handles: Vec<Handle>,
+    limit: usize,
 }
 
 impl Promises {
-    /// Room for `limit` at a time.
+    /// Room for `capacity` at a time.
     #[must_use]
-    pub fn new(limit: usize) -> Self {
-        Self { handles: Vec::with_capacity(limit) }
+    pub fn new(capacity: usize) -> Self {
+        Self { handles: Vec::with_capacity(capacity), limit: capacity }
+    }
+
+    /// Begins a control session that may have `limit` at a time, at most the room there is.
+    pub fn begin(&mut self, limit: usize) {
+        self.handles.clear();
+        self.limit = limit.min(self.handles.capacity());
     }
 
     /// Withdraws whatever is still unused: the control session has ended, or is no longer read.
@@ -29,6 +43,11 @@ impl Promises {
         for handle in self.handles.drain(..) {
             nat.withdraw(worker, handle);
         }
+    }
+
+    /// Leaves them to their lifetime and to the session's end: what was announced stands.
+    pub fn leave_all(&mut self) {
+        self.handles.clear();
     }
 }
 
@@ -45,45 +64,66 @@ pub struct NatPort<'a> {
     pub endpoints: &'a SessionEndpoints,
     /// What it has outstanding.
     pub promises: &'a mut Promises,
+    /// Where it is counted.
+    pub counters: &'a ProtocolCounters,
     /// Now.
     pub now: Instant,
 }
 
+/// Where an expectation is announced, and the mapping behind it, one reference held.
+type Place = (Endpoint, Option<u32>);
+
 impl AlgNat for NatPort<'_> {
     fn expect(&mut self, request: &Request) -> Result<Announced, ExpectError> {
-        let nat = self.nat;
-        self.promises.handles.retain(|handle| nat.expectations.is_waiting(*handle));
-        if self.promises.handles.len() == self.promises.handles.capacity() {
-            return Err(ExpectError::SessionBudget);
-        }
-        let protocol = match request.protocol {
-            Protocol::Tcp => PROTOCOL_TCP,
-            Protocol::Udp => PROTOCOL_UDP,
-        };
-        let target = Endpoint::from(request.target).in_tenant(self.tenant_of(request.owner));
-        let peer = self.peer_of(request);
-        let (announced, mapping) = match self.external_address_of(request.owner) {
-            Some(address) if nat.keeps_ports(address) => (Endpoint::new(address, target.l4_port), None),
-            Some(address) => {
-                let (endpoint, mapping) = nat.reserve(self.worker, protocol, target, address, self.now)?;
-                (endpoint, Some(mapping))
+        let target = self.target_of(request);
+        self.check(request, &[target])?;
+        let place = self.place(request, target)?;
+        self.promise(request, target, place)
+    }
+
+    fn expect_pair(&mut self, request: &Request) -> Result<[Announced; 2], ExpectError> {
+        let lower = self.target_of(request);
+        let l4_port = lower.l4_port.checked_add(1).ok_or(ExpectError::PoolExhausted)?;
+        let upper = Endpoint { l4_port, ..lower };
+        self.check(request, &[lower, upper])?;
+        let [first, second] = match self.external_address_of(request.owner) {
+            None => [lower, upper].map(|target| self.untranslated(request, target)),
+            Some(address) if self.nat.keeps_ports(address) => {
+                [lower, upper].map(|target| (Endpoint::new(address, target.l4_port), None))
             }
-            None => (target.in_tenant(peer.tenant), None),
+            Some(address) => {
+                let protocol = ip_protocol(request.protocol);
+                let pair = self.nat.reserve_pair(self.worker, protocol, lower, address, self.now)?;
+                pair.map(|(announced, mapping)| (announced, Some(mapping)))
+            }
         };
-        let expectation = Expectation {
-            protocol,
-            announced,
-            target,
-            peer,
-            uses: u32::from(request.uses),
-            expires: Tick::of(self.now).plus(request.lifetime),
-            parent: self.session,
-            mapping,
+        let first = match self.promise(request, lower, first) {
+            Ok(first) => first,
+            Err(error) => {
+                self.nat.give_back(self.worker, second.1);
+                return Err(error);
+            }
         };
-        self.withdraw_same(&expectation);
-        let handle = nat.promise(self.worker, &expectation).ok_or(ExpectError::TableFull)?;
-        self.promises.handles.push(handle);
-        Ok(Announced { id: ExpectationId(handle.to_u64()), endpoint: announced.into() })
+        match self.promise(request, upper, second) {
+            Ok(second) => Ok([first, second]),
+            Err(error) => {
+                self.withdraw(first.id);
+                Err(error)
+            }
+        }
+    }
+
+    fn renew(&mut self, expectation: ExpectationId, lifetime: Duration, peer: Option<Peer>) -> bool {
+        let handle = Handle::from_u64(expectation.0);
+        let Some(old) = self.held(handle) else { return false };
+        let peer = match peer {
+            None => old.peer,
+            Some(peer) => {
+                let from = old.peer.map_or(0, |peer| peer.l4_port);
+                self.peer_of(peer, self.owner_of(old.target), from)
+            }
+        };
+        self.nat.expectations.renew(handle, Tick::of(self.now).plus(lifetime), peer)
     }
 
     fn withdraw(&mut self, expectation: ExpectationId) {
@@ -97,17 +137,95 @@ impl AlgNat for NatPort<'_> {
 }
 
 impl NatPort<'_> {
+    /// Whether as many more may be outstanding, and each target may be opened at all.
+    fn check(&mut self, request: &Request, targets: &[Endpoint]) -> Result<(), ExpectError> {
+        let nat = self.nat;
+        self.promises.handles.retain(|handle| nat.expectations.is_waiting(*handle));
+        let is_service = |target: &Endpoint| SERVICE_PORTS.contains(&target.l4_port);
+        if request.protocol != Protocol::Gre && targets.iter().any(is_service) {
+            self.counters.service_ports.add(1);
+            return Err(ExpectError::ServicePort);
+        }
+        let is_replaced = |held: &&Handle| targets.iter().any(|target| is_same(nat, held, request, *target));
+        let replaced = self.promises.handles.iter().filter(is_replaced).count();
+        if self.promises.handles.len() - replaced + targets.len() > self.promises.limit {
+            return Err(ExpectError::SessionBudget);
+        }
+        Ok(())
+    }
+
+    /// Reserves what is announced for the target.
+    fn place(&mut self, request: &Request, target: Endpoint) -> Result<Place, ExpectError> {
+        let Some(address) = self.external_address_of(request.owner) else {
+            return Ok(self.untranslated(request, target));
+        };
+        if self.nat.keeps_ports(address) {
+            return Ok((Endpoint::new(address, target.l4_port), None));
+        }
+        if let Some(mapping) = self.own_mapping(request) {
+            return Ok((self.endpoints.sender_seen(request.owner).into(), mapping));
+        }
+        let protocol = ip_protocol(request.protocol);
+        let reserved = if request.peer == Peer::ByFiltering {
+            let remote = self.endpoints.sender(request.owner.reversed()).into();
+            self.nat.reserve_by_rule(self.worker, protocol, (target, remote), address, self.now)
+        } else {
+            self.nat.reserve(self.worker, protocol, target, address, self.now)
+        };
+        reserved.map(|(announced, mapping)| (announced, Some(mapping)))
+    }
+
+    /// The mapping behind the control session's own endpoint, if that is the target; one reference is taken. A port
+    /// forward has none, and stays.
+    fn own_mapping(&self, request: &Request) -> Option<Option<u32>> {
+        let session = self.nat.sessions.by_handle(self.session)?;
+        let is_own = self.endpoints.sender(request.owner) == request.target
+            && session.internal_key().protocol() == ip_protocol(request.protocol);
+        let [own, remote] = session.mappings();
+        let mapping = if session.direction(Facing::Internal) == request.owner { own } else { remote };
+        let is_kept = |mapping: &Option<u32>| mapping.is_none_or(|mapping| self.nat.keep(mapping));
+        Some(mapping).filter(|mapping| is_own && is_kept(mapping))
+    }
+
+    fn promise(
+        &mut self,
+        request: &Request,
+        target: Endpoint,
+        (announced, mapping): Place,
+    ) -> Result<Announced, ExpectError> {
+        let nat = self.nat;
+        // A host that announces the same target again means the new promise.
+        let same = self.promises.handles.iter().position(|held| is_same(nat, held, request, target));
+        if let Some(at) = same {
+            let handle = self.promises.handles.swap_remove(at);
+            nat.withdraw(self.worker, handle);
+        }
+        let expectation = Expectation {
+            protocol: ip_protocol(request.protocol),
+            announced,
+            target,
+            peer: self.peer_of(request.peer, request.owner, request.peer_l4_port.unwrap_or(0)),
+            uses: if request.uses == u16::MAX { UNLIMITED } else { u32::from(request.uses) },
+            expires: Tick::of(self.now).plus(request.lifetime),
+            parent: self.session,
+            mapping,
+        };
+        let handle = nat.promise(self.worker, &expectation)?;
+        self.promises.handles.push(handle);
+        self.counters.expectations.add(1);
+        Ok(Announced { id: ExpectationId(handle.to_u64()), endpoint: announced.into() })
+    }
+
+    /// The expectation that `handle` names, if it is this session's and still waits.
+    fn held(&self, handle: Handle) -> Option<Expectation> {
+        let is_held = self.promises.handles.contains(&handle) && self.nat.expectations.is_waiting(handle);
+        self.nat.expectations.expectation(handle.index).filter(|_| is_held)
+    }
+
     /// The external address of an end, if it is translated.
     fn external_address_of(&self, owner: Direction) -> Option<u32> {
         let (own, seen) = (self.endpoints.sender(owner), self.endpoints.sender_seen(owner));
         (own != seen).then(|| u32::from(*seen.ip()))
-    }
-
-    /// The other end of the control session, as it knows itself: so its packets arrive here.
-    fn peer_of(&self, request: &Request) -> Endpoint {
-        let direction = request.owner.reversed();
-        let address = u32::from(*self.endpoints.sender(direction).ip());
-        Endpoint { tenant: self.tenant_of(direction), address, l4_port: request.peer_l4_port.unwrap_or(0) }
     }
 
     /// The tenant from which packets of `direction` come.
@@ -116,17 +234,43 @@ impl NatPort<'_> {
         session.map_or(TenantId::NONE, |session| session.tenant_towards(session.facing(direction.reversed())))
     }
 
-    /// A host that announces the same endpoint again means the new promise.
-    fn withdraw_same(&mut self, new: &Expectation) {
-        let nat = self.nat;
-        let same = self.promises.handles.iter().position(|held| {
-            nat.expectations.expectation(held.index).is_some_and(|old| {
-                old.announced == new.announced && old.protocol == new.protocol && old.parent == new.parent
-            })
-        });
-        if let Some(at) = same {
-            let handle = self.promises.handles.swap_remove(at);
-            nat.withdraw(self.worker, handle);
-        }
+    /// What the ALG calls the target, in the tenant of its owner.
+    fn target_of(&self, request: &Request) -> Endpoint {
+        Endpoint::from(request.target).in_tenant(self.tenant_of(request.owner))
+    }
+
+    /// A target that is not translated is announced as it is, to be met in the tenant of the peer's packets.
+    fn untranslated(&self, request: &Request, target: Endpoint) -> Place {
+        (target.in_tenant(self.tenant_of(request.owner.reversed())), None)
+    }
+
+    /// Which end a target belongs to.
+    fn owner_of(&self, target: Endpoint) -> Direction {
+        let originator = u32::from(*self.endpoints.originator.ip());
+        if target.address == originator { Direction::Original } else { Direction::Reply }
+    }
+
+    /// Who may come; the other end as it knows itself, for so its packets arrive here.
+    fn peer_of(&self, peer: Peer, owner: Direction, l4_port: u16) -> Option<Endpoint> {
+        let address = match peer {
+            Peer::OtherEnd => *self.endpoints.sender(owner.reversed()).ip(),
+            Peer::Address(address) => address,
+            Peer::ByFiltering => return None,
+        };
+        Some(Endpoint { tenant: self.tenant_of(owner.reversed()), address: u32::from(address), l4_port })
     }
 }
+
+/// Whether an expectation is for the same target and kind of peer as `request`.
+fn is_same(nat: &Nat, held: &Handle, request: &Request, target: Endpoint) -> bool {
+    nat.expectations.expectation(held.index).is_some_and(|old| {
+        old.target == target
+            && old.protocol == ip_protocol(request.protocol)
+            && old.peer.is_none() == (request.peer == Peer::ByFiltering)
+    })
+}
+
+/// Ports of services that an ALG must never open to the world, whatever a message says: remote shells, file and
+/// desktop sharing, databases. The ALGs themselves refuse ports below 1024.
+const SERVICE_PORTS: [u16; 19] =
+    [22, 23, 25, 135, 139, 389, 445, 512, 513, 514, 1433, 1521, 2049, 3306, 3389, 5432, 5900, 5985, 5986];

@@ -325,7 +325,7 @@ impl Nat {
         }
     }
 
-    fn free_port(&self, external: Endpoint, space: PortSpace, now: Instant) {
+    pub(super) fn free_port(&self, external: Endpoint, space: PortSpace, now: Instant) {
         self.ports.release(external.address, space, external.l4_port);
         if let Some((pool, address_number)) = self.ports.place_of(external.address) {
             self.blocks.leave(pool, address_number, external.l4_port, now);

@@ -176,6 +176,17 @@ impl Blocks {
         (l4_port.ok_or(Shortage::Pool), Some(assigned))
     }
 
+    /// Counts one more port of a block that the subscriber has: `l4_port`, which the caller takes. `false`: the block is
+    /// not its own.
+    #[must_use]
+    pub fn join(&self, pool: usize, address_number: u32, l4_port: u16, subscriber: u32) -> bool {
+        let Some(plan) = self.plan(pool) else { return false };
+        let Some(offset) = l4_port.checked_sub(plan.low) else { return false };
+        let within = u32::from(offset / plan.block_ports);
+        within < plan.per_address
+            && self.enter(plan.first + address_number * plan.per_address + within, subscriber)
+    }
+
     /// Says that a port that [`Blocks::take`] gave is free again.
     pub fn leave(&self, pool: usize, address_number: u32, l4_port: u16, now: Instant) {
         let Some(plan) = self.plan(pool) else { return };

@@ -4,6 +4,9 @@
 //! come and nobody else, admits a stated number of flows, and ends with its lifetime, its uses or its
 //! parent, whichever is first. Where the announced endpoint is external it holds a reference on the
 //! mapping behind it, so that an internal host that sends first leaves from the announced port.
+//!
+//! One without a peer admits nobody: it only keeps its mapping, whose filtering says who may come. It is in no index.
+//! Several may be announced at one endpoint, each for a peer of its own.
 
 use std::sync::atomic::Ordering;
 
@@ -24,9 +27,9 @@ pub struct Expectation {
     pub announced: Endpoint,
     /// Where its flow arrives, as that host knows itself, in its tenant.
     pub target: Endpoint,
-    /// Who may come; port 0: from any port.
-    pub peer: Endpoint,
-    /// How many flows may still come.
+    /// Who may come; port 0: from any port. `None`: whoever the filtering of the mapping lets in.
+    pub peer: Option<Endpoint>,
+    /// How many flows may still come; [`UNLIMITED`]: as many as do.
     pub uses: u32,
     /// When it ends.
     pub expires: Tick,
@@ -34,6 +37,15 @@ pub struct Expectation {
     pub parent: Handle,
     /// The mapping behind the announced endpoint, if that is translated.
     pub mapping: Option<u32>,
+}
+
+/// What an ended expectation held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// A reference on this mapping.
+    pub mapping: Option<u32>,
+    /// A count and a reference of this subscriber.
+    pub subscriber: u32,
 }
 
 /// What a packet to an announced endpoint meets.
@@ -73,45 +85,66 @@ impl Expectations {
         }
     }
 
-    /// Publishes an expectation. `None` when the table is full or the announced endpoint is already
-    /// promised.
+    /// Publishes an expectation that is counted for `subscriber`. `None` when the table is full or the announced
+    /// endpoint is already promised to the same peer.
     #[must_use]
-    pub fn create(&self, new: &Expectation) -> Option<Handle> {
+    pub fn create(&self, new: &Expectation, subscriber: u32) -> Option<Handle> {
         let slot = self.slots.alloc()?;
         let line = self.lines.line(slot)?;
         let set = |word: usize, value: u64| line.word(word).store(value, Ordering::Relaxed);
         set(ANNOUNCED, announced_word(new.protocol, new.announced));
         set(TARGET, new.target.to_u64());
-        set(PEER, new.peer.to_u64());
+        set(PEER, peer_word(new.peer));
         set(PARENT, new.parent.to_u64());
         let mapping = u64::from(new.mapping.map_or(0, |mapping| mapping + 1));
         set(MAPPING, tenant_word(new.announced) | mapping);
+        set(SUBSCRIBER, u64::from(subscriber));
         set(STATE, (u64::from(new.expires.0) << 32) | u64::from(new.uses));
-        let hash = new.announced.hash(new.protocol, &self.key);
-        match self.index.insert(hash, slot, |other| self.is_at(other, new.protocol, new.announced)) {
-            Inserted::New => Some(self.slots.handle(slot)),
-            Inserted::Exists(_) | Inserted::Full => {
-                set(STATE, 0);
-                self.slots.free(slot);
-                None
-            }
+        if new.peer.is_some() && !self.index(slot, new) {
+            set(STATE, 0);
+            self.slots.free(slot);
+            return None;
         }
+        Some(self.slots.handle(slot))
+    }
+
+    /// Gives the expectation that `handle` names a new end and a peer. `false`: it has ended, or another one has that
+    /// peer already. The owner of the control session calls it, nobody else.
+    #[must_use]
+    pub fn renew(&self, handle: Handle, expires: Tick, peer: Option<Endpoint>) -> bool {
+        let Some(line) = self.lines.line(handle.index).filter(|_| self.is_waiting(handle)) else {
+            return false;
+        };
+        let old = read(line);
+        line.word(PEER).store(peer_word(peer), Ordering::Relaxed);
+        match (old.peer, peer) {
+            (None, Some(_)) if !self.index(handle.index, &Expectation { peer, ..old }) => {
+                line.word(PEER).store(peer_word(None), Ordering::Relaxed);
+                return false;
+            }
+            (Some(_), None) => {
+                self.index.remove(old.announced.hash(old.protocol, &self.key), handle.index);
+            }
+            _ => {}
+        }
+        let later = |word: u64| (word & USES != 0).then_some((u64::from(expires.0) << 32) | (word & USES));
+        line.word(STATE).fetch_update(Ordering::AcqRel, Ordering::Relaxed, later).is_ok()
     }
 
     /// A first packet from `source` to `destination`: is it expected? Counts a use when it is.
     #[must_use]
     pub fn admit(&self, protocol: u8, source: Endpoint, destination: Endpoint, now: Instant) -> Admission {
         let hash = destination.hash(protocol, &self.key);
-        let Some(slot) = self.index.find(hash, |slot| self.is_at(slot, protocol, destination)) else {
-            return Admission::Unknown;
+        let is_here = |slot| self.is_at(slot, protocol, destination);
+        let admits = |slot| {
+            is_here(slot) && self.expectation(slot).is_some_and(|expected| expected.admits(source, now))
+        };
+        let Some(slot) = self.index.find(hash, admits) else {
+            let is_expected = self.index.find(hash, is_here).is_some();
+            return if is_expected { Admission::Refused } else { Admission::Unknown };
         };
         let Some(line) = self.lines.line(slot) else { return Admission::Unknown };
         let expectation = read(line);
-        let from_peer = expectation.peer.host() == source.host()
-            && (expectation.peer.l4_port == 0 || expectation.peer.l4_port == source.l4_port);
-        if !from_peer || expectation.expires <= Tick::of(now) {
-            return Admission::Refused;
-        }
         match take_use(line) {
             0 => Admission::Unknown,
             1 => Admission::Admitted { expectation, used_up: Some(slot) },
@@ -149,11 +182,14 @@ impl Expectations {
             && take_all_uses(line)
     }
 
-    /// Takes an ended expectation out of the index and returns the mapping it held.
-    pub fn unlink(&self, slot: u32) -> Option<u32> {
+    /// Takes an ended expectation out of the index and returns what it held.
+    pub fn unlink(&self, slot: u32) -> Option<Ended> {
         let expectation = self.expectation(slot)?;
-        self.index.remove(expectation.announced.hash(expectation.protocol, &self.key), slot);
-        expectation.mapping
+        if expectation.peer.is_some() {
+            self.index.remove(expectation.announced.hash(expectation.protocol, &self.key), slot);
+        }
+        let subscriber = self.lines.line(slot)?.word(SUBSCRIBER).load(Ordering::Relaxed) as u32;
+        Some(Ended { mapping: expectation.mapping, subscriber })
     }
 
     /// Gives the slot of an ended expectation back, after the grace period.
@@ -179,12 +215,30 @@ impl Expectations {
         self.slots.in_use()
     }
 
+    fn index(&self, slot: u32, new: &Expectation) -> bool {
+        let is_same = |other| {
+            let has_peer = |other: Expectation| other.peer == new.peer;
+            self.is_at(other, new.protocol, new.announced) && self.expectation(other).is_some_and(has_peer)
+        };
+        let hash = new.announced.hash(new.protocol, &self.key);
+        self.index.insert(hash, slot, is_same) == Inserted::New
+    }
+
     fn is_at(&self, slot: u32, protocol: u8, announced: Endpoint) -> bool {
         self.lines.line(slot).is_some_and(|line| {
             line.word(ANNOUNCED).load(Ordering::Relaxed) == announced_word(protocol, announced)
                 && line.word(MAPPING).load(Ordering::Relaxed) & TENANT == tenant_word(announced)
                 && line.word(STATE).load(Ordering::Relaxed) & USES != 0
         })
+    }
+}
+
+impl Expectation {
+    fn admits(&self, source: Endpoint, now: Instant) -> bool {
+        let is_peer = |peer: Endpoint| {
+            peer.host() == source.host() && (peer.l4_port == 0 || peer.l4_port == source.l4_port)
+        };
+        self.peer.is_some_and(is_peer) && self.expires > Tick::of(now)
     }
 }
 
@@ -196,7 +250,10 @@ fn read(line: &Line) -> Expectation {
         protocol: announced as u8,
         announced: Endpoint::from_u64(announced >> 16).in_tenant(tenant),
         target: Endpoint::from_u64(load(TARGET)),
-        peer: Endpoint::from_u64(load(PEER)),
+        peer: match load(PEER) {
+            NO_PEER => None,
+            peer => Some(Endpoint::from_u64(peer)),
+        },
         uses: (state & USES) as u32,
         expires: Tick((state >> 32) as u32),
         parent: Handle::from_u64(load(PARENT)),
@@ -209,6 +266,9 @@ fn take_use(line: &Line) -> u64 {
     let word = line.word(STATE);
     let mut seen = word.load(Ordering::Relaxed);
     while seen & USES != 0 {
+        if seen & USES == u64::from(UNLIMITED) {
+            return seen & USES;
+        }
         match word.compare_exchange_weak(seen, seen - 1, Ordering::AcqRel, Ordering::Relaxed) {
             Ok(_) => return seen & USES,
             Err(now) => seen = now,
@@ -222,6 +282,13 @@ fn take_all_uses(line: &Line) -> bool {
     line.word(STATE).fetch_and(!USES, Ordering::AcqRel) & USES != 0
 }
 
+const fn peer_word(peer: Option<Endpoint>) -> u64 {
+    match peer {
+        Some(peer) => peer.to_u64(),
+        None => NO_PEER,
+    }
+}
+
 const fn announced_word(protocol: u8, endpoint: Endpoint) -> u64 {
     (endpoint.to_u64() << 16) | protocol as u64
 }
@@ -229,6 +296,9 @@ const fn announced_word(protocol: u8, endpoint: Endpoint) -> u64 {
 const fn tenant_word(announced: Endpoint) -> u64 {
     (announced.tenant.0 as u64) << 32
 }
+
+/// Uses of an expectation that ends by time only.
+pub const UNLIMITED: u32 = u32::MAX;
 
 const ANNOUNCED: usize = 0;
 const TARGET: usize = 1;
@@ -238,5 +308,8 @@ const PARENT: usize = 4;
 /// Mapping + 1 (low half), and the tenant of the announced endpoint, for which its own word has no room.
 const MAPPING: usize = 5;
 const TENANT: u64 = 0xffff_ffff << 32;
+const SUBSCRIBER: usize = 6;
+/// Nobody's endpoint: the last port of the broadcast address.
+const NO_PEER: u64 = u64::MAX;
 /// Uses left, in the low half of the state word.
 const USES: u64 = 0xffff_ffff;

@@ -23,6 +23,7 @@ pub mod mapping;
 pub mod policy;
 pub mod ports;
 mod records;
+mod reservation;
 pub mod sctp_state;
 pub mod session;
 mod shortage;
@@ -37,17 +38,17 @@ pub mod tcp_window;
 use algate_alg::ExpectError;
 use algate_config::{Config, FilteringBehavior, NatRule};
 
-use crate::drop_reason::DropReason;
+use crate::alg_stage::protocols::ControlPorts;
 use crate::event::ring::Recorder;
 use crate::nat::allocation::Rests;
 use crate::nat::block::Blocks;
 use crate::nat::counted::Counted;
-use crate::nat::expectation::{Expectation, Expectations};
+use crate::nat::expectation::{Ended, Expectation, Expectations};
 use crate::nat::forward::Forwards;
 use crate::nat::idle_times::IdleTimes;
 use crate::nat::key::{Endpoint, FlowKey, Host};
-use crate::nat::mapping::{Filtering, Hold, Mappings};
-use crate::nat::policy::{Home, Policy, Translating};
+use crate::nat::mapping::{Hold, Mappings};
+use crate::nat::policy::Policy;
 use crate::nat::ports::PortPools;
 use crate::nat::session::{Facing, Session, Sessions};
 use crate::nat::shortage::Shortages;
@@ -88,7 +89,7 @@ pub struct Nat {
     /// References that one mapping may have; [`u64::MAX`]: any number.
     mapping_references: u64,
     hold: algate_config::Hold,
-    ftp_ports: Vec<u16>,
+    control_ports: ControlPorts,
     key: HashKey,
 }
 
@@ -142,7 +143,7 @@ impl Nat {
             mapping_references: mapping_references(config.nat.limits.mapping_memory_bytes),
             ports,
             hold: config.nat.hold,
-            ftp_ports: if config.alg.ftp.enabled { config.alg.ftp.control_ports.clone() } else { Vec::new() },
+            control_ports: ControlPorts::new(&config.alg),
             key: key.clone(),
         };
         config.nat.forwards.iter().for_each(|forward| nat.install(forward));
@@ -194,58 +195,46 @@ impl Nat {
         });
     }
 
-    /// Reserves an external endpoint on `address` for flows that an ALG expects at `target`: the mapping
-    /// that `target` has, or a new one that only expected flows may use. One reference is taken.
+    /// Publishes an expectation, which takes over the reference on its mapping and is counted for the subscriber of
+    /// its parent.
     ///
     /// # Errors
-    /// No port is free, or the table is full.
-    pub fn reserve(
-        &self,
-        worker: &mut NatWorker,
-        protocol: u8,
-        target: Endpoint,
-        address: u32,
-        now: Instant,
-    ) -> Result<(Endpoint, u32), ExpectError> {
-        let (pool, _) = self.ports.place_of(address).ok_or(ExpectError::PoolExhausted)?;
-        let reserved = Translating::reserved(Home { address, pool });
-        let expected = Translating { filtering: Filtering::Expected, ..reserved };
-        let subscriber = self.subscribers.enter(target.host()).ok_or(ExpectError::TableFull)?;
-        let mut acquire = || match self.mappings.acquire_internal(protocol, target, expected.scope) {
-            Some(index) => Ok(index),
-            None => self.create_mapping(worker, protocol, target, subscriber, &expected, now),
-        };
-        let acquired = match acquire() {
-            Err(Refusal::Raced) => acquire(),
-            acquired => acquired,
-        };
-        self.leave_subscriber(worker, subscriber);
-        let index = acquired.map_err(|refusal| match refusal {
-            Refusal::Drop(DropReason::PoolExhausted | DropReason::QuotaPorts | DropReason::QuotaMemory) => {
-                ExpectError::PoolExhausted
-            }
-            Refusal::Drop(_) | Refusal::Raced => ExpectError::TableFull,
-        })?;
-        match self.mappings.mapping(index) {
-            Some(mapping) => Ok((mapping.external, index)),
-            None => Err(ExpectError::TableFull),
-        }
-    }
-
-    /// Publishes an expectation, which takes over the reference on its mapping. `None`: refused, and
-    /// the reference is given back.
-    pub fn promise(&self, worker: &mut NatWorker, expectation: &Expectation) -> Option<Handle> {
-        let handle = self.expectations.create(expectation);
-        if handle.is_none() {
+    /// The table is full, the same one is there already, or the subscriber has as many as it may; the
+    /// reference is given back.
+    pub fn promise(&self, worker: &mut NatWorker, expectation: &Expectation) -> Result<Handle, ExpectError> {
+        let made = self.publish(worker, expectation);
+        if made.is_err() {
             self.release_mapping(worker, expectation.mapping, Hold::Firm);
         }
-        handle
+        made
+    }
+
+    fn publish(&self, worker: &mut NatWorker, expectation: &Expectation) -> Result<Handle, ExpectError> {
+        let parent = self.sessions.by_handle(expectation.parent).ok_or(ExpectError::TableFull)?;
+        // The parent's reference keeps the subscriber until this one is taken.
+        let subscriber = parent.subscriber();
+        if !self.subscribers.take_expectation(subscriber) {
+            return Err(ExpectError::SessionBudget);
+        }
+        self.subscribers.hold(subscriber);
+        self.expectations.create(expectation, subscriber).ok_or_else(|| {
+            self.subscribers.give_expectation(subscriber);
+            self.leave_subscriber(worker, subscriber);
+            ExpectError::TableFull
+        })
     }
 
     /// Ends an expectation that is still unused; one already used or gone is left alone.
     pub fn withdraw(&self, worker: &mut NatWorker, handle: Handle) {
         if self.expectations.withdraw(handle) {
             self.end_expectation(worker, handle.index);
+        }
+    }
+
+    /// Ends a session before its time: an ALG says so.
+    pub fn end(&self, worker: &mut NatWorker, session: &Session<'_>, now: Instant) {
+        if self.sessions.end(session) {
+            self.end_session(worker, session.index(), now);
         }
     }
 
@@ -270,8 +259,11 @@ impl Nat {
 
     /// Ends an expectation that was just withdrawn, aged or used up.
     fn end_expectation(&self, worker: &mut NatWorker, slot: u32) {
-        let mapping = self.expectations.unlink(slot);
-        self.release_mapping(worker, mapping, Hold::Firm);
+        if let Some(Ended { mapping, subscriber }) = self.expectations.unlink(slot) {
+            self.subscribers.give_expectation(subscriber);
+            self.leave_subscriber(worker, subscriber);
+            self.release_mapping(worker, mapping, Hold::Firm);
+        }
         worker.retire(Retiree::Expectation(slot));
     }
 }

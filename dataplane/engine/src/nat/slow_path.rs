@@ -34,10 +34,9 @@ use crate::nat::key::{Endpoint, FlowKey, Host};
 use crate::nat::mapping::{Filtering, Hold, Mapping};
 use crate::nat::policy::{Translating, Treatment, reserved_scope};
 use crate::nat::ports::PortSpace;
-use crate::nat::session::{CreateError, Facing, NewSession, Session};
+use crate::nat::session::{AlgOwner, CreateError, Facing, NewSession, Session};
 use crate::nat::tcp_state::{FLAG_ACK, FLAG_RST, FLAG_SYN};
 use crate::nat::{Nat, NatWorker, Retiree};
-use crate::packet::PROTOCOL_TCP;
 use crate::packet::parse::{Ipv4View, L4Class};
 use crate::router::Router;
 use crate::router::egress::NextHop;
@@ -318,8 +317,9 @@ impl Nat {
         hold: Hold,
         now: Instant,
     ) -> Result<(Source, Option<Handle>), Refusal> {
-        match self.expectations.admit(key.protocol(), key.source(), key.destination(), now) {
-            Admission::Refused => return Err(Refusal::Drop(DropReason::ExpectationPeer)),
+        let refusal = match self.expectations.admit(key.protocol(), key.source(), key.destination(), now) {
+            // Its mapping may be open to more than the one expected.
+            Admission::Refused => Refusal::Drop(DropReason::ExpectationPeer),
             Admission::Admitted { expectation, used_up } => {
                 // The session's own reference, taken before the expectation's may go.
                 let mapping =
@@ -334,17 +334,16 @@ impl Nat {
                 let target = Source { endpoint: expectation.target, mapping, hold: Hold::Firm };
                 return Ok((target, Some(expectation.parent)));
             }
-            Admission::Unknown => {}
-        }
+            Admission::Unknown => Refusal::Drop(DropReason::NoMapping),
+        };
         if let Some(server) = self.forwards.server(key) {
             return Ok((Source::unmapped(server), None));
         }
         if let Some(endpoint) = self.static_target(router, key.destination(), asker)? {
             return Ok((Source::unmapped(endpoint), None));
         }
-        let no_mapping = Refusal::Drop(DropReason::NoMapping);
         let found = self.mappings.acquire_external(key.protocol(), key.destination(), hold);
-        let index = found.ok_or(no_mapping)?;
+        let index = found.ok_or(refusal)?;
         let lets_in = |found: &Mapping| {
             // What the host itself has asked for comes first.
             let peer = Endpoint::new(remote, key.source().l4_port);
@@ -359,7 +358,7 @@ impl Nat {
             Some(found) => Ok((Source { endpoint: found.internal, mapping: Some(index), hold }, None)),
             None => {
                 self.release_mapping(worker, Some(index), hold);
-                Err(no_mapping)
+                Err(refusal)
             }
         }
     }
@@ -563,11 +562,12 @@ impl Nat {
         servers: &[Endpoint],
         parent: Option<Handle>,
         owner: WorkerId,
-    ) -> Option<WorkerId> {
-        let is_control = protocol == PROTOCOL_TCP
-            && parent.is_none()
-            && servers.iter().any(|server| self.ftp_ports.contains(&server.l4_port));
-        is_control.then_some(owner)
+    ) -> Option<AlgOwner> {
+        if parent.is_some() {
+            return None;
+        }
+        let protocol = self.control_ports.protocol_of(protocol, servers)?;
+        Some(AlgOwner { thread: owner, protocol })
     }
 }
 

@@ -214,6 +214,23 @@ impl Subscribers {
         self.table.key(slot).map(Host::from_u64)
     }
 
+    /// Counts an expectation of one of its control sessions. `false`: it has as many as it may.
+    #[must_use]
+    pub fn take_expectation(&self, slot: u32) -> bool {
+        let Some(line) = self.lines.line(slot) else { return false };
+        let next = |count: u64| (count < EXPECTATIONS_PER_SUBSCRIBER).then_some(count + 1);
+        // Relaxed: a count, and nothing else, is agreed on.
+        line.word(EXPECTATIONS).fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
+    }
+
+    /// Counts the end of an expectation.
+    pub fn give_expectation(&self, slot: u32) {
+        if let Some(line) = self.lines.line(slot) {
+            let before = line.word(EXPECTATIONS).fetch_sub(1, Ordering::Relaxed);
+            debug_assert!(before > 0, "given back more than taken");
+        }
+    }
+
     /// The external address that the subscriber is paired with.
     #[must_use]
     pub fn paired(&self, slot: u32) -> Option<u32> {
@@ -354,6 +371,11 @@ const QUOTAS: [DropReason; 5] = [
     DropReason::QuotaMemory,
     DropReason::QuotaMappingMemory,
 ];
+/// Expectations of its control sessions.
+const EXPECTATIONS: usize = 6;
+
+/// What the ALGs may have outstanding for one internal host, all its control sessions together.
+pub const EXPECTATIONS_PER_SUBSCRIBER: u64 = 64;
 
 #[cfg(test)]
 mod tests {

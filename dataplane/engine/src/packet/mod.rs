@@ -11,6 +11,7 @@ pub mod build;
 pub(crate) mod bytes;
 pub mod checksum;
 pub mod crc32c;
+pub mod datagram;
 pub mod icmp_error;
 pub mod other;
 pub mod parse;

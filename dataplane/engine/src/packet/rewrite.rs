@@ -124,6 +124,19 @@ pub fn decrement_ttl(head: &mut [u8], view: &Ipv4View) {
     }
 }
 
+/// Clears DF in the packet `view` describes, and in `view`: it may leave in fragments.
+pub fn allow_fragments(head: &mut [u8], view: &mut Ipv4View) {
+    let header = head.get_mut(usize::from(view.l3)..).and_then(|l3| l3.first_chunk_mut::<IPV4_BYTES>());
+    if let Some(header) = header {
+        let old = u16::from_be_bytes([header[6], header[7]]);
+        let new = old & !0x4000;
+        header[6..8].copy_from_slice(&new.to_be_bytes());
+        let field = Delta::of_u16(old, new).apply(u16::from_be_bytes([header[10], header[11]]));
+        header[10..12].copy_from_slice(&field.to_be_bytes());
+        view.dont_fragment = false;
+    }
+}
+
 /// Sets the identification of the packet `view` describes.
 #[inline]
 pub fn set_identification(head: &mut [u8], view: &Ipv4View, identification: u16) {

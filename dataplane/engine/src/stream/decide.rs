@@ -94,6 +94,7 @@ impl TcpStream {
         let mut context = Context {
             endpoints: cx.endpoints,
             nat: cx.nat,
+            policy: cx.policy,
             edits: &mut cx.memory.edits,
             inject: &mut cx.memory.injections,
             events: cx.events,

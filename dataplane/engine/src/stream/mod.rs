@@ -36,7 +36,7 @@ pub mod seq;
 
 use std::time::Duration;
 
-use algate_alg::{Alg, Direction, Edits, Events, Injections, Nat, SessionEndpoints};
+use algate_alg::{Alg, Direction, Edits, Events, Injections, Nat, Policy, SessionEndpoints};
 
 use self::buffer::{HalfBuffers, HeldBytes, SendBuffer};
 use self::half::Half;
@@ -131,6 +131,8 @@ pub struct StreamContext<'a> {
     pub endpoints: &'a SessionEndpoints,
     /// What the ALG may ask of NAT.
     pub nat: &'a mut dyn Nat,
+    /// What the operator allows.
+    pub policy: &'a mut dyn Policy,
     /// Where the ALG counts.
     pub events: &'a mut Events,
     /// The owner's stream memory.

@@ -151,10 +151,13 @@ impl<P: PacketIo> Turn<'_, P> {
             // It left the stage while this packet was on its way here.
             return self.translate_and_send(frame, view, session, facing);
         }
-        match self.with_stage(|stage, around| stage.receive(around, &mut frame, view, session, facing)) {
+        let mut view = *view;
+        let handled =
+            self.with_stage(|stage, around| stage.receive(around, &mut frame, &mut view, session, facing));
+        match handled {
             Handled::Taken => self.counters.alg.segments_in.add(1),
             Handled::Drop(reason) => self.drop(reason),
-            Handled::Forward => self.translate_and_send(frame, view, session, facing),
+            Handled::Forward => self.translate_and_send(frame, &view, session, facing),
         }
     }
 

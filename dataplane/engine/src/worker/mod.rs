@@ -22,11 +22,13 @@ use std::sync::Arc;
 use crate::alg_stage::handover::Handover;
 use crate::alg_stage::{AlgStage, Surroundings};
 use crate::counters::WorkerCounters;
+use crate::drop_reason::DropReason;
 use crate::engine::Engine;
 use crate::fragment::{Datagram, Fragments};
 use crate::frame::PacketIo;
 use crate::ids::{NicPortId, WorkerId};
 use crate::nat::NatWorker;
+use crate::packet::parse::L4Class;
 use crate::pcp::server::PcpServer;
 use crate::router::arp;
 use crate::router::egress::{Context, Egress};
@@ -201,6 +203,7 @@ impl<P: PacketIo> Turn<'_, P> {
             context: &self.context,
             nat: &self.engine.nat,
             nat_worker: nat,
+            identifications: &self.engine.identifications,
             egress,
             io: self.io,
             counters: &self.counters.alg,
@@ -216,7 +219,8 @@ impl<P: PacketIo> Turn<'_, P> {
             taken += 1;
             match self.engine.nat.sessions.by_handle(handed.session) {
                 Some(session) => self.alg_packet(handed.frame, &handed.view, session, handed.facing),
-                None => self.drop(crate::drop_reason::DropReason::TcpNoSession),
+                None if handed.view.class == L4Class::Tcp => self.drop(DropReason::TcpNoSession),
+                None => self.drop(DropReason::NoMapping),
             }
         }
         for _ in 0..HANDED_OVER_PER_TURN {
@@ -235,7 +239,7 @@ impl<P: PacketIo> Turn<'_, P> {
         }
     }
 
-    fn drop(&self, reason: crate::drop_reason::DropReason) {
+    fn drop(&self, reason: DropReason) {
         self.counters.drops.count(reason);
     }
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod alg_limits;
+mod alg_nat;
 mod common;
 mod events;
 mod filter;
@@ -26,4 +27,5 @@ mod other_protocols;
 mod pcp;
 mod sim_ftp;
 mod sim_hosts;
+mod sim_tftp;
 mod tenants;

@@ -5,6 +5,7 @@
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
+use algate_alg::ExpectError;
 use algate_config::Hold;
 use algate_engine::drop_reason::DropReason;
 use algate_engine::ids::WorkerId;
@@ -60,7 +61,7 @@ impl Control {
             protocol: 6,
             announced,
             target,
-            peer: Endpoint { l4_port: 0, ..Endpoint::from(at(SERVER)) },
+            peer: Some(Endpoint { l4_port: 0, ..Endpoint::from(at(SERVER)) }),
             uses,
             expires: Tick::of(self.net.now).plus(Duration::from_secs(60)),
             parent: self.handle,
@@ -185,7 +186,7 @@ fn the_same_endpoint_is_promised_once() {
         .unwrap();
     let again = Expectation { announced, ..nat.expectations.expectation(handle.index).unwrap() };
     assert_eq!(again.mapping, Some(mapping));
-    assert_eq!(nat.promise(&mut control.worker, &again), None);
+    assert_eq!(nat.promise(&mut control.worker, &again), Err(ExpectError::TableFull));
     assert_eq!(nat.mappings.references(mapping), 1);
 }
 

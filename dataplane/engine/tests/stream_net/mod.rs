@@ -105,6 +105,12 @@ impl Nat for NullNat {
     fn expect(&mut self, _: &Expectation) -> Result<Announced, ExpectError> {
         Err(ExpectError::TableFull)
     }
+    fn expect_pair(&mut self, _: &Expectation) -> Result<[Announced; 2], ExpectError> {
+        Err(ExpectError::TableFull)
+    }
+    fn renew(&mut self, _: ExpectationId, _: std::time::Duration, _: Option<Peer>) -> bool {
+        false
+    }
     fn withdraw(&mut self, _: ExpectationId) {}
 }
 
@@ -588,6 +594,7 @@ impl Net<'_> {
                 alg: &mut alg,
                 endpoints: &endpoints,
                 nat: &mut nat,
+                policy: &mut AllowAll,
                 events: &mut events,
                 memory: &mut memory,
                 out: &mut out,

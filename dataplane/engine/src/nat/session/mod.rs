@@ -16,7 +16,7 @@ mod record;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use algate_alg::Direction;
+use algate_alg::{Direction, ProtocolId};
 
 use crate::drop_reason::DropReason;
 use crate::ids::WorkerId;
@@ -59,6 +59,15 @@ impl Facing {
     }
 }
 
+/// Who reads a control session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AlgOwner {
+    /// The thread.
+    pub thread: WorkerId,
+    /// The protocol.
+    pub protocol: ProtocolId,
+}
+
 /// A session to be made.
 #[derive(Debug, Clone, Copy)]
 pub struct NewSession {
@@ -80,8 +89,8 @@ pub struct NewSession {
     pub remote_mapping: Option<u32>,
     /// The control session that expected it.
     pub parent: Option<Handle>,
-    /// The thread that owns its ALG flow, when an ALG reads it.
-    pub alg_owner: Option<WorkerId>,
+    /// Who owns its ALG flow, when an ALG reads it.
+    pub alg_owner: Option<AlgOwner>,
     /// Slot of the subscriber that it is counted for.
     pub subscriber: u32,
 }
@@ -423,6 +432,17 @@ impl Sessions {
             self.index.remove(self.hash(external), value_of(index, Facing::External));
             self.disown(session.parent(), Tick::of(now));
         }
+    }
+
+    /// Ends a session before its time. `true`: it was this call; the caller unlinks and retires it.
+    #[must_use]
+    pub fn end(&self, session: &Session<'_>) -> bool {
+        let is_half_open = session.tcp_state() == Some(TcpState::Init);
+        let is_ended = session.kill();
+        if is_ended && is_half_open {
+            self.half_open.fetch_sub(1, Ordering::Relaxed);
+        }
+        is_ended
     }
 
     /// Gives the slot back, after the grace period.

@@ -5,9 +5,9 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use algate_alg::Direction;
+use algate_alg::{Direction, ProtocolId};
 
-use super::{Facing, NewSession};
+use super::{AlgOwner, Facing, NewSession};
 use crate::ids::{InterfaceId, TenantId, WorkerId};
 use crate::nat::key::FlowKey;
 use crate::nat::mapping::Hold;
@@ -144,6 +144,13 @@ impl Session<'_> {
         WorkerId(self.cold.alg_owner.load(Ordering::Relaxed) as u16)
     }
 
+    /// The protocol that an ALG reads on it, or has read.
+    #[must_use]
+    pub fn alg_protocol(&self) -> Option<ProtocolId> {
+        let number = (self.cold.alg_owner.load(Ordering::Relaxed) >> 16).checked_sub(1)?;
+        ProtocolId::of_number(number as u8)
+    }
+
     /// The control session that expected it.
     #[must_use]
     pub fn parent(&self) -> Option<Handle> {
@@ -219,7 +226,9 @@ impl Session<'_> {
         set(INFO, (u64::from(new.mapping.map_or(0, |mapping| mapping + 1)) << 32) | interfaces);
         self.cold.parent.store(new.parent.map_or(NO_PARENT, Handle::to_u64), Ordering::Relaxed);
         self.cold.children.store(0, Ordering::Relaxed);
-        self.cold.alg_owner.store(new.alg_owner.map_or(0, |owner| u32::from(owner.0)), Ordering::Relaxed);
+        let word =
+            |owner: AlgOwner| ((u32::from(owner.protocol.number()) + 1) << 16) | u32::from(owner.thread.0);
+        self.cold.alg_owner.store(new.alg_owner.map_or(0, word), Ordering::Relaxed);
         self.cold.created.store(now.0, Ordering::Relaxed);
         let remote = new.remote_mapping.map_or(0, |mapping| mapping + 1);
         self.cold.remote_mapping.store(remote, Ordering::Relaxed);
@@ -258,7 +267,7 @@ pub(super) struct Cold {
     pub(super) parent: AtomicU64,
     /// Live sessions that name this one as their parent.
     pub(super) children: AtomicU32,
-    /// Owner of the ALG flow.
+    /// Owner of the ALG flow (low half), and its protocol's number + 1.
     pub(super) alg_owner: AtomicU32,
     /// Tick of creation.
     pub(super) created: AtomicU32,

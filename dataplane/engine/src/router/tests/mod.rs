@@ -107,16 +107,7 @@ pub(crate) fn config() -> Config {
             hold: config::Hold { time: Duration::from_secs(120), ports: 16 },
         },
         filter: vec![],
-        alg: config::Alg {
-            held_bytes: 4_096,
-            ftp: config::Ftp {
-                enabled: false,
-                control_ports: vec![21],
-                line_bytes: 512,
-                expectation_lifetime: Duration::from_secs(30),
-                expectations: 4,
-            },
-        },
+        alg: crate::alg_stage::protocols::tests::config("").alg,
         tcp: config::Tcp {
             mss_clamp: true,
             unsolicited_syn: config::UnsolicitedSyn::Silent,

@@ -1,0 +1,147 @@
+//! The keys that every `[alg.<protocol>]` has, and what must hold between protocols.
+
+use std::time::Duration;
+
+use crate::duration;
+use crate::model::{Gateway, Transport};
+use crate::print::{Printer, list, quoted};
+use crate::read::{Located, Place, Table};
+use crate::schema::{Key, Section};
+use crate::value;
+
+/// What the common keys are for one protocol.
+pub(crate) struct Protocol {
+    /// Its table.
+    pub(crate) section: &'static Section,
+    /// What carries its control sessions.
+    pub(crate) transports: &'static [Transport],
+    /// Its [`control_ports`].
+    pub(crate) control_ports: &'static Key,
+    /// Its registered port.
+    pub(crate) default_l4_port: u16,
+    /// How long an expectation waits, by default.
+    pub(crate) lifetime: Duration,
+    /// Expectations of one control session, by default.
+    pub(crate) expectations: usize,
+}
+
+pub(crate) const ENABLED: Key = Key {
+    name: "enabled",
+    example: "true",
+    reason: "Off until the operator wants it (RFC 4787 REQ-10, RFC 5382 REQ-6).",
+};
+pub(crate) const EXPECTATION_LIFETIME: Key = Key {
+    name: "expectation_lifetime",
+    example: "\"60s\"",
+    reason: "How long a promised data session may take to come, 1s to 5m; hosts need a moment.",
+};
+pub(crate) const EXPECTATIONS: Key = Key {
+    name: "expectations",
+    example: "8",
+    reason: "Promised data sessions outstanding per control session, 1 to 64; few are needed at a time.",
+};
+
+/// The key for control ports of a protocol, with those it has by default.
+pub(crate) const fn control_ports(example: &'static str) -> Key {
+    Key { name: "control_ports", example, reason: "Ports where control sessions are expected." }
+}
+
+/// Reads the common keys of `table`, the protocol's own.
+pub(crate) fn read<'a>(protocol: &'static Protocol, table: &Table<'a>, claims: &mut Claims<'a>) -> Gateway {
+    let l4_port = value::integer(1..=65_535);
+    let written = table.get(protocol.control_ports, value::non_empty(value::distinct(l4_port)));
+    let lifetime = value::duration(Duration::from_secs(1)..=Duration::from_secs(300));
+    let gateway = Gateway {
+        enabled: table.get(&ENABLED, value::boolean).unwrap_or(false),
+        control_ports: match &written {
+            Some(written) => written.iter().map(|l4_port| l4_port.value).collect(),
+            None => vec![protocol.default_l4_port],
+        },
+        expectation_lifetime: table.get(&EXPECTATION_LIFETIME, lifetime).unwrap_or(protocol.lifetime),
+        expectations: table.get(&EXPECTATIONS, value::integer(1..=64)).unwrap_or(protocol.expectations),
+    };
+    if gateway.enabled {
+        claims.add(protocol, &gateway, written.unwrap_or_default());
+    }
+    gateway
+}
+
+/// Prints the table's header and the common keys.
+pub(crate) fn print<'a>(protocol: &Protocol, gateway: &Gateway, out: &'a mut Printer) -> &'a mut Printer {
+    out.table(protocol.section)
+        .key(&ENABLED, gateway.enabled)
+        .key(protocol.control_ports, list(&gateway.control_ports))
+        .key(&EXPECTATION_LIFETIME, quoted(duration::print(gateway.expectation_lifetime)))
+        .key(&EXPECTATIONS, gateway.expectations)
+}
+
+/// The control ports of all protocols that are on.
+#[derive(Default)]
+pub(crate) struct Claims<'a>(Vec<Claim<'a>>);
+
+struct Claim<'a> {
+    section: &'static str,
+    transports: &'static [Transport],
+    l4_port: u16,
+    /// `None`: by default.
+    place: Option<Place<'a>>,
+}
+
+impl<'a> Claims<'a> {
+    fn add(&mut self, protocol: &Protocol, gateway: &Gateway, written: Vec<Located<'a, u16>>) {
+        let mut places = written.into_iter().map(|l4_port| l4_port.place);
+        self.0.extend(gateway.control_ports.iter().map(|l4_port| Claim {
+            section: protocol.section.path,
+            transports: protocol.transports,
+            l4_port: *l4_port,
+            place: places.next(),
+        }));
+    }
+
+    /// A port tells which ALG reads its sessions, so no two may have the same.
+    pub(crate) fn refuse_shared_ports(&self) {
+        for (earlier, later) in self.shared() {
+            // Two that are by default are never the same.
+            let (at, other) = if later.place.is_some() { (later, earlier) } else { (earlier, later) };
+            if let Some(place) = &at.place {
+                let problem = format!("is a control port of [{}] already", other.section);
+                place.refuse(problem, "choose another port, or switch one of the two off");
+            }
+        }
+    }
+
+    fn shared(&self) -> impl Iterator<Item = (&Claim<'a>, &Claim<'a>)> {
+        let is_shared = |earlier: &Claim<'_>, later: &Claim<'_>| {
+            earlier.section != later.section
+                && earlier.l4_port == later.l4_port
+                && earlier.transports.iter().any(|transport| later.transports.contains(transport))
+        };
+        self.0.iter().enumerate().flat_map(move |(index, later)| {
+            self.0
+                .iter()
+                .take(index)
+                .filter(move |earlier| is_shared(earlier, later))
+                .map(move |earlier| (earlier, later))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_shared_by_two_protocols_of_one_transport_only() {
+        let claim = |section, transports, l4_port| Claim { section, transports, l4_port, place: None };
+        let claims = Claims(vec![
+            claim("alg.a", &[Transport::Tcp], 21),
+            claim("alg.b", &[Transport::Udp], 21),
+            claim("alg.b", &[Transport::Udp], 69),
+            claim("alg.c", &[Transport::Udp, Transport::Tcp], 5060),
+            claim("alg.d", &[Transport::Tcp], 5060),
+            claim("alg.d", &[Transport::Tcp], 69),
+        ]);
+        let shared: Vec<_> = claims.shared().map(|(a, b)| (a.section, b.section, b.l4_port)).collect();
+        assert_eq!(shared, [("alg.c", "alg.d", 5060)]);
+    }
+}

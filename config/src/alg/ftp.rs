@@ -1,0 +1,45 @@
+//! `[alg.ftp]`
+
+use std::time::Duration;
+
+use crate::alg::common::{self, Claims, Protocol};
+use crate::model::{Ftp, Transport};
+use crate::print::Printer;
+use crate::read::Table;
+use crate::schema::{Form, Key, Section};
+use crate::value;
+
+pub(crate) const SECTION: Section = Section {
+    path: "alg.ftp",
+    form: Form::Table,
+    about: "FTP (RFC 959, RFC 2428).",
+    keys: &[common::ENABLED, CONTROL_PORTS, common::EXPECTATION_LIFETIME, common::EXPECTATIONS, LINE_BYTES],
+};
+
+const CONTROL_PORTS: Key = common::control_ports("[21]");
+const LINE_BYTES: Key = Key {
+    name: "line_bytes",
+    example: "512",
+    reason: "Longest line that is parsed, 64 to 4096 bytes with its end; 512 leaves room for long file names.",
+};
+
+const PROTOCOL: Protocol = Protocol {
+    section: &SECTION,
+    transports: &[Transport::Tcp],
+    control_ports: &CONTROL_PORTS,
+    default_l4_port: 21,
+    lifetime: Duration::from_secs(60),
+    expectations: 8,
+};
+
+pub(crate) fn read<'a>(alg: &Table<'a>, claims: &mut Claims<'a>) -> Ftp {
+    let table = alg.table(&SECTION);
+    Ftp {
+        gateway: common::read(&PROTOCOL, &table, claims),
+        line_bytes: table.get(&LINE_BYTES, value::integer(64..=4096)).unwrap_or(512),
+    }
+}
+
+pub(crate) fn print(ftp: &Ftp, out: &mut Printer) {
+    common::print(&PROTOCOL, &ftp.gateway, out).key(&LINE_BYTES, ftp.line_bytes);
+}

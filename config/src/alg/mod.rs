@@ -1,0 +1,50 @@
+//! `[alg]` and a table for each protocol: application-level gateways.
+//!
+//! RFC 4787 REQ-10 and RFC 5382 REQ-6 ask for ALGs to be off by default and to have one switch each. A new
+//! protocol is a file beside `tftp.rs`, its line in [`read`], in [`print`] and in the table of all sections, and a field of
+//! [`Alg`].
+
+pub(crate) mod common;
+pub(crate) mod ftp;
+pub(crate) mod tftp;
+
+use crate::model::Alg;
+use crate::print::Printer;
+use crate::read::Table;
+use crate::schema::{Form, Key, Section};
+use crate::value;
+
+use common::Claims;
+
+pub(crate) const SECTION: Section = Section {
+    path: "alg",
+    form: Form::Table,
+    about: "What every application-level gateway (ALG) shares.",
+    keys: &[HELD_BYTES],
+};
+
+const HELD_BYTES: Key = Key {
+    name: "held_bytes",
+    example: "16384",
+    reason: "Bytes of one direction that may wait for the rest of their line, 512 to 65536.",
+};
+
+/// Reads all tables.
+pub(crate) fn read(root: &Table<'_>) -> Alg {
+    let table = root.table(&SECTION);
+    let mut claims = Claims::default();
+    let alg = Alg {
+        held_bytes: table.get(&HELD_BYTES, value::integer(512..=65_536)).unwrap_or(16_384),
+        ftp: ftp::read(&table, &mut claims),
+        tftp: tftp::read(&table, &mut claims),
+    };
+    claims.refuse_shared_ports();
+    alg
+}
+
+/// Prints all tables.
+pub(crate) fn print(alg: &Alg, out: &mut Printer) {
+    out.table(&SECTION).key(&HELD_BYTES, alg.held_bytes);
+    ftp::print(&alg.ftp, out);
+    tftp::print(&alg.tftp, out);
+}

@@ -1,0 +1,209 @@
+//! One control session in its owner's hands.
+
+use algate_alg::{
+    Alg, Context as AlgContext, Direction, Edits, Event, Events, Injections, Instance, Policy, ProtocolId,
+    SessionEndpoints, Settings, Step,
+};
+
+use crate::alg_stage::Surroundings;
+use crate::alg_stage::emitter::{Emitter, HeaderTemplate};
+use crate::alg_stage::nat_port::{NatPort, Promises};
+use crate::frame::PacketIo;
+use crate::nat::session::{Facing, Session};
+use crate::packet::parse::Ipv4View;
+use crate::stream::{StreamContext, StreamMemory, TcpStream};
+use crate::table::slots::Handle;
+
+/// One control session.
+#[derive(Debug)]
+pub(super) struct Flow {
+    /// `None`: free.
+    pub(super) session: Option<Handle>,
+    pub(super) protocol: ProtocolId,
+    endpoints: SessionEndpoints,
+    /// Over TCP: lent by the stage.
+    pub(super) stream: Option<Box<TcpStream>>,
+    alg: Instance,
+    pub(super) promises: Promises,
+    templates: [HeaderTemplate; 2],
+}
+
+/// What all flows of a stage share while one is handled.
+pub(super) struct Shared<'a> {
+    pub(super) memory: &'a mut StreamMemory,
+    pub(super) policy: &'a mut dyn Policy,
+}
+
+impl Flow {
+    /// A free one, with room for `promises`.
+    pub(super) fn new(promises: usize, settings: &Settings) -> Self {
+        let [protocol, ..] = ProtocolId::ALL;
+        Self {
+            session: None,
+            protocol,
+            endpoints: NOWHERE,
+            stream: None,
+            alg: Instance::new(protocol, settings),
+            promises: Promises::new(promises),
+            templates: [HeaderTemplate::default(); 2],
+        }
+    }
+
+    /// Becomes the flow of `session`.
+    pub(super) fn begin(
+        &mut self,
+        handle: Handle,
+        session: &Session<'_>,
+        protocol: ProtocolId,
+        settings: &Settings,
+        promises: usize,
+    ) {
+        self.session = Some(handle);
+        self.protocol = protocol;
+        self.endpoints = endpoints_of(session);
+        self.alg = Instance::new(protocol, settings);
+        self.promises.begin(promises);
+        self.templates = [HeaderTemplate::default(); 2];
+    }
+
+    /// The dialogue begins anew: the same endpoints have opened another connection.
+    pub(super) fn reopen(&mut self, settings: &Settings) {
+        self.alg = Instance::new(self.protocol, settings);
+    }
+
+    /// Calls `act` with the stream and everything it needs, and adds up what was counted. `None`: it has no stream.
+    pub(super) fn with_stream<P: PacketIo, R>(
+        &mut self,
+        around: &mut Surroundings<'_, P>,
+        shared: Shared<'_>,
+        session: Session<'_>,
+        act: impl FnOnce(&mut TcpStream, &mut StreamContext<'_>) -> R,
+    ) -> Option<R> {
+        let stream = self.stream.as_mut()?;
+        let counters = around.counters.of(self.protocol);
+        let mut events = Events::default();
+        let mut nat = NatPort {
+            nat: around.nat,
+            worker: around.nat_worker,
+            session: around.nat.sessions.handle(&session),
+            endpoints: &self.endpoints,
+            promises: &mut self.promises,
+            counters,
+            now: around.context.now,
+        };
+        let mut out = Emitter {
+            context: around.context,
+            io: around.io,
+            egress: around.egress,
+            session,
+            templates: self.templates,
+            made: 0,
+        };
+        let mut alg = Counting { alg: &mut self.alg, messages: 0 };
+        let mut cx = StreamContext {
+            alg: &mut alg,
+            endpoints: &self.endpoints,
+            nat: &mut nat,
+            policy: shared.policy,
+            events: &mut events,
+            memory: shared.memory,
+            out: &mut out,
+        };
+        let result = act(stream, &mut cx);
+        around.counters.segments_out.add(out.made);
+        counters.messages.add(alg.messages);
+        counters.add(&events);
+        if events.of(Event::Detached) > 0 {
+            self.promises.withdraw_all(around.nat, around.nat_worker);
+        }
+        Some(result)
+    }
+
+    /// Shows the ALG one datagram.
+    pub(super) fn inspect<P: PacketIo>(
+        &mut self,
+        around: &mut Surroundings<'_, P>,
+        policy: &mut dyn Policy,
+        answer: (&mut Edits, &mut Injections),
+        direction: Direction,
+        datagram: &[u8],
+    ) -> Option<Step> {
+        let counters = around.counters.of(self.protocol);
+        let mut events = Events::default();
+        let mut nat = NatPort {
+            nat: around.nat,
+            worker: around.nat_worker,
+            session: self.session?,
+            endpoints: &self.endpoints,
+            promises: &mut self.promises,
+            counters,
+            now: around.context.now,
+        };
+        let (edits, inject) = answer;
+        edits.clear();
+        inject.clear();
+        let mut cx = AlgContext {
+            endpoints: &self.endpoints,
+            nat: &mut nat,
+            policy,
+            edits,
+            inject,
+            events: &mut events,
+            at_end: true,
+        };
+        let step = self.alg.inspect(direction, datagram, &mut cx);
+        counters.messages.add(1);
+        counters.add(&events);
+        Some(step)
+    }
+
+    /// Notes what the headers of one direction say, for segments made here.
+    pub(super) fn note_header(&mut self, direction: Direction, view: &Ipv4View, head: &[u8]) {
+        let traffic_class = head.get(usize::from(view.l3) + 1).copied().unwrap_or(0);
+        let template = HeaderTemplate { ttl: view.ttl.saturating_sub(1), traffic_class };
+        let [original, reply] = &mut self.templates;
+        match direction {
+            Direction::Original => *original = template,
+            Direction::Reply => *reply = template,
+        }
+    }
+}
+
+/// An ALG whose decisions are counted.
+struct Counting<'a> {
+    alg: &'a mut Instance,
+    messages: u64,
+}
+
+impl Alg for Counting<'_> {
+    fn inspect(&mut self, direction: Direction, input: &[u8], cx: &mut AlgContext<'_>) -> Step {
+        let step = self.alg.inspect(direction, input, cx);
+        self.messages += u64::from(step != Step::Incomplete);
+        step
+    }
+}
+
+/// Who is who in a control session: keys say what each end sends, reversed keys what it sees.
+fn endpoints_of(session: &Session<'_>) -> SessionEndpoints {
+    let first = session.facing(Direction::Original);
+    let (sent, other) = match first {
+        Facing::Internal => (session.internal_key(), session.external_key()),
+        Facing::External => (session.external_key(), session.internal_key()),
+    };
+    SessionEndpoints {
+        originator: sent.source().into(),
+        originator_seen: other.destination().into(),
+        responder: other.source().into(),
+        responder_seen: sent.destination().into(),
+    }
+}
+
+const NOWHERE: SessionEndpoints = {
+    let nowhere = std::net::SocketAddrV4::new(std::net::Ipv4Addr::UNSPECIFIED, 0);
+    SessionEndpoints {
+        originator: nowhere,
+        originator_seen: nowhere,
+        responder: nowhere,
+        responder_seen: nowhere,
+    }
+};
