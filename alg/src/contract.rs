@@ -270,6 +270,46 @@ impl Policy for AllowAll {
     }
 }
 
+/// What the operator allows an ALG's users to do.
+pub trait Policy {
+    /// Judges one message. Counting, logging and alarms are the policy's own.
+    fn judge(&mut self, subject: &Subject<'_>) -> Ruling;
+}
+
+/// A message as policy rules see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subject<'a> {
+    /// Who sends it.
+    pub direction: Direction,
+    /// The command or method, as it came: `RETR`, `INVITE`, `SETUP`, `DCC SEND`.
+    pub command: &'a [u8],
+    /// What it is about: a path, a request URI, a file name. May be empty.
+    pub argument: &'a [u8],
+    /// The user, as far as the dialogue has proved one. May be empty.
+    pub user: &'a [u8],
+}
+
+/// What a [`Policy`] says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ruling {
+    /// Read on.
+    Allow,
+    /// Refuse it with the protocol's own error reply.
+    Deny,
+    /// Take it out without a word.
+    Drop,
+}
+
+/// No rules: everything is allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AllowAll;
+
+impl Policy for AllowAll {
+    fn judge(&mut self, _subject: &Subject<'_>) -> Ruling {
+        Ruling::Allow
+    }
+}
+
 /// Replacements inside one message, in ascending order. Memory is taken once and reused.
 #[derive(Debug)]
 pub struct Edits {

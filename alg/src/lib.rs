@@ -9,6 +9,7 @@ mod contract;
 mod framing;
 mod ftp;
 mod registry;
+mod sip;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod tftp;
@@ -17,4 +18,5 @@ pub use contract::*;
 pub use framing::{Framed, LineFramer};
 pub use ftp::{Ftp, FtpSettings};
 pub use registry::{Instance, ProtocolId, Settings};
+pub use sip::{Sip, SipSettings};
 pub use tftp::{Tftp, TftpSettings};

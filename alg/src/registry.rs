@@ -81,9 +81,9 @@ pub enum Instance {
 }
 
 impl Instance {
-    /// The ALG for a new control session of `protocol`. Takes no memory.
+    /// The ALG for a new control session of `protocol`, carried by `transport`. Takes no memory.
     #[must_use]
-    pub fn new(protocol: ProtocolId, settings: &Settings) -> Self {
+    pub fn new(protocol: ProtocolId, transport: Protocol, settings: &Settings) -> Self {
         match protocol {
             ProtocolId::Ftp => Self::Ftp(Ftp::new(settings.ftp)),
             ProtocolId::Tftp => Self::Tftp(Tftp::new(settings.tftp)),
@@ -101,7 +101,7 @@ impl Alg for Instance {
 }
 
 /// Bytes of one control session: a pool of them is taken at start, so growth is decided, not an accident.
-const _: () = assert!(size_of::<Instance>() <= 1152);
+const _: () = assert!(size_of::<Instance>() <= 4096);
 
 #[cfg(test)]
 mod tests {

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use crate::contract::{
     Alg, Announced, Context, Direction, Edits, Event, Events, ExpectError, Expectation, ExpectationId,
-    Injections, Nat, Peer, Policy, Ruling, SessionEndpoints, Step, Subject, Verdict,
+    Injections, Nat, Peer, Policy, Protocol, Ruling, SessionEndpoints, Step, Subject, Verdict,
 };
 use crate::ftp::{Ftp, FtpSettings};
+use crate::sip::{Sip, SipSettings};
 
 /// A NAT that announces the end's address as the peer sees it, with ports counted up from 20,000
 /// where that differs from its own, and records what it was asked. The same request gets the same
@@ -21,6 +22,8 @@ use crate::ftp::{Ftp, FtpSettings};
 pub struct FakeNat {
     /// Refuses everything when set.
     pub refusal: Option<ExpectError>,
+    /// Refuses pairs when set.
+    pub pair_refusal: Option<ExpectError>,
     /// Announces this address instead of the one the peer sees.
     pub announced_address: Option<Ipv4Addr>,
     /// What was asked, in order.
@@ -50,6 +53,7 @@ impl FakeNat {
     pub fn new(endpoints: SessionEndpoints) -> Self {
         Self {
             refusal: None,
+            pair_refusal: None,
             announced_address: None,
             calls: Vec::new(),
             live: Vec::new(),
@@ -98,6 +102,10 @@ impl Nat for FakeNat {
     }
 
     fn expect_pair(&mut self, request: &Expectation) -> Result<[Announced; 2], ExpectError> {
+        if let Some(refusal) = self.pair_refusal {
+            self.calls.push(NatCall::ExpectPair(*request, Err(refusal)));
+            return Err(refusal);
+        }
         self.next_l4_port += self.next_l4_port & 1;
         let upper = SocketAddrV4::new(*request.target.ip(), request.target.port().wrapping_add(1));
         let answer = match (self.answer(request), self.answer(&Expectation { target: upper, ..*request })) {
@@ -195,7 +203,7 @@ impl<A: Alg> Driver<A> {
             endpoints,
             nat: FakeNat::new(endpoints),
             policy: FakePolicy(|_| Ruling::Allow),
-            edits: Edits::with_capacity(16, 1024),
+            edits: Edits::with_capacity(64, 2048),
             inject: Injections::with_capacity(16, 1024),
             events: Events::default(),
             original: Stream::default(),
@@ -416,4 +424,65 @@ pub fn fuzz_ftp(data: &[u8]) {
         bytewise.end(direction);
     }
     assert_eq!(whole.outcome(), bytewise.outcome());
+}
+
+/// Runs SIP over arbitrary bytes. Over TCP once as they come and once byte by byte, and compares; over UDP
+/// as datagrams.
+///
+/// The first byte chooses: bit 0 the transport, bit 1 the end that is translated, bit 2 a short limit of
+/// messages. Then come turns: two bytes, the top bit says who sends and the others say how many of the following bytes
+/// (0 to 32,767) are sent at once.
+pub fn fuzz_sip(data: &[u8]) {
+    let Some((&choice, data)) = data.split_first() else { return };
+    let internal = SocketAddrV4::new([10, 0, 0, 2].into(), 5060);
+    let seen = SocketAddrV4::new([198, 51, 100, 7].into(), 30_000);
+    let external = SocketAddrV4::new([203, 0, 113, 5].into(), 5060);
+    let endpoints = if choice & 2 == 0 {
+        SessionEndpoints {
+            originator: internal,
+            originator_seen: seen,
+            responder: external,
+            responder_seen: external,
+        }
+    } else {
+        SessionEndpoints {
+            originator: external,
+            originator_seen: external,
+            responder: internal,
+            responder_seen: seen,
+        }
+    };
+    let mut settings = SipSettings::default();
+    if choice & 4 != 0 {
+        settings.message_bytes = 600;
+    }
+    let transport = if choice & 1 == 0 { Protocol::Udp } else { Protocol::Tcp };
+    let mut whole = Driver::new(Sip::new(settings, transport), endpoints);
+    let mut bytewise = Driver::new(Sip::new(settings, transport), endpoints);
+    let mut data = data;
+    while let Some((&[high, low], rest)) = data.split_first_chunk() {
+        let direction = if high & 0x80 == 0 { Direction::Original } else { Direction::Reply };
+        let length = usize::from(u16::from_be_bytes([high & 0x7f, low]));
+        let (turn, rest) = rest.split_at(length.min(rest.len()));
+        if transport == Protocol::Udp {
+            whole.datagram(direction, turn);
+        } else {
+            whole.feed(direction, turn);
+            for byte in turn.chunks(1) {
+                bytewise.feed(direction, byte);
+            }
+        }
+        data = rest;
+    }
+    if transport == Protocol::Tcp {
+        for direction in [Direction::Original, Direction::Reply] {
+            whole.end(direction);
+            bytewise.end(direction);
+        }
+        let (whole, bytewise) = (whole.outcome(), bytewise.outcome());
+        // What is not read is decided in the pieces it comes in, so the verdicts are not compared.
+        assert_eq!(whole.original, bytewise.original);
+        assert_eq!(whole.reply, bytewise.reply);
+        assert_eq!((whole.events, whole.calls), (bytewise.events, bytewise.calls));
+    }
 }

@@ -1,0 +1,385 @@
+//! SIP over UDP and TCP: RFC 3261, with offers and answers of RFC 3264 in descriptions of RFC 8866.
+//!
+//! Either end of the flow may be translated, or both. What the sender writes of itself (top Via, Contact,
+//! routes, identities, its media) is replaced by what NAT announces for it; what names the receiver as
+//! the other side knows it is turned back. The rest of a message goes on byte for byte: From, To,
+//! Call-ID, Replaces, Authorization, Identity, keys and fingerprints, host names, addresses of others.
+//!
+//! What it holds on to:
+//! - *First bytes decide.* A stream is read from its byte 0, message by message by Content-Length; what
+//!   is no start line there ends the reading for good. A flow of datagrams must begin with a message;
+//!   keepalives and STUN (RFC 5626) pass, at any time, and decide nothing.
+//! - *Own addresses only.* An expectation is for the sender's own address and a port from 1024 on.
+//!   Signalling is expected from the other end of the flow; media from there too, until the other
+//!   party's description in the same call names where they come from.
+//! - *Never half.* A message is read to its end before a token of it is replaced. Whatever is in doubt
+//!   (a header that does not parse, a port that may not be opened, NAT refusing one of several) leaves
+//!   the whole message as it was, takes back what was opened for it, and is counted. What was replaced
+//!   is read again before it leaves ([`rewrite::reads_back`]).
+//! - *No harm* to ends that traverse by themselves: descriptions with ICE, and endpoints the sender
+//!   already writes as they are seen, stay.
+//! - *Nothing is dropped*, unless policy refuses it: methods, media types and headers nobody here
+//!   knows, low ports and odd numbers pass.
+//!
+//! Not here: TLS (5061 and `sips` hops detach), SIP over SCTP and WebSocket, hiding of topology, signed
+//! or encoded bodies, MSRP itself, IPv6. In the media of third parties (`c=` not the sender's own)
+//! nothing is opened.
+//!
+//! Cost: a message is read once, and once more when it was rewritten. Over TCP the search for its end goes on
+//! where it had stopped.
+
+use std::time::Duration;
+
+use crate::contract::{
+    Alg, Context, Direction, Edits, Event, Events, Protocol, Ruling, Step, Subject, Verdict,
+};
+
+use aliases::Aliases;
+use asking::Asking;
+use calls::Calls;
+use message::Start;
+use reader::{Message, Method};
+use refusal::Refusal;
+use registrations::Registrations;
+use tokens::Tokens;
+
+mod aliases;
+mod asking;
+mod calls;
+mod message;
+mod reader;
+mod refusal;
+mod registrations;
+mod rewrite;
+mod sdp;
+#[cfg(test)]
+mod tests;
+mod text;
+mod tokens;
+mod uri;
+
+/// How SIP is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SipSettings {
+    /// The longest message that is read, at most 16,384. Must not be above what the stream layer holds of one
+    /// direction. Longer ones pass unread.
+    pub message_bytes: usize,
+    /// How long media may take to come while a call is not answered, and a registered endpoint waits
+    /// for its confirmation.
+    pub media_lifetime: Duration,
+    /// How long media may begin anew in an answered call without Session-Expires. Flows that have begun
+    /// live on by themselves.
+    pub call_lifetime: Duration,
+}
+
+impl Default for SipSettings {
+    fn default() -> Self {
+        Self {
+            message_bytes: MAX_MESSAGE_BYTES,
+            media_lifetime: Duration::from_secs(180),
+            call_lifetime: Duration::from_secs(1800),
+        }
+    }
+}
+
+/// The dialogue of one signalling flow.
+#[derive(Debug, Clone)]
+pub struct Sip {
+    settings: SipSettings,
+    transport: Protocol,
+    halves: [Half; 2],
+    state: State,
+}
+
+/// What one direction has shown.
+#[derive(Debug, Clone, Copy, Default)]
+struct Half {
+    /// A message has come.
+    started: bool,
+    /// Bytes of a message still to pass unread.
+    rest: usize,
+    /// The end of the header is not before this offset of the undecided bytes. Only saves a search.
+    searched: usize,
+    /// The message at hand is this long, once its header is there; 0 before. Only saves a search.
+    needed: usize,
+}
+
+/// What is kept from message to message.
+#[derive(Debug, Clone, Copy)]
+struct State {
+    aliases: Aliases,
+    registrations: Registrations,
+    calls: Calls,
+}
+
+/// Why a message is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// It does not parse.
+    Malformed,
+    /// A line, or a number of things in it, is over its bound.
+    TooLong,
+    /// A CR or NUL where readers differ on what it means.
+    Control,
+}
+
+impl Fault {
+    const fn event(self) -> Event {
+        match self {
+            Self::Malformed | Self::Control => Event::Malformed,
+            Self::TooLong => Event::LineTooLong,
+        }
+    }
+}
+
+impl Sip {
+    /// The ALG of a flow at its first byte, carried by `transport` ([`Protocol::Udp`] or
+    /// [`Protocol::Tcp`]). Takes no memory beyond the value.
+    #[must_use]
+    pub fn new(settings: SipSettings, transport: Protocol) -> Self {
+        let settings =
+            SipSettings { message_bytes: settings.message_bytes.min(MAX_MESSAGE_BYTES), ..settings };
+        let state =
+            State { aliases: Aliases::new(), registrations: Registrations::new(), calls: Calls::new() };
+        Self { settings, transport, halves: [Half::default(); 2], state }
+    }
+
+    fn inspect_datagram(&mut self, direction: Direction, input: &[u8], cx: &mut Context<'_>) -> Step {
+        let pass = Step::Message { length: input.len(), verdict: Verdict::Pass };
+        if message::is_keepalive(input) || message::is_stun(input) {
+            return pass;
+        }
+        let line = input.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let start = message::start_line(line.strip_suffix(b"\r").unwrap_or(line));
+        let half = self.half(direction);
+        let Some(start) = start else {
+            if !half.started {
+                return detach(input.len(), cx);
+            }
+            cx.events.count(Event::Malformed);
+            return pass;
+        };
+        half.started = true;
+        if input.len() > self.settings.message_bytes {
+            return self.pass_unread(direction, input, start, Event::LineTooLong, cx);
+        }
+        let Some(head) = message::head_end(input, 0) else {
+            return self.pass_unread(direction, input, start, Event::Malformed, cx);
+        };
+        self.decide(direction, input, head, start, cx)
+    }
+
+    fn inspect_stream(&mut self, direction: Direction, input: &[u8], cx: &mut Context<'_>) -> Step {
+        let limit = self.settings.message_bytes;
+        let half = self.half(direction);
+        if half.rest > 0 {
+            let length = half.rest.min(input.len());
+            half.rest -= length;
+            return Step::Message { length, verdict: Verdict::Pass };
+        }
+        if input.len() < half.needed && !cx.at_end {
+            return Step::Incomplete;
+        }
+        // RFC 3261 section 7.5: line ends before a message mean nothing. RFC 5626: they keep the flow alive.
+        match input {
+            [b'\n', ..] => return Step::Message { length: 1, verdict: Verdict::Pass },
+            [b'\r', b'\n', ..] => return Step::Message { length: 2, verdict: Verdict::Pass },
+            [b'\r'] if !cx.at_end => return Step::Incomplete,
+            _ => {}
+        }
+        let window = input.get(..message::MAX_LINE_BYTES).unwrap_or(input);
+        let Some(line_end) = window.iter().position(|byte| *byte == b'\n') else {
+            let may_go_on = !cx.at_end && window.len() == input.len();
+            return match message::may_become_start(window) && may_go_on {
+                true => Step::Incomplete,
+                false => detach(input.len(), cx),
+            };
+        };
+        let line = input.get(..line_end).unwrap_or_default();
+        let Some(start) = message::start_line(line.strip_suffix(b"\r").unwrap_or(line)) else {
+            return detach(input.len(), cx);
+        };
+        let Some(head) = message::head_end(input, half.searched).filter(|head| *head <= limit) else {
+            if cx.at_end || input.len() > limit {
+                cx.events.count(Event::LineTooLong);
+                return detach(input.len(), cx);
+            }
+            half.searched = input.len().saturating_sub(2);
+            return Step::Incomplete;
+        };
+        let length = message::content_length(input.get(..head).unwrap_or_default());
+        // RFC 3261 section 18.3: over a stream there must be one. Without it nobody knows where the next begins.
+        let Ok(Some(body)) = length else {
+            cx.events.count(Event::Malformed);
+            return detach(input.len(), cx);
+        };
+        let total = head + body;
+        if total > limit {
+            *half = Half { started: true, rest: body, ..Half::default() };
+            let head = input.get(..head).unwrap_or_default();
+            return self.pass_unread(direction, head, start, Event::LineTooLong, cx);
+        }
+        let Some(message) = input.get(..total) else {
+            if !cx.at_end {
+                half.needed = total;
+                return Step::Incomplete;
+            }
+            *half = Half { started: true, rest: total - input.len(), ..Half::default() };
+            return self.pass_unread(direction, input, start, Event::Malformed, cx);
+        };
+        *half = Half { started: true, ..Half::default() };
+        self.decide(direction, message, head, start, cx)
+    }
+
+    /// A message that is too long to be read, or not all there. Policy still sees what it asks for.
+    fn pass_unread(
+        &mut self,
+        direction: Direction,
+        bytes: &[u8],
+        start: Start,
+        event: Event,
+        cx: &mut Context<'_>,
+    ) -> Step {
+        cx.events.count(event);
+        let ruling = judge(direction, bytes, start, &[], cx);
+        // Its body follows in pieces: it cannot be taken out of a stream any more.
+        if ruling != Ruling::Allow && self.half(direction).rest > 0 {
+            return Step::Message { length: bytes.len(), verdict: Verdict::Terminate };
+        }
+        let verdict = if ruling == Ruling::Allow { Verdict::Pass } else { Verdict::Remove };
+        Step::Message { length: bytes.len(), verdict }
+    }
+
+    /// Decides a whole message.
+    fn decide(
+        &mut self,
+        direction: Direction,
+        bytes: &[u8],
+        head: usize,
+        start: Start,
+        cx: &mut Context<'_>,
+    ) -> Step {
+        let length = bytes.len();
+        let mut tokens = Tokens::new();
+        let read = reader::read(bytes, head, &mut tokens);
+        let user = read.map_or(&[][..], |message| message.from_user.of(bytes));
+        let user = if self.state.registrations.has(direction, user) { user } else { &[] };
+        let ruling = judge(direction, bytes, start, user, cx);
+        if ruling != Ruling::Allow {
+            if ruling == Ruling::Deny {
+                refuse(direction, bytes, head, start, cx);
+            }
+            cx.events.count(Event::Removed);
+            return Step::Message { length, verdict: Verdict::Remove };
+        }
+        let decided = read.map_err(Fault::event).and_then(|message| {
+            let before = self.state;
+            let mut asking =
+                Asking::new(direction, cx.endpoints, &mut *cx.nat, self.settings, self.transport);
+            let translated =
+                self.state.translate(bytes, &message, &mut tokens, &mut asking, cx.edits, cx.events);
+            if translated.is_err() {
+                asking.undo();
+                self.state = before;
+            }
+            translated
+        });
+        if let Err(event) = decided {
+            cx.events.count(event);
+            cx.edits.clear();
+        }
+        let verdict = if cx.edits.iter().next().is_some() {
+            cx.events.count(Event::Rewritten);
+            Verdict::Rewrite
+        } else {
+            Verdict::Pass
+        };
+        Step::Message { length, verdict }
+    }
+
+    fn half(&mut self, direction: Direction) -> &mut Half {
+        let [original, reply] = &mut self.halves;
+        match direction {
+            Direction::Original => original,
+            Direction::Reply => reply,
+        }
+    }
+}
+
+impl State {
+    fn translate(
+        &mut self,
+        bytes: &[u8],
+        message: &Message,
+        tokens: &mut Tokens,
+        asking: &mut Asking<'_>,
+        edits: &mut Edits,
+        events: &mut Events,
+    ) -> Result<(), Event> {
+        rewrite::translate_headers(message, tokens, &mut self.aliases, asking)?;
+        if message.status.is_none() {
+            self.registrations.on_request(message);
+            self.calls.on_request(message, asking);
+        }
+        if let Some(sdp) = &message.sdp {
+            rewrite::translate_sdp(message, sdp, tokens, &mut self.calls, asking, events)?;
+        }
+        rewrite::write(message, tokens, edits)?;
+        if edits.iter().next().is_some() && !rewrite::reads_back(bytes, message, tokens, edits) {
+            return Err(Event::RecheckFailed);
+        }
+        if message.status.is_some() {
+            let user = message.to_user.of(bytes);
+            let aliases = &mut self.aliases;
+            self.registrations.on_response(message, tokens.as_slice(), user, aliases, asking, events);
+            self.calls.on_response(message, asking);
+        }
+        Ok(())
+    }
+}
+
+impl Alg for Sip {
+    fn inspect(&mut self, direction: Direction, input: &[u8], cx: &mut Context<'_>) -> Step {
+        if self.transport == Protocol::Udp {
+            self.inspect_datagram(direction, input, cx)
+        } else {
+            self.inspect_stream(direction, input, cx)
+        }
+    }
+}
+
+/// Asks policy about a request; responses follow what was allowed.
+fn judge(direction: Direction, bytes: &[u8], start: Start, user: &[u8], cx: &mut Context<'_>) -> Ruling {
+    let Start::Request { method, uri } = start else { return Ruling::Allow };
+    let ruling =
+        cx.policy.judge(&Subject { direction, command: method.of(bytes), argument: uri.of(bytes), user });
+    if ruling != Ruling::Allow {
+        cx.events.count(Event::Denied);
+    }
+    ruling
+}
+
+/// Answers a request in the place of its receiver. An ACK has no answer.
+fn refuse(direction: Direction, bytes: &[u8], head: usize, start: Start, cx: &mut Context<'_>) {
+    let Start::Request { method, .. } = start else { return };
+    if Method::of(method.of(bytes)) == Method::Ack {
+        return;
+    }
+    let head = bytes.get(..head).unwrap_or_default();
+    if let Some(refusal) = Refusal::of(head, text::hash(head)) {
+        // Without room for it the sender gives up by its own timers.
+        let _ = cx.inject.push(direction.reversed(), refusal.as_bytes());
+    }
+}
+
+fn detach(length: usize, cx: &mut Context<'_>) -> Step {
+    cx.events.count(Event::Detached);
+    Step::Message { length, verdict: Verdict::Detach }
+}
+
+/// The longest message that can be read.
+const MAX_MESSAGE_BYTES: usize = 16_384;
+/// Replacements in one message; the stage has room for as many.
+const MAX_EDITS: usize = 64;
+/// Bytes by which one message may grow.
+const MAX_GROWTH_BYTES: usize = 2048;

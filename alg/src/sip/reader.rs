@@ -1,0 +1,237 @@
+//! One whole message, read: what the dialogue needs of it, and its [`Tokens`].
+
+use super::Fault;
+use super::message::{Headers, Name, Start, start_line};
+use super::sdp::{Content, Sdp, find_part};
+use super::text::{Span, hash, number, short_hash};
+use super::tokens::{Place, Token, Tokens, Value};
+use super::uri::{element, parameter, read_addresses, read_uri, read_via, read_warning, user};
+
+/// Methods that change what is kept; all others are only translated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Method {
+    Invite,
+    Ack,
+    Bye,
+    Cancel,
+    Register,
+    Update,
+    Prack,
+    Other,
+}
+
+impl Method {
+    pub(super) fn of(text: &[u8]) -> Self {
+        match text {
+            b"INVITE" => Self::Invite,
+            b"ACK" => Self::Ack,
+            b"BYE" => Self::Bye,
+            b"CANCEL" => Self::Cancel,
+            b"REGISTER" => Self::Register,
+            b"UPDATE" => Self::Update,
+            b"PRACK" => Self::Prack,
+            _ => Self::Other,
+        }
+    }
+
+    /// Whether its messages carry offers and answers (RFC 3261 section 13.2.1, RFC 3262, RFC 3311).
+    pub(super) const fn carries_offers(self) -> bool {
+        matches!(self, Self::Invite | Self::Ack | Self::Update | Self::Prack)
+    }
+}
+
+/// A message.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Message {
+    /// The status code of a response.
+    pub(super) status: Option<u16>,
+    /// The method of the request, also in its responses (CSeq).
+    pub(super) method: Method,
+    /// Names the Call-ID.
+    pub(super) call: u64,
+    /// Names the tags, 0 where there is none.
+    pub(super) from_tag: u32,
+    pub(super) to_tag: u32,
+    pub(super) from_user: Span,
+    pub(super) to_user: Span,
+    /// Expires, in seconds.
+    pub(super) expires: Option<u32>,
+    /// Session-Expires, in seconds.
+    pub(super) session_expires: Option<u32>,
+    /// There was a Contact, with a URI of any kind or `*`.
+    pub(super) has_contact: bool,
+    /// The token of Content-Length.
+    pub(super) length: Option<usize>,
+    /// The body, as long as Content-Length says.
+    pub(super) body: Span,
+    pub(super) sdp: Option<Sdp>,
+}
+
+/// Reads the message that `bytes` start with. Its head ends at `head`; its body is the rest, or what
+/// Content-Length says.
+pub(super) fn read(bytes: &[u8], head: usize, tokens: &mut Tokens) -> Result<Message, Fault> {
+    let text = bytes.get(..head).unwrap_or_default();
+    let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    if line.len() > super::message::MAX_LINE_BYTES {
+        return Err(Fault::TooLong);
+    }
+    let start = start_line(line.strip_suffix(b"\r").unwrap_or(line)).ok_or(Fault::Malformed)?;
+    let mut message = Message {
+        status: None,
+        method: Method::Other,
+        call: 0,
+        from_tag: 0,
+        to_tag: 0,
+        from_user: Span::default(),
+        to_user: Span::default(),
+        expires: None,
+        session_expires: None,
+        has_contact: false,
+        length: None,
+        body: Span::new(head, bytes.len()),
+        sdp: None,
+    };
+    match start {
+        Start::Request { uri, .. } => {
+            read_uri(bytes, uri, Place::RequestUri, tokens)?;
+        }
+        Start::Response(status) => message.status = Some(status),
+    }
+    let mut seen = Seen::default();
+    for (index, header) in Headers::new(text).enumerate() {
+        if index >= MAX_HEADERS {
+            return Err(Fault::TooLong);
+        }
+        if let Some(fault) = header.fault {
+            return Err(fault);
+        }
+        message.read_header(bytes, header.name, header.value, &mut seen, tokens)?;
+    }
+    let complete = seen.via && seen.from && seen.to && seen.call && seen.cseq;
+    let agrees = match start {
+        Start::Request { method, .. } => seen.method.of(bytes) == method.of(bytes),
+        Start::Response(_) => true,
+    };
+    if !complete || !agrees {
+        return Err(Fault::Malformed);
+    }
+    if !seen.encoded && message.method.carries_offers() {
+        let part = match seen.content {
+            Content::Other => None,
+            Content::Sdp => Some(message.body),
+            Content::Multipart(boundary) => find_part(bytes, message.body, boundary, tokens)?,
+        };
+        if let Some(part) = part.filter(|part| part.start < part.end) {
+            message.sdp = Some(Sdp::read(bytes, part, tokens)?);
+        }
+    }
+    Ok(message)
+}
+
+/// What has come by so far.
+#[derive(Debug)]
+struct Seen {
+    via: bool,
+    from: bool,
+    to: bool,
+    call: bool,
+    cseq: bool,
+    method: Span,
+    encoded: bool,
+    content: Content,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        let method = Span::default();
+        let content = Content::Other;
+        Self { via: false, from: false, to: false, call: false, cseq: false, method, encoded: false, content }
+    }
+}
+
+impl Message {
+    fn read_header(
+        &mut self,
+        bytes: &[u8],
+        name: Name,
+        value: Span,
+        seen: &mut Seen,
+        tokens: &mut Tokens,
+    ) -> Result<(), Fault> {
+        let seconds = || number(value.word_before(bytes).of(bytes), 9, u32::MAX);
+        match name {
+            Name::Via => {
+                if !seen.via {
+                    read_via(bytes, value, tokens)?;
+                }
+                seen.via = true;
+            }
+            Name::Contact => {
+                self.has_contact = true;
+                read_addresses(bytes, value, Place::Contact, tokens)?;
+            }
+            Name::Addresses => read_addresses(bytes, value, Place::Uri, tokens)?,
+            Name::Identities => read_addresses(bytes, value, Place::Identity, tokens)?,
+            Name::Warning => read_warning(bytes, value, tokens)?,
+            Name::From | Name::To => {
+                let element = element(bytes, value)?;
+                let tag = parameter(bytes, element.parameters, b"tag");
+                let tag = tag.map_or(0, |tag| short_hash(tag.of(bytes)));
+                let user = user(bytes, element.uri);
+                let slot = if name == Name::From { &mut seen.from } else { &mut seen.to };
+                // Two of them: the ends may read different ones.
+                if std::mem::replace(slot, true) {
+                    return Err(Fault::Malformed);
+                }
+                if name == Name::From {
+                    (self.from_tag, self.from_user) = (tag, user);
+                } else {
+                    (self.to_tag, self.to_user) = (tag, user);
+                }
+            }
+            Name::CallId => {
+                if std::mem::replace(&mut seen.call, true) || value.start == value.end {
+                    return Err(Fault::Malformed);
+                }
+                self.call = hash(value.of(bytes));
+            }
+            Name::CSeq => {
+                let (digits, rest) = value.word(bytes);
+                let digits_only = digits.of(bytes).iter().all(u8::is_ascii_digit);
+                if std::mem::replace(&mut seen.cseq, true) || digits.start == digits.end || !digits_only {
+                    return Err(Fault::Malformed);
+                }
+                seen.method = rest.word(bytes).0;
+                self.method = Method::of(seen.method.of(bytes));
+            }
+            Name::ContentLength => {
+                let length = number(value.of(bytes), 9, u32::MAX).ok_or(Fault::Malformed)?;
+                let end = usize::try_from(length).ok().and_then(|length| self.body.start.checked_add(length));
+                let end = end.filter(|end| *end <= bytes.len()).ok_or(Fault::Malformed)?;
+                if self.length.is_some() {
+                    return Err(Fault::Malformed);
+                }
+                self.body.end = end;
+                let token = Token::new(value, Place::Length, Value::Number(length));
+                self.length = Some(tokens.push(token)?);
+            }
+            Name::ContentType => seen.content = Content::of_type(bytes, value),
+            Name::ContentEncoding => seen.encoded = !value.of(bytes).eq_ignore_ascii_case(b"identity"),
+            // What does not parse here counts as absent: it decides no more than how long something is held.
+            Name::Expires => self.expires = seconds(),
+            Name::SessionExpires => self.session_expires = seconds(),
+            Name::Other => {}
+        }
+        Ok(())
+    }
+}
+
+impl Span {
+    /// The value without its parameters.
+    fn word_before(self, bytes: &[u8]) -> Self {
+        self.split(bytes, b';').map_or(self, |(before, _)| before).trimmed(bytes)
+    }
+}
+
+/// Header lines of one message; one with more passes unread.
+const MAX_HEADERS: usize = 128;

@@ -1,0 +1,64 @@
+//! `403 Forbidden`, made from the request (RFC 3261 section 8.2.6).
+
+use super::message::{Headers, Name};
+use super::text::{Span, Written};
+use super::uri::{element, parameter};
+
+/// A response being written.
+pub(super) struct Refusal {
+    bytes: [u8; LONGEST],
+    length: usize,
+    whole: bool,
+}
+
+impl Refusal {
+    /// The answer to the request whose header is `head`; `None` when it is longer than a refusal may be.
+    pub(super) fn of(head: &[u8], tag: u64) -> Option<Self> {
+        let mut refusal = Self { bytes: [0; LONGEST], length: 0, whole: true };
+        refusal.push(b"SIP/2.0 403 Forbidden\r\n");
+        for header in Headers::new(head) {
+            if header.fault.is_some() {
+                return None;
+            }
+            match header.name {
+                Name::Via | Name::From | Name::CallId | Name::CSeq => refusal.push(header.line.of(head)),
+                Name::To => refusal.push_to(head, header.line, header.value, tag),
+                _ => {}
+            }
+        }
+        refusal.push(b"Content-Length: 0\r\n\r\n");
+        refusal.whole.then_some(refusal)
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+
+    /// A final response has a tag in To (section 8.2.6.2).
+    fn push_to(&mut self, head: &[u8], line: Span, value: Span, tag: u64) {
+        let tagged = element(head, value).is_ok_and(|to| parameter(head, to.parameters, b"tag").is_some());
+        if tagged {
+            self.push(line.of(head));
+            return;
+        }
+        self.push(Span::new(line.start, value.end).of(head));
+        self.push(b";tag=");
+        let mut text = Written::new();
+        text.push_number(u32::try_from(tag & 0xffff_ffff).unwrap_or(0));
+        self.push(text.as_bytes());
+        self.push(b"\r\n");
+    }
+
+    fn push(&mut self, text: &[u8]) {
+        match self.bytes.get_mut(self.length..self.length + text.len()) {
+            Some(room) => {
+                room.copy_from_slice(text);
+                self.length += text.len();
+            }
+            None => self.whole = false,
+        }
+    }
+}
+
+/// Bytes of a refusal: what may be injected.
+const LONGEST: usize = 1024;

@@ -1,0 +1,362 @@
+//! Which tokens of a message get which new values, and the proof that it reads back so.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use crate::contract::{Edits, Event, Events};
+
+use super::aliases::{Aliases, Class};
+use super::asking::Asking;
+use super::calls::{Calls, Wanted};
+use super::message::head_end;
+use super::reader::{Message, Method, read};
+use super::sdp::{Connection, MAX_SECTIONS, Rtcp, Sdp, Section};
+use super::tokens::{Place, Tokens, Value};
+use super::{MAX_EDITS, MAX_GROWTH_BYTES, MAX_MESSAGE_BYTES};
+
+/// Translates the header tokens: own endpoints of the sender outward, those under which the receiver
+/// is known inward.
+pub(super) fn translate_headers(
+    message: &Message,
+    tokens: &mut Tokens,
+    aliases: &mut Aliases,
+    asking: &mut Asking<'_>,
+) -> Result<(), Event> {
+    let request = message.status.is_none();
+    let registers = request && message.method == Method::Register;
+    let receiver = asking.sender.reversed();
+    let (sends, receives) = (asking.is_translated(asking.sender), asking.is_translated(receiver));
+    let mut via_is_ours = false;
+    for index in 0..tokens.as_slice().len() {
+        let Some(token) = tokens.get(index).copied() else { break };
+        let new = match token.place {
+            Place::SentBy if request && sends => {
+                aliases.note_public(&token, Class::Via, asking);
+                let lifetime = asking.settings.media_lifetime;
+                let new = aliases.outward(&token, Class::Via, lifetime, asking)?;
+                via_is_ours = new.is_some();
+                new
+            }
+            Place::SentBy if !request && receives => {
+                let new = aliases.inward(&token, Class::Via, asking);
+                via_is_ours = new.is_some();
+                new
+            }
+            Place::ViaMaddr if request && sends => address_outward(token.address(), asking),
+            // These follow their Via: an end that wrote the public address itself asks for what they say.
+            Place::ViaMaddr | Place::Received if !request && via_is_ours => {
+                address_inward(token.address(), asking)
+            }
+            Place::Rport if !request && via_is_ours => {
+                let seen = Value::Number(asking.seen(receiver).port().into());
+                (token.value == seen).then(|| Value::Number(asking.own(receiver).port().into()))
+            }
+            Place::RequestUri | Place::Contact | Place::Uri | Place::Identity => {
+                let lifetime =
+                    if registers { asking.settings.media_lifetime } else { asking.settings.call_lifetime };
+                if token.place == Place::Contact {
+                    aliases.note_public(&token, Class::Uri, asking);
+                }
+                let outward =
+                    if sends { aliases.outward(&token, Class::Uri, lifetime, asking)? } else { None };
+                match outward {
+                    None if receives => aliases.inward(&token, Class::Uri, asking),
+                    outward => outward,
+                }
+            }
+            Place::UriMaddr => match address_outward(token.address(), asking) {
+                None if !aliases.is_public(receiver, Class::Uri) => address_inward(token.address(), asking),
+                outward => outward,
+            },
+            _ => None,
+        };
+        if let Some(new) = new {
+            tokens.set(index, new);
+        }
+    }
+    Ok(())
+}
+
+fn address_outward(address: Option<Ipv4Addr>, asking: &Asking<'_>) -> Option<Value> {
+    let (own, seen) = (asking.own(asking.sender), asking.seen(asking.sender));
+    (own != seen && address == Some(*own.ip())).then(|| Value::Host(*seen.ip(), None))
+}
+
+fn address_inward(address: Option<Ipv4Addr>, asking: &Asking<'_>) -> Option<Value> {
+    let receiver = asking.sender.reversed();
+    let (own, seen) = (asking.own(receiver), asking.seen(receiver));
+    (own != seen && address == Some(*seen.ip())).then(|| Value::Host(*own.ip(), None))
+}
+
+/// Opens what a description of the sender names, and translates its tokens. One with anything of ICE
+/// stays as it is: its candidates would no longer agree with it (RFC 8839 section 4.2.4, ICE mismatch).
+pub(super) fn translate_sdp(
+    message: &Message,
+    sdp: &Sdp,
+    tokens: &mut Tokens,
+    calls: &mut Calls,
+    asking: &mut Asking<'_>,
+    events: &mut Events,
+) -> Result<(), Event> {
+    calls.learn(message, sdp, asking);
+    let (own, seen) = (asking.own(asking.sender), asking.seen(asking.sender));
+    if own == seen || sdp.ice {
+        return Ok(());
+    }
+    calls.begin(message.call, asking);
+    let mut opened = Opened { ports: [0; MAX_SECTIONS], address: None };
+    for (index, section) in sdp.sections().iter().enumerate().filter(|(_, section)| section.l4_port != 0) {
+        match sdp.connection_of(section) {
+            Connection::Address(named) if named == *own.ip() => {
+                if !sdp.follows_in_bundle(section) && !section.active {
+                    open_section(message.call, index, section, tokens, &mut opened, calls, asking)?;
+                }
+            }
+            Connection::Address(named) if named.is_unspecified() => {
+                calls.hold(message.call, section.l4_port, asking);
+            }
+            Connection::Address(named) if named != *seen.ip() => events.count(Event::ForeignAddress),
+            Connection::Address(_) | Connection::Absent | Connection::Other => {}
+        }
+    }
+    let leader = sdp.bundle_leader().and_then(|leader| opened.ports.get(leader)).copied().unwrap_or(0);
+    for section in sdp.sections().iter().filter(|section| section.l4_port != 0 && leader != 0) {
+        if sdp.follows_in_bundle(section) && sdp.connection_of(section) == Connection::Address(*own.ip()) {
+            tokens.set(section.l4_port_token, Value::Number(leader.into()));
+            if let Some(rtcp) = section.rtcp {
+                let above = u16::from(rtcp.l4_port != section.l4_port);
+                let announced = leader.checked_add(above).ok_or(Event::ExpectationRefused)?;
+                set_rtcp(rtcp, announced, &opened, tokens, asking);
+            }
+        }
+    }
+    let address = opened.address.unwrap_or(*seen.ip());
+    for index in sdp.first_token..tokens.as_slice().len() {
+        let Some(token) = tokens.get(index).copied() else { break };
+        if token.address() != Some(*own.ip()) || sdp.is_of_disabled(index) {
+            continue;
+        }
+        let new = match (token.place, token.value) {
+            // With their section, or not at all.
+            (Place::RtcpAddress, _) => continue,
+            (Place::Path, Value::Host(_, l4_port)) => {
+                let of_section =
+                    sdp.sections().iter().zip(opened.ports).find(|(section, port)| {
+                        *port != 0 && section.l4_port == l4_port.unwrap_or(MSRP_L4_PORT)
+                    });
+                Value::Host(address, of_section.map(|(_, port)| port).or(l4_port))
+            }
+            _ => Value::Host(address, None),
+        };
+        tokens.set(index, new);
+    }
+    if message.status.is_none() && message.method == Method::Ack {
+        calls.settle(message.call);
+    }
+    Ok(())
+}
+
+/// What has been opened for one description.
+struct Opened {
+    /// The announced port of each section, 0 for none.
+    ports: [u16; MAX_SECTIONS],
+    address: Option<Ipv4Addr>,
+}
+
+impl Opened {
+    /// All of a description has one address.
+    fn take(&mut self, announced: SocketAddrV4) -> Result<u16, Event> {
+        let address = self.address.get_or_insert(*announced.ip());
+        if address == announced.ip() { Ok(announced.port()) } else { Err(Event::ExpectationRefused) }
+    }
+}
+
+fn open_section(
+    call: u64,
+    index: usize,
+    section: &Section,
+    tokens: &mut Tokens,
+    opened: &mut Opened,
+    calls: &mut Calls,
+    asking: &mut Asking<'_>,
+) -> Result<(), Event> {
+    let own = *asking.own(asking.sender).ip();
+    let above = section.l4_port.checked_add(1);
+    let rtcp = section.rtcp.map(|rtcp| rtcp.l4_port);
+    let mut pair = section.rtp && !section.mux && rtcp.is_none_or(|rtcp| Some(rtcp) == above);
+    let mut open = |l4_port: u16, pair: bool, opened: &mut Opened| {
+        let target = SocketAddrV4::new(own, l4_port);
+        let wanted = Wanted { section: index, protocol: section.protocol, target, pair };
+        opened.take(calls.open(call, wanted, asking)?)
+    };
+    if section.layers > MAX_LAYERS {
+        return Err(Event::ExpectationRefused);
+    }
+    let step = if pair { 2 } else { 1 };
+    let mut first = 0;
+    for layer in 0..section.layers {
+        let l4_port = section.l4_port.checked_add(layer * step).ok_or(Event::Malformed)?;
+        let announced = match open(l4_port, pair, opened) {
+            // The host has used these ports before, and not as a pair. It is heard, only its RTCP is lost
+            // (unless it has a line of its own).
+            Err(Event::ExpectationRefused) if pair && section.layers == 1 => {
+                pair = false;
+                open(l4_port, false, opened)?
+            }
+            answer => answer?,
+        };
+        if layer == 0 {
+            first = announced;
+        } else if first.checked_add(layer * step) != Some(announced) {
+            return Err(Event::ExpectationRefused);
+        }
+    }
+    if let Some(slot) = opened.ports.get_mut(index) {
+        *slot = first;
+    }
+    tokens.set(section.l4_port_token, Value::Number(first.into()));
+    if let Some(rtcp) = section.rtcp {
+        let announced = if pair {
+            first.checked_add(1).ok_or(Event::ExpectationRefused)?
+        } else if rtcp.l4_port == section.l4_port {
+            first
+        } else {
+            open(rtcp.l4_port, false, opened)?
+        };
+        set_rtcp(rtcp, announced, opened, tokens, asking);
+    }
+    Ok(())
+}
+
+fn set_rtcp(rtcp: Rtcp, announced: u16, opened: &Opened, tokens: &mut Tokens, asking: &Asking<'_>) {
+    tokens.set(rtcp.l4_port_token, Value::Number(announced.into()));
+    let (own, address) = (*asking.own(asking.sender).ip(), opened.address);
+    if let (Some(index), Some(address)) = (rtcp.address_token, address)
+        && tokens.get(index).and_then(super::tokens::Token::address) == Some(own)
+    {
+        tokens.set(index, Value::Host(address, None));
+    }
+}
+
+/// Gives the lengths the values they have after all replacements, and makes edits of them.
+///
+/// # Errors
+/// The bounds on replacements and growth, which are the message's own fault: [`Event::LineTooLong`].
+pub(super) fn write(message: &Message, tokens: &mut Tokens, edits: &mut Edits) -> Result<(), Event> {
+    let too_long = Event::LineTooLong;
+    let sdp_start = message.sdp.map_or(usize::MAX, |sdp| sdp.first_token);
+    let growth: i32 = tokens.as_slice().iter().skip(sdp_start).map(|token| token.growth()).sum();
+    grow(tokens, growth, |place| place == Place::PartLength)?;
+    let body = tokens.as_slice().iter().filter(|token| token.span.start >= message.body.start);
+    let growth: i32 = body.map(|token| token.growth()).sum();
+    grow(tokens, growth, |place| place == Place::Length)?;
+    let total: i32 = tokens.as_slice().iter().map(|token| token.growth()).sum();
+    let replaced = tokens.as_slice().iter().filter(|token| token.new.is_some()).count();
+    if replaced > MAX_EDITS || total > i32::try_from(MAX_GROWTH_BYTES).unwrap_or(0) {
+        return Err(too_long);
+    }
+    for token in tokens.as_slice() {
+        let Some(new) = token.new else { continue };
+        if !edits.replace(token.span.start..token.span.end, new.written().as_bytes()) {
+            return Err(too_long);
+        }
+    }
+    Ok(())
+}
+
+fn grow(tokens: &mut Tokens, growth: i32, which: impl Fn(Place) -> bool) -> Result<(), Event> {
+    let Some(index) = tokens.as_slice().iter().position(|token| which(token.place)) else { return Ok(()) };
+    let Some(Value::Number(length)) = tokens.get(index).map(|token| token.value) else { return Ok(()) };
+    let length = length.checked_add_signed(growth).ok_or(Event::Malformed)?;
+    tokens.set(index, Value::Number(length));
+    Ok(())
+}
+
+/// Reads the message as it will leave. It must have the same tokens, each where the new lengths put it,
+/// with its new value or else its old one; the same Call-ID, tags and method; and a body as long as it
+/// says.
+pub(super) fn reads_back(bytes: &[u8], message: &Message, tokens: &Tokens, edits: &Edits) -> bool {
+    let mut buffer = [0; MAX_MESSAGE_BYTES + MAX_GROWTH_BYTES];
+    let Some(length) = render(bytes, edits, &mut buffer) else { return false };
+    let rewritten = buffer.get(..length).unwrap_or_default();
+    let Some(head) = head_end(rewritten, 0) else { return false };
+    let mut again = Tokens::new();
+    let Ok(found) = read(rewritten, head, &mut again) else { return false };
+    let same = (found.status, found.method, found.call, found.from_tag, found.to_tag)
+        == (message.status, message.method, message.call, message.from_tag, message.to_tag);
+    let (before, after) = (tokens.as_slice(), again.as_slice());
+    if !same || before.len() != after.len() {
+        return false;
+    }
+    let mut moved = 0i32;
+    for (old, new) in before.iter().zip(after) {
+        let start = i32::try_from(old.span.start).ok().and_then(|start| start.checked_add(moved));
+        moved = moved.saturating_add(old.growth());
+        let end = i32::try_from(old.span.end).ok().and_then(|end| end.checked_add(moved));
+        let at = (i32::try_from(new.span.start).ok(), i32::try_from(new.span.end).ok());
+        if at != (start, end) || new.place != old.place || new.value != old.new.unwrap_or(old.value) {
+            return false;
+        }
+    }
+    let grown = |before: usize, after: usize| {
+        i64::try_from(after).unwrap_or(-1) - i64::try_from(before).unwrap_or(0) == i64::from(moved)
+    };
+    // What is behind the body of a datagram stays behind it.
+    let behind = |bytes: &[u8], message: &Message| bytes.len() - message.body.end;
+    grown(bytes.len(), rewritten.len()) && behind(bytes, message) == behind(rewritten, &found)
+}
+
+/// Writes the message as it will leave, and returns its length.
+fn render(bytes: &[u8], edits: &Edits, buffer: &mut [u8]) -> Option<usize> {
+    let (mut read, mut written) = (0, 0);
+    let mut put = |part: &[u8]| {
+        buffer.get_mut(written..written + part.len())?.copy_from_slice(part);
+        written += part.len();
+        Some(())
+    };
+    for (range, with) in edits.iter() {
+        put(bytes.get(read..range.start)?)?;
+        put(with)?;
+        read = range.end;
+    }
+    put(bytes.get(read..)?)?;
+    Some(written)
+}
+
+/// `/n` that is served.
+const MAX_LAYERS: u16 = 4;
+/// RFC 4975 section 15.4.
+const MSRP_L4_PORT: u16 = 2855;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MESSAGE: &[u8] =
+        b"OPTIONS sip:10.0.0.2 SIP/2.0\r\nVia: SIP/2.0/UDP 10.0.0.2;branch=z\r\nFrom: <sip:a@b>;tag=1\r\n\
+        To: <sip:a@b>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\nContent-Length: 3\r\n\r\nabc";
+
+    fn verdict(break_it: impl Fn(&mut Tokens)) -> bool {
+        let mut tokens = Tokens::new();
+        let head = head_end(MESSAGE, 0).unwrap();
+        let message = read(MESSAGE, head, &mut tokens).unwrap();
+        tokens.set(0, Value::Host([198, 51, 100, 7].into(), Some(5060)));
+        tokens.set(1, Value::Host([198, 51, 100, 7].into(), None));
+        let mut edits = Edits::with_capacity(8, 256);
+        write(&message, &mut tokens, &mut edits).unwrap();
+        break_it(&mut tokens);
+        reads_back(MESSAGE, &message, &tokens, &edits)
+    }
+
+    #[test]
+    fn what_does_not_read_back_as_meant_is_refused() {
+        assert!(verdict(|_| {}));
+        assert!(
+            !verdict(|tokens| tokens.set(0, Value::Host([198, 51, 100, 7].into(), Some(5061)))),
+            "other value"
+        );
+        assert!(!verdict(|tokens| tokens.set(1, Value::Host([10, 0, 0, 2].into(), None))), "not meant");
+        assert!(!verdict(|tokens| tokens.as_mut_slice()[1].span.start += 1), "another place");
+        assert!(!verdict(|tokens| tokens.as_mut_slice()[1].place = Place::Uri), "another token");
+        assert!(!verdict(|tokens| tokens.set(2, Value::Number(4))), "another length");
+    }
+}

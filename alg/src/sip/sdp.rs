@@ -1,0 +1,387 @@
+//! Session descriptions (RFC 8866) and the bodies that contain them.
+//!
+//! Read are `o=`, `c=`, `m=`, `a=rtcp` (RFC 3605), `a=rtcp-mux` (RFC 5761), `a=group:BUNDLE` and `a=mid`
+//! (RFC 9143), `a=setup` (RFC 4145), `a=path` (RFC 4975), and whether there is anything of ICE (RFC 8839).
+//! `a=crypto`, `a=fingerprint` and all other lines are passed over.
+
+use std::net::Ipv4Addr;
+
+use crate::contract::Protocol;
+
+use super::Fault;
+use super::message::{Headers, Name};
+use super::text::{Span, address, l4_port, number, short_hash};
+use super::tokens::{Place, Token, Tokens, Value};
+use super::uri::{host_port, parameter};
+
+/// What `c=` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Connection {
+    /// There is none.
+    Absent,
+    /// One IPv4 address, 0.0.0.0 (hold, RFC 3264 section 8.4) included.
+    Address(Ipv4Addr),
+    /// A name, IPv6, multicast.
+    Other,
+}
+
+/// One media section.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Section {
+    pub(super) l4_port: u16,
+    /// The token of the port.
+    pub(super) l4_port_token: usize,
+    /// `/n` behind the port, 1 where there is none.
+    pub(super) layers: u16,
+    pub(super) protocol: Protocol,
+    /// RTP, with RTCP on a port of its own.
+    pub(super) rtp: bool,
+    pub(super) connection: Connection,
+    connection_token: Option<usize>,
+    pub(super) rtcp: Option<Rtcp>,
+    pub(super) mux: bool,
+    /// This end opens the connection itself: `a=setup:active`.
+    pub(super) active: bool,
+    mid: u32,
+}
+
+/// `a=rtcp`: a port, its token, and that of the address if there is one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rtcp {
+    pub(super) l4_port: u16,
+    pub(super) l4_port_token: usize,
+    pub(super) address_token: Option<usize>,
+}
+
+/// One session description.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sdp {
+    sections: [Section; MAX_SECTIONS],
+    count: usize,
+    session: Connection,
+    /// It has candidates or credentials of ICE.
+    pub(super) ice: bool,
+    bundle: [u32; MAX_SECTIONS],
+    /// The tokens of it are those from this index on.
+    pub(super) first_token: usize,
+}
+
+impl Sdp {
+    pub(super) fn sections(&self) -> &[Section] {
+        self.sections.get(..self.count).unwrap_or_default()
+    }
+
+    /// Where the media of a section go to.
+    pub(super) fn connection_of(&self, section: &Section) -> Connection {
+        match section.connection {
+            Connection::Absent => self.session,
+            own => own,
+        }
+    }
+
+    /// Whether a section is in the bundle, and not the one whose endpoint all of it uses.
+    pub(super) fn follows_in_bundle(&self, section: &Section) -> bool {
+        section.mid != 0 && self.bundle.iter().skip(1).any(|mid| *mid == section.mid)
+    }
+
+    /// The section whose endpoint the bundle uses.
+    pub(super) fn bundle_leader(&self) -> Option<usize> {
+        let first = self.bundle.first().copied().filter(|mid| *mid != 0)?;
+        self.sections().iter().position(|section| section.mid == first)
+    }
+
+    /// Whether the token at `index` is the `c=` of a section that is switched off.
+    pub(super) fn is_of_disabled(&self, index: usize) -> bool {
+        let of = self.sections().iter().find(|section| section.connection_token == Some(index));
+        of.is_some_and(|section| section.l4_port == 0)
+    }
+
+    /// Reads the description that is `body` of `bytes`.
+    pub(super) fn read(bytes: &[u8], body: Span, tokens: &mut Tokens) -> Result<Self, Fault> {
+        let mut sdp = Self {
+            sections: [Section::NONE; MAX_SECTIONS],
+            count: 0,
+            session: Connection::Absent,
+            ice: false,
+            bundle: [0; MAX_SECTIONS],
+            first_token: tokens.as_slice().len(),
+        };
+        let mut at = body.start;
+        while at < body.end {
+            let rest = Span::new(at, body.end);
+            let (line, next) = match rest.split(bytes, b'\n') {
+                Some((line, behind)) => (line, behind.start),
+                None => (rest, body.end),
+            };
+            at = next;
+            let line = match line.of(bytes).last() {
+                Some(b'\r') => Span::new(line.start, line.end - 1),
+                _ => line,
+            };
+            if line.of(bytes).iter().any(|byte| matches!(byte, b'\r' | 0)) {
+                return Err(Fault::Malformed);
+            }
+            sdp.read_line(bytes, line, tokens)?;
+        }
+        Ok(sdp)
+    }
+
+    fn read_line(&mut self, bytes: &[u8], line: Span, tokens: &mut Tokens) -> Result<(), Fault> {
+        let text = line.of(bytes);
+        let value = Span::new((line.start + 2).min(line.end), line.end);
+        if text.starts_with(b"m=") {
+            let section = Section::read(bytes, value, tokens)?;
+            *self.sections.get_mut(self.count).ok_or(Fault::TooLong)? = section;
+            self.count += 1;
+        } else if text.starts_with(b"c=") {
+            let (connection, token) = read_address(bytes, value, Place::Connection, tokens)?;
+            match self.last() {
+                Some(section) => (section.connection, section.connection_token) = (connection, token),
+                None => self.session = connection,
+            }
+        } else if text.starts_with(b"o=") {
+            // o=<username> <sess-id> <sess-version> <nettype> <addrtype> <unicast-address>
+            let mut rest = value;
+            for _ in 0..3 {
+                rest = rest.word(bytes).1;
+            }
+            read_address(bytes, rest, Place::Origin, tokens)?;
+        } else if text.starts_with(b"a=") {
+            self.read_attribute(bytes, value, tokens)?;
+        }
+        Ok(())
+    }
+
+    fn read_attribute(&mut self, bytes: &[u8], line: Span, tokens: &mut Tokens) -> Result<(), Fault> {
+        let (name, value) = line.split(bytes, b':').unwrap_or((line, Span::new(line.end, line.end)));
+        let text = value.of(bytes);
+        match name.of(bytes) {
+            b"candidate" | b"remote-candidates" | b"ice-ufrag" | b"ice-pwd" => self.ice = true,
+            b"group" if text.starts_with(b"BUNDLE ") => {
+                let tags = text.split(|byte| *byte == b' ').skip(1).filter(|tag| !tag.is_empty());
+                for (slot, tag) in self.bundle.iter_mut().zip(tags) {
+                    *slot = short_hash(tag);
+                }
+            }
+            b"path" => read_path(bytes, value, tokens)?,
+            name => {
+                let Some(section) = self.last() else { return Ok(()) };
+                match name {
+                    b"mid" => section.mid = short_hash(text.trim_ascii()),
+                    b"rtcp-mux" | b"rtcp-mux-only" => section.mux = true,
+                    b"setup" => section.active = text.trim_ascii() == b"active",
+                    b"rtcp" => {
+                        let (digits, rest) = value.word(bytes);
+                        let l4_port = l4_port(digits.of(bytes)).ok_or(Fault::Malformed)?;
+                        let token = Token::new(digits, Place::RtcpPort, Value::Number(l4_port.into()));
+                        let l4_port_token = tokens.push(token)?;
+                        let (_, address_token) = read_address(bytes, rest, Place::RtcpAddress, tokens)?;
+                        section.rtcp = Some(Rtcp { l4_port, l4_port_token, address_token });
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn last(&mut self) -> Option<&mut Section> {
+        self.sections.get_mut(self.count.checked_sub(1)?)
+    }
+}
+
+impl Section {
+    const NONE: Self = Self {
+        l4_port: 0,
+        l4_port_token: 0,
+        layers: 1,
+        protocol: Protocol::Udp,
+        rtp: false,
+        connection: Connection::Absent,
+        connection_token: None,
+        rtcp: None,
+        mux: false,
+        active: false,
+        mid: 0,
+    };
+
+    /// `<media> <port>["/"<number of ports>] <proto> <fmt> ...`: of any media, known or not.
+    fn read(bytes: &[u8], value: Span, tokens: &mut Tokens) -> Result<Self, Fault> {
+        let (_, rest) = value.word(bytes);
+        let (l4_port_text, rest) = rest.word(bytes);
+        let (protocol, _) = rest.word(bytes);
+        let (digits, layers) = match l4_port_text.split(bytes, b'/') {
+            Some((digits, layers)) => {
+                (digits, number(layers.of(bytes), 5, 65_535).filter(|n| *n > 0).ok_or(Fault::Malformed)?)
+            }
+            None => (l4_port_text, 1),
+        };
+        let l4_port = l4_port(digits.of(bytes)).ok_or(Fault::Malformed)?;
+        let token = Token::new(digits, Place::MediaPort, Value::Number(l4_port.into()));
+        let l4_port_token = tokens.push(token)?;
+        let protocol = protocol.of(bytes);
+        if protocol.is_empty() {
+            return Err(Fault::Malformed);
+        }
+        let tcp = protocol.starts_with(b"TCP");
+        Ok(Self {
+            l4_port,
+            l4_port_token,
+            layers: u16::try_from(layers).map_err(|_| Fault::Malformed)?,
+            protocol: if tcp { Protocol::Tcp } else { Protocol::Udp },
+            rtp: !tcp && protocol.split(|byte| *byte == b'/').any(|part| part == b"RTP"),
+            ..Self::NONE
+        })
+    }
+}
+
+/// `<nettype> <addrtype> <address>`.
+fn read_address(
+    bytes: &[u8],
+    value: Span,
+    place: Place,
+    tokens: &mut Tokens,
+) -> Result<(Connection, Option<usize>), Fault> {
+    let (network, rest) = value.word(bytes);
+    let (family, rest) = rest.word(bytes);
+    let (text, _) = rest.word(bytes);
+    if network.of(bytes) != b"IN" || family.of(bytes) != b"IP4" {
+        return Ok((Connection::Other, None));
+    }
+    match address(text.of(bytes)) {
+        Some(address) => {
+            let token = tokens.push(Token::new(text, place, Value::Host(address, None)))?;
+            Ok((Connection::Address(address), Some(token)))
+        }
+        None => Ok((Connection::Other, None)),
+    }
+}
+
+/// `msrp://[user@]host:port/session;tcp`, one or more.
+fn read_path(bytes: &[u8], value: Span, tokens: &mut Tokens) -> Result<(), Fault> {
+    let mut rest = value;
+    loop {
+        let (uri, behind) = rest.word(bytes);
+        if uri.start == uri.end {
+            return Ok(());
+        }
+        rest = behind;
+        let text = uri.of(bytes);
+        let Some(at) = text.windows(3).position(|three| three == b"://") else { continue };
+        let authority = Span::new(uri.start + at + 3, uri.end);
+        let authority = authority.split(bytes, b'/').map_or(authority, |(before, _)| before);
+        let authority = authority.split(bytes, b'@').map_or(authority, |(_, host)| host);
+        if let Some(value) = host_port(authority.of(bytes))? {
+            tokens.push(Token::new(authority, Place::Path, value))?;
+        }
+    }
+}
+
+/// What a body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    /// None, or one that is not read.
+    Other,
+    /// A session description.
+    Sdp,
+    /// `multipart/mixed` (or another multipart without a signature) with this boundary.
+    Multipart(Span),
+}
+
+impl Content {
+    /// From a Content-Type.
+    pub(super) fn of_type(bytes: &[u8], value: Span) -> Self {
+        let kind = value.split(bytes, b';').map_or(value, |(kind, _)| kind).trimmed(bytes).of(bytes);
+        if kind.eq_ignore_ascii_case(b"application/sdp") {
+            return Self::Sdp;
+        }
+        let multipart = [&b"multipart/mixed"[..], b"multipart/related", b"multipart/alternative"];
+        if !multipart.iter().any(|known| kind.eq_ignore_ascii_case(known)) {
+            return Self::Other;
+        }
+        let Some(boundary) = parameter(bytes, value, b"boundary") else { return Self::Other };
+        let text = boundary.of(bytes);
+        let quoted = text.len() >= 2 && text.starts_with(b"\"") && text.ends_with(b"\"");
+        let boundary = if quoted { Span::new(boundary.start + 1, boundary.end - 1) } else { boundary };
+        let length = boundary.end - boundary.start;
+        if (1..=70).contains(&length) { Self::Multipart(boundary) } else { Self::Other }
+    }
+}
+
+/// Finds the description in a multipart body (RFC 2046 section 5.1.1). The part's own Content-Length, if it
+/// has one, becomes a token.
+///
+/// # Errors
+/// [`Fault::Malformed`] when the body has no end, or two descriptions: only one would be translated.
+pub(super) fn find_part(
+    bytes: &[u8],
+    body: Span,
+    boundary: Span,
+    tokens: &mut Tokens,
+) -> Result<Option<Span>, Fault> {
+    let (mut part, mut found) = (None, None);
+    let mut at = body.start;
+    while at < body.end {
+        let rest = Span::new(at, body.end);
+        let next = rest.split(bytes, b'\n').map_or(body.end, |(_, behind)| behind.start);
+        let line = Span::new(at, next).of(bytes);
+        let tail = line.strip_prefix(b"--").and_then(|text| text.strip_prefix(boundary.of(bytes)));
+        let last = tail.is_some_and(|tail| tail.starts_with(b"--"));
+        if tail.is_some_and(|tail| last || tail.trim_ascii().is_empty()) {
+            if let Some(start) = part {
+                // The line end before a boundary belongs to the boundary.
+                let content = Span::new(start, at).of(bytes);
+                let content = content.strip_suffix(b"\n").unwrap_or(content);
+                let content = content.strip_suffix(b"\r").unwrap_or(content);
+                let read = read_part(bytes, Span::new(start, start + content.len()), tokens)?;
+                if read.is_some() && found.is_some() {
+                    return Err(Fault::Malformed);
+                }
+                found = found.or(read);
+            }
+            part = Some(next);
+            if last {
+                return Ok(found);
+            }
+        }
+        at = next;
+    }
+    if body.start < body.end { Err(Fault::Malformed) } else { Ok(None) }
+}
+
+/// The body of one part, if it is a session description in plain text.
+fn read_part(bytes: &[u8], part: Span, tokens: &mut Tokens) -> Result<Option<Span>, Fault> {
+    let text = part.of(bytes);
+    let Some(end) = super::message::head_end(text, 0) else { return Ok(None) };
+    let head = text.get(..end).unwrap_or_default();
+    let (mut content, mut length) = (Content::Other, None);
+    for header in Headers::of_part(head) {
+        if let Some(fault) = header.fault {
+            return Err(fault);
+        }
+        let value = Span::new(part.start + header.value.start, part.start + header.value.end);
+        match header.name {
+            Name::ContentType => content = Content::of_type(bytes, value),
+            Name::ContentEncoding if !value.of(bytes).eq_ignore_ascii_case(b"identity") => return Ok(None),
+            Name::ContentLength => length = Some(value),
+            _ => {}
+        }
+    }
+    if content != Content::Sdp {
+        return Ok(None);
+    }
+    let body = Span::new(part.start + end, part.end);
+    if let Some(span) = length {
+        let value = number(span.of(bytes), 9, u32::MAX).ok_or(Fault::Malformed)?;
+        // Writers differ on whether the line end before the boundary counts.
+        let actual = u32::try_from(body.end - body.start).map_err(|_| Fault::TooLong)?;
+        if !(actual..=actual + 2).contains(&value) {
+            return Err(Fault::Malformed);
+        }
+        tokens.push(Token::new(span, Place::PartLength, Value::Number(value)))?;
+    }
+    Ok(Some(body))
+}
+
+/// Media sections of one description; one with more passes unread.
+pub(super) const MAX_SECTIONS: usize = 8;

@@ -1,0 +1,185 @@
+//! Bounded reading and writing of the small texts that SIP and SDP are made of.
+
+use std::hash::{DefaultHasher, Hasher};
+use std::net::Ipv4Addr;
+
+/// A part of a message, as offsets from its first byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Span {
+    pub(super) start: usize,
+    pub(super) end: usize,
+}
+
+impl Span {
+    pub(super) const fn new(start: usize, end: usize) -> Self {
+        Self { start, end }
+    }
+
+    /// The bytes it names.
+    pub(super) fn of(self, bytes: &[u8]) -> &[u8] {
+        bytes.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// Without white space at either end. Line ends are white space: a folded value contains them.
+    pub(super) fn trimmed(self, bytes: &[u8]) -> Self {
+        let text = self.of(bytes);
+        let start = self.start + text.iter().take_while(|byte| is_space(**byte)).count();
+        let tail = text.iter().rev().take_while(|byte| is_space(**byte)).count();
+        Self { start, end: self.end.saturating_sub(tail).max(start) }
+    }
+
+    /// Cut at the first `byte`: what is before it, and what is behind it.
+    pub(super) fn split(self, bytes: &[u8], byte: u8) -> Option<(Self, Self)> {
+        let at = self.start + self.of(bytes).iter().position(|found| *found == byte)?;
+        Some((Self::new(self.start, at), Self::new(at + 1, self.end)))
+    }
+
+    /// The first of its words (runs without white space), and what is behind it.
+    pub(super) fn word(self, bytes: &[u8]) -> (Self, Self) {
+        let text = self.of(bytes);
+        let start = self.start + text.iter().take_while(|byte| is_space(**byte)).count();
+        let length = Self::new(start, self.end).of(bytes).iter().take_while(|byte| !is_space(**byte)).count();
+        (Self::new(start, start + length), Self::new(start + length, self.end))
+    }
+}
+
+/// White space of SIP, RFC 3261 section 25.1 (LWS).
+pub(super) const fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+/// A character of a token, RFC 3261 section 25.1.
+pub(super) const fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
+}
+
+/// A decimal of 1 to `most_digits` digits (at most 9) and at most `max`.
+pub(super) fn number(digits: &[u8], most_digits: usize, max: u32) -> Option<u32> {
+    if digits.is_empty() || digits.len() > most_digits.min(9) {
+        return None;
+    }
+    let mut value = 0u32;
+    for &digit in digits {
+        let digit = digit.is_ascii_digit().then(|| u32::from(digit - b'0'))?;
+        value = value.checked_mul(10)?.checked_add(digit)?;
+    }
+    (value <= max).then_some(value)
+}
+
+/// A port in 1 to 5 digits.
+pub(super) fn l4_port(digits: &[u8]) -> Option<u16> {
+    number(digits, 5, u32::from(u16::MAX)).and_then(|value| u16::try_from(value).ok())
+}
+
+/// Four decimals with dots. A leading zero is no IPv4 address: readers differ on whether it is octal.
+pub(super) fn address(text: &[u8]) -> Option<Ipv4Addr> {
+    let mut octets = [0u8; 4];
+    let mut fields = text.split(|&byte| byte == b'.');
+    for octet in &mut octets {
+        let field = fields.next()?;
+        if field.len() > 1 && field.first() == Some(&b'0') {
+            return None;
+        }
+        *octet = number(field, 3, 255).and_then(|value| u8::try_from(value).ok())?;
+    }
+    fields.next().is_none().then(|| Ipv4Addr::from(octets))
+}
+
+/// Names a Call-ID or a user, never 0.
+pub(super) fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish().max(1)
+}
+
+/// Names a tag, never 0.
+pub(super) fn short_hash(bytes: &[u8]) -> u32 {
+    let long = hash(bytes);
+    (u32::try_from(long & 0xffff_ffff).unwrap_or(1) ^ u32::try_from(long >> 32).unwrap_or(1)).max(1)
+}
+
+/// A short text being written, at most [`LONGEST`] bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Written {
+    bytes: [u8; LONGEST],
+    length: usize,
+}
+
+impl Written {
+    pub(super) const fn new() -> Self {
+        Self { bytes: [0; LONGEST], length: 0 }
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+
+    pub(super) fn push_byte(&mut self, byte: u8) {
+        if let Some(slot) = self.bytes.get_mut(self.length) {
+            *slot = byte;
+            self.length += 1;
+        }
+    }
+
+    pub(super) fn push_number(&mut self, value: u32) {
+        let mut unit = 1_000_000_000;
+        while unit > 0 {
+            if value >= unit || unit == 1 {
+                self.push_byte(b'0' + u8::try_from(value / unit % 10).unwrap_or(0));
+            }
+            unit /= 10;
+        }
+    }
+
+    pub(super) fn push_address(&mut self, address: Ipv4Addr) {
+        for (index, octet) in address.octets().into_iter().enumerate() {
+            if index > 0 {
+                self.push_byte(b'.');
+            }
+            self.push_number(octet.into());
+        }
+    }
+}
+
+/// `255.255.255.255:65535`
+const LONGEST: usize = 21;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_capped_in_digits_and_value() {
+        assert_eq!(number(b"0", 9, u32::MAX), Some(0));
+        assert_eq!(number(b"000000032", 9, u32::MAX), Some(32));
+        assert_eq!(number(b"4294967328", 20, u32::MAX), None, "2^32 + 32");
+        assert_eq!(number(b"", 9, u32::MAX), None);
+        assert_eq!(number(b"+1", 9, u32::MAX), None);
+        assert_eq!(l4_port(b"65535"), Some(65535));
+        assert_eq!(l4_port(b"65536"), None);
+        assert_eq!(l4_port(b"05060"), Some(5060));
+    }
+
+    #[test]
+    fn addresses_have_four_decimals_and_one_reading() {
+        assert_eq!(address(b"10.0.0.2"), Some([10, 0, 0, 2].into()));
+        for wrong in [&b"10.0.0"[..], b"10.0.0.2.1", b"10.0.0.256", b"10.0.0.02", b"10.0.0.", b" 10.0.0.2"] {
+            assert_eq!(address(wrong), None, "{}", wrong.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        for value in [0, 9, 10, 5060, 65535, 999_999_999] {
+            let mut written = Written::new();
+            written.push_number(value);
+            assert_eq!(number(written.as_bytes(), 9, u32::MAX), Some(value));
+        }
+        let mut written = Written::new();
+        written.push_address([255, 255, 255, 255].into());
+        written.push_byte(b':');
+        written.push_number(65535);
+        assert_eq!(written.as_bytes(), b"255.255.255.255:65535");
+    }
+}

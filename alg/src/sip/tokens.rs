@@ -1,0 +1,173 @@
+//! The tokens of a message that may be replaced: all of them, whether they will be or not.
+//!
+//! A message is rewritten by giving tokens new values, and in no other way. After that it is read
+//! again: it must consist of the same tokens, at the places the new lengths put them, with exactly
+//! the values that were meant.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use crate::contract::Protocol;
+
+use super::Fault;
+use super::text::{Span, Written};
+
+/// What a token is to the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Host and port of the request's URI.
+    RequestUri,
+    /// Host and port of a URI in Contact.
+    Contact,
+    /// Host and port of a URI in a header that says where messages go: routes, Refer-To.
+    Uri,
+    /// Host and port in a header that says who somebody is: nobody is reached there.
+    Identity,
+    /// `maddr` of any of these URIs.
+    UriMaddr,
+    /// sent-by of the top Via.
+    SentBy,
+    /// `maddr` of the top Via.
+    ViaMaddr,
+    /// `received` of the top Via.
+    Received,
+    /// `rport` of the top Via, when it has a value.
+    Rport,
+    /// Content-Length of the message.
+    Length,
+    /// Content-Length of the body part that is the session description.
+    PartLength,
+    /// The address in `o=`.
+    Origin,
+    /// The address in `c=` of the session, or of a media section.
+    Connection,
+    /// The port in `m=`.
+    MediaPort,
+    /// The port in `a=rtcp`.
+    RtcpPort,
+    /// The address in `a=rtcp`.
+    RtcpAddress,
+    /// Host and port of a URI in `a=path`.
+    Path,
+}
+
+/// What a token says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Value {
+    /// An address, and a port where one is written.
+    Host(Ipv4Addr, Option<u16>),
+    /// A number.
+    Number(u32),
+}
+
+impl Value {
+    pub(super) fn written(self) -> Written {
+        let mut text = Written::new();
+        match self {
+            Self::Host(address, l4_port) => {
+                text.push_address(address);
+                if let Some(l4_port) = l4_port {
+                    text.push_byte(b':');
+                    text.push_number(l4_port.into());
+                }
+            }
+            Self::Number(value) => text.push_number(value),
+        }
+        text
+    }
+}
+
+/// One token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Token {
+    pub(super) span: Span,
+    pub(super) place: Place,
+    pub(super) value: Value,
+    /// What stands there afterwards.
+    pub(super) new: Option<Value>,
+    /// The port meant where none is written.
+    pub(super) default_l4_port: u16,
+    /// The transport that the URI asks for.
+    pub(super) transport: Option<Protocol>,
+    /// `expires` of a Contact, in seconds.
+    pub(super) expires: Option<u32>,
+}
+
+impl Token {
+    pub(super) const fn new(span: Span, place: Place, value: Value) -> Self {
+        Self { span, place, value, new: None, default_l4_port: 5060, transport: None, expires: None }
+    }
+
+    /// The endpoint it names.
+    pub(super) fn endpoint(&self) -> Option<SocketAddrV4> {
+        match self.value {
+            Value::Host(address, l4_port) => {
+                Some(SocketAddrV4::new(address, l4_port.unwrap_or(self.default_l4_port)))
+            }
+            Value::Number(_) => None,
+        }
+    }
+
+    /// The address it names.
+    pub(super) fn address(&self) -> Option<Ipv4Addr> {
+        match self.value {
+            Value::Host(address, _) => Some(address),
+            Value::Number(_) => None,
+        }
+    }
+
+    /// Whether a port is written.
+    pub(super) const fn has_l4_port(&self) -> bool {
+        matches!(self.value, Value::Host(_, Some(_)))
+    }
+
+    /// How much longer it becomes.
+    pub(super) fn growth(&self) -> i32 {
+        let Some(new) = self.new else { return 0 };
+        let length = |bytes: usize| i32::try_from(bytes).unwrap_or(i32::MAX);
+        length(new.written().as_bytes().len()).saturating_sub(length(self.span.end - self.span.start))
+    }
+}
+
+/// The tokens of one message, in the order they stand in it.
+#[derive(Debug)]
+pub(super) struct Tokens {
+    items: [Token; MAX_TOKENS],
+    length: usize,
+}
+
+impl Tokens {
+    pub(super) const fn new() -> Self {
+        let none = Token::new(Span::new(0, 0), Place::Length, Value::Number(0));
+        Self { items: [none; MAX_TOKENS], length: 0 }
+    }
+
+    /// Adds one behind the others and returns its index.
+    pub(super) fn push(&mut self, token: Token) -> Result<usize, Fault> {
+        let slot = self.items.get_mut(self.length).ok_or(Fault::TooLong)?;
+        *slot = token;
+        self.length += 1;
+        Ok(self.length - 1)
+    }
+
+    pub(super) fn as_slice(&self) -> &[Token] {
+        self.items.get(..self.length).unwrap_or_default()
+    }
+
+    pub(super) fn as_mut_slice(&mut self) -> &mut [Token] {
+        self.items.get_mut(..self.length).unwrap_or_default()
+    }
+
+    pub(super) fn get(&self, index: usize) -> Option<&Token> {
+        self.as_slice().get(index)
+    }
+
+    /// Gives the token at `index` a new value, unless it has that value.
+    pub(super) fn set(&mut self, index: usize, new: Value) {
+        if let Some(token) = self.as_mut_slice().get_mut(index) {
+            token.new = (token.value != new).then_some(new);
+        }
+    }
+}
+
+/// Tokens of one message; one with more passes unread.
+const MAX_TOKENS: usize = 128;

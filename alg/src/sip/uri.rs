@@ -1,0 +1,271 @@
+//! URIs and the headers made of them (RFC 3261 sections 19.1, 20 and 25.1): name-addr and addr-spec,
+//! comma lists, quoted strings, parameters, Via, Warning.
+//!
+//! What is looked for are host literals of IPv4. A host name, an IPv6 literal and a URI of another
+//! scheme than `sip` and `sips` give no token: they are never replaced.
+
+use crate::contract::Protocol;
+
+use super::Fault;
+use super::text::{Span, address, is_token, l4_port, number};
+use super::tokens::{Place, Token, Tokens, Value};
+
+/// One element of a list of addresses.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Element {
+    pub(super) uri: Span,
+    /// The header's own parameters, behind the URI.
+    pub(super) parameters: Span,
+}
+
+/// The elements of a comma list; commas in quotes and between angle brackets separate nothing.
+pub(super) struct Elements<'a> {
+    bytes: &'a [u8],
+    rest: Span,
+}
+
+impl<'a> Elements<'a> {
+    pub(super) const fn new(bytes: &'a [u8], value: Span) -> Self {
+        Self { bytes, rest: value }
+    }
+}
+
+impl Iterator for Elements<'_> {
+    type Item = Result<Span, Fault>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.rest.start < self.rest.end {
+            let (mut quoted, mut escaped, mut angle) = (false, false, false);
+            let mut end = self.rest.end;
+            for (offset, byte) in self.rest.of(self.bytes).iter().enumerate() {
+                match byte {
+                    _ if escaped => escaped = false,
+                    b'\\' if quoted => escaped = true,
+                    b'"' if !angle => quoted = !quoted,
+                    _ if quoted => {}
+                    b'<' if angle => return Some(Err(Fault::Malformed)),
+                    b'<' => angle = true,
+                    b'>' => angle = false,
+                    b',' if !angle => {
+                        end = self.rest.start + offset;
+                        break;
+                    }
+                    _ => {}
+                }
+            }
+            let element = Span::new(self.rest.start, end).trimmed(self.bytes);
+            if end == self.rest.end && (quoted || angle) {
+                self.rest.start = self.rest.end;
+                return Some(Err(Fault::Malformed));
+            }
+            self.rest.start = (end + 1).min(self.rest.end);
+            if element.start < element.end {
+                return Some(Ok(element));
+            }
+        }
+        None
+    }
+}
+
+/// Takes an element apart.
+pub(super) fn element(bytes: &[u8], span: Span) -> Result<Element, Fault> {
+    let (mut quoted, mut escaped) = (false, false);
+    for (offset, byte) in span.of(bytes).iter().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'<' if !quoted => {
+                let inside = Span::new(span.start + offset + 1, span.end);
+                let (uri, parameters) = inside.split(bytes, b'>').ok_or(Fault::Malformed)?;
+                return Ok(Element { uri: uri.trimmed(bytes), parameters });
+            }
+            _ => {}
+        }
+    }
+    // Without brackets, what is behind the first semicolon belongs to the header (section 20).
+    let (uri, parameters) = match span.split(bytes, b';') {
+        Some((uri, parameters)) => (uri, Span::new(parameters.start - 1, parameters.end)),
+        None => (span, Span::new(span.end, span.end)),
+    };
+    Ok(Element { uri: uri.trimmed(bytes), parameters })
+}
+
+/// The parameters of a header or a URI: name, and value where there is one. Quoted values keep their quotes.
+pub(super) struct Parameters<'a> {
+    bytes: &'a [u8],
+    rest: Span,
+}
+
+impl<'a> Parameters<'a> {
+    /// Reads from the first semicolon of `span` on.
+    pub(super) fn new(bytes: &'a [u8], span: Span) -> Self {
+        let rest = span.split(bytes, b';').map_or(Span::new(span.end, span.end), |(_, rest)| rest);
+        Self { bytes, rest }
+    }
+}
+
+impl Iterator for Parameters<'_> {
+    type Item = (Span, Option<Span>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.start >= self.rest.end {
+            return None;
+        }
+        let (mut quoted, mut escaped) = (false, false);
+        let end = self.rest.of(self.bytes).iter().position(|byte| {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' if quoted => escaped = true,
+                b'"' => quoted = !quoted,
+                b';' => return !quoted,
+                _ => {}
+            }
+            false
+        });
+        let one = Span::new(self.rest.start, end.map_or(self.rest.end, |end| self.rest.start + end));
+        self.rest.start = (one.end + 1).min(self.rest.end);
+        Some(match one.split(self.bytes, b'=') {
+            Some((name, value)) => (name.trimmed(self.bytes), Some(value.trimmed(self.bytes))),
+            None => (one.trimmed(self.bytes), None),
+        })
+    }
+}
+
+/// The value of the parameter `name`.
+pub(super) fn parameter(bytes: &[u8], span: Span, name: &[u8]) -> Option<Span> {
+    let mut found = Parameters::new(bytes, span);
+    found.find(|(spelled, _)| spelled.of(bytes).eq_ignore_ascii_case(name)).and_then(|(_, value)| value)
+}
+
+/// The user of a URI.
+pub(super) fn user(bytes: &[u8], uri: Span) -> Span {
+    let parts = uri.split(bytes, b':').and_then(|(_, rest)| rest.split(bytes, b'@'));
+    let Some((userinfo, _)) = parts else { return Span::new(uri.start, uri.start) };
+    userinfo.split(bytes, b':').map_or(userinfo, |(user, _)| user)
+}
+
+/// Notes the host of a URI, and its `maddr`. Returns the index of the host's token.
+pub(super) fn read_uri(
+    bytes: &[u8],
+    uri: Span,
+    place: Place,
+    tokens: &mut Tokens,
+) -> Result<Option<usize>, Fault> {
+    let Some((scheme, rest)) = uri.split(bytes, b':') else { return Ok(None) };
+    let secure = scheme.of(bytes).eq_ignore_ascii_case(b"sips");
+    if !secure && !scheme.of(bytes).eq_ignore_ascii_case(b"sip") {
+        return Ok(None);
+    }
+    let rest = match rest.split(bytes, b'@') {
+        Some((_, host)) if host.of(bytes).contains(&b'@') => return Err(Fault::Malformed),
+        Some((_, host)) => host,
+        None => rest,
+    };
+    let rest = rest.split(bytes, b'?').map_or(rest, |(before, _)| before);
+    let host = rest.split(bytes, b';').map_or(rest, |(before, _)| before);
+    let mut index = None;
+    if let Some(value) = host_port(host.of(bytes))? {
+        let mut token = Token::new(host, place, value);
+        token.default_l4_port = if secure { 5061 } else { 5060 };
+        token.transport = match parameter(bytes, rest, b"transport").map(|value| value.of(bytes)) {
+            Some(text) if text.eq_ignore_ascii_case(b"udp") => Some(Protocol::Udp),
+            Some(_) => Some(Protocol::Tcp),
+            None if secure => Some(Protocol::Tcp),
+            None => None,
+        };
+        index = Some(tokens.push(token)?);
+    }
+    if let Some(span) = parameter(bytes, rest, b"maddr") {
+        push_address(bytes, span, Place::UriMaddr, tokens)?;
+    }
+    Ok(index)
+}
+
+/// Notes all URIs of a header.
+pub(super) fn read_addresses(
+    bytes: &[u8],
+    value: Span,
+    place: Place,
+    tokens: &mut Tokens,
+) -> Result<(), Fault> {
+    if place == Place::Contact && value.of(bytes) == b"*" {
+        return Ok(());
+    }
+    for span in Elements::new(bytes, value) {
+        let element = element(bytes, span?)?;
+        let index = read_uri(bytes, element.uri, place, tokens)?;
+        let expires = parameter(bytes, element.parameters, b"expires");
+        if let (Some(index), Some(expires)) = (index, expires)
+            && let Some(token) = tokens.as_mut_slice().get_mut(index)
+        {
+            token.expires = number(expires.of(bytes), 9, u32::MAX);
+        }
+    }
+    Ok(())
+}
+
+/// Notes the tokens of the first element of the first Via: the one that the sender of a request has
+/// put there, and that the receiver of a response has (RFC 3261 section 18).
+pub(super) fn read_via(bytes: &[u8], value: Span, tokens: &mut Tokens) -> Result<(), Fault> {
+    let top = Elements::new(bytes, value).next().ok_or(Fault::Malformed)??;
+    let mut rest = top;
+    for _ in 0..2 {
+        rest = rest.split(bytes, b'/').ok_or(Fault::Malformed)?.1;
+    }
+    let (transport, rest) = rest.word(bytes);
+    if transport.start == transport.end || !transport.of(bytes).iter().all(|byte| is_token(*byte)) {
+        return Err(Fault::Malformed);
+    }
+    let sent_by = rest.split(bytes, b';').map_or(rest, |(before, _)| before).trimmed(bytes);
+    if let Some(value) = host_port(sent_by.of(bytes))? {
+        let mut token = Token::new(sent_by, Place::SentBy, value);
+        if transport.of(bytes).eq_ignore_ascii_case(b"tls") {
+            token.default_l4_port = 5061;
+        }
+        tokens.push(token)?;
+    }
+    for (name, value) in Parameters::new(bytes, rest) {
+        let Some(value) = value else { continue };
+        let name = name.of(bytes);
+        if name.eq_ignore_ascii_case(b"maddr") {
+            push_address(bytes, value, Place::ViaMaddr, tokens)?;
+        } else if name.eq_ignore_ascii_case(b"received") {
+            push_address(bytes, value, Place::Received, tokens)?;
+        } else if name.eq_ignore_ascii_case(b"rport")
+            && let Some(l4_port) = l4_port(value.of(bytes))
+        {
+            tokens.push(Token::new(value, Place::Rport, Value::Number(l4_port.into())))?;
+        }
+    }
+    Ok(())
+}
+
+/// Notes the agents of a Warning (section 20.43): `code agent "text"`.
+pub(super) fn read_warning(bytes: &[u8], value: Span, tokens: &mut Tokens) -> Result<(), Fault> {
+    for span in Elements::new(bytes, value) {
+        let (_, rest) = span?.word(bytes);
+        let (agent, _) = rest.word(bytes);
+        if let Ok(Some(value)) = host_port(agent.of(bytes)) {
+            tokens.push(Token::new(agent, Place::Identity, value))?;
+        }
+    }
+    Ok(())
+}
+
+fn push_address(bytes: &[u8], span: Span, place: Place, tokens: &mut Tokens) -> Result<(), Fault> {
+    if let Some(address) = address(span.of(bytes)) {
+        tokens.push(Token::new(span, place, Value::Host(address, None)))?;
+    }
+    Ok(())
+}
+
+/// `host[:port]` with an IPv4 literal for host; `None` for any other host. Via allows blanks round the colon.
+pub(super) fn host_port(text: &[u8]) -> Result<Option<Value>, Fault> {
+    let mut parts = text.splitn(2, |byte| *byte == b':').map(<[u8]>::trim_ascii);
+    let Some(host) = parts.next().and_then(address) else { return Ok(None) };
+    match parts.next() {
+        Some(digits) => Ok(Some(Value::Host(host, Some(l4_port(digits).ok_or(Fault::Malformed)?)))),
+        None => Ok(Some(Value::Host(host, None))),
+    }
+}
