@@ -204,6 +204,9 @@ pub enum Peer {
     Address(Ipv4Addr),
     /// Whoever the filtering of the mapping lets in: the expectation only keeps the mapping alive.
     ByFiltering,
+    /// Anyone. Only for a protocol that never says who will come (DCC of IRC), for a single flow, and as far
+    /// as the operator's settings allow it.
+    Any,
 }
 
 /// Transport protocol of an expected flow.
@@ -228,46 +231,6 @@ pub enum ExpectError {
     PoolExhausted,
     /// The target is the port of a service that is never opened to the world.
     ServicePort,
-}
-
-/// What the operator allows an ALG's users to do.
-pub trait Policy {
-    /// Judges one message. Counting, logging and alarms are the policy's own.
-    fn judge(&mut self, subject: &Subject<'_>) -> Ruling;
-}
-
-/// A message as policy rules see it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Subject<'a> {
-    /// Who sends it.
-    pub direction: Direction,
-    /// The command or method, as it came: `RETR`, `INVITE`, `SETUP`, `DCC SEND`.
-    pub command: &'a [u8],
-    /// What it is about: a path, a request URI, a file name. May be empty.
-    pub argument: &'a [u8],
-    /// The user, as far as the dialogue has proved one. May be empty.
-    pub user: &'a [u8],
-}
-
-/// What a [`Policy`] says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Ruling {
-    /// Read on.
-    Allow,
-    /// Refuse it with the protocol's own error reply.
-    Deny,
-    /// Take it out without a word.
-    Drop,
-}
-
-/// No rules: everything is allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct AllowAll;
-
-impl Policy for AllowAll {
-    fn judge(&mut self, _subject: &Subject<'_>) -> Ruling {
-        Ruling::Allow
-    }
 }
 
 /// What the operator allows an ALG's users to do.

@@ -6,9 +6,13 @@
 #![forbid(unsafe_code)]
 
 mod contract;
+mod decimal;
 mod framing;
 mod ftp;
+mod irc;
+mod pptp;
 mod registry;
+mod rtsp;
 mod sip;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -17,6 +21,9 @@ mod tftp;
 pub use contract::*;
 pub use framing::{Framed, LineFramer};
 pub use ftp::{Ftp, FtpSettings};
+pub use irc::{DccPeer, Irc, IrcSettings};
+pub use pptp::{Pptp, PptpSettings};
 pub use registry::{Instance, ProtocolId, Settings};
+pub use rtsp::{MediaSource, Rtsp, RtspSettings};
 pub use sip::{Sip, SipSettings};
 pub use tftp::{Tftp, TftpSettings};

@@ -5,6 +5,10 @@
 
 use crate::contract::{Alg, Context, Direction, Protocol, Step};
 use crate::ftp::{Ftp, FtpSettings};
+use crate::irc::{Irc, IrcSettings};
+use crate::pptp::{Pptp, PptpSettings};
+use crate::rtsp::{Rtsp, RtspSettings};
+use crate::sip::{Sip, SipSettings};
 use crate::tftp::{Tftp, TftpSettings};
 
 /// A protocol with an ALG.
@@ -15,11 +19,19 @@ pub enum ProtocolId {
     Ftp,
     /// TFTP, RFC 1350
     Tftp,
+    /// SIP, RFC 3261
+    Sip,
+    /// RTSP, RFC 2326 and RFC 7826
+    Rtsp,
+    /// IRC, RFC 2812, with DCC
+    Irc,
+    /// PPTP, RFC 2637
+    Pptp,
 }
 
 impl ProtocolId {
     /// All protocols.
-    pub const ALL: [Self; 2] = [Self::Ftp, Self::Tftp];
+    pub const ALL: [Self; 6] = [Self::Ftp, Self::Tftp, Self::Sip, Self::Rtsp, Self::Irc, Self::Pptp];
 
     /// The name in config, counters and logs.
     #[must_use]
@@ -27,6 +39,10 @@ impl ProtocolId {
         match self {
             Self::Ftp => "ftp",
             Self::Tftp => "tftp",
+            Self::Sip => "sip",
+            Self::Rtsp => "rtsp",
+            Self::Irc => "irc",
+            Self::Pptp => "pptp",
         }
     }
 
@@ -46,8 +62,9 @@ impl ProtocolId {
     #[must_use]
     pub const fn transports(self) -> &'static [Protocol] {
         match self {
-            Self::Ftp => &[Protocol::Tcp],
             Self::Tftp => &[Protocol::Udp],
+            Self::Sip => &[Protocol::Udp, Protocol::Tcp],
+            Self::Ftp | Self::Rtsp | Self::Irc | Self::Pptp => &[Protocol::Tcp],
         }
     }
 
@@ -57,6 +74,10 @@ impl ProtocolId {
         match self {
             Self::Ftp => 21,
             Self::Tftp => 69,
+            Self::Sip => 5060,
+            Self::Rtsp => 554,
+            Self::Irc => 6667,
+            Self::Pptp => 1723,
         }
     }
 }
@@ -68,6 +89,14 @@ pub struct Settings {
     pub ftp: FtpSettings,
     /// Those of TFTP.
     pub tftp: TftpSettings,
+    /// Those of SIP.
+    pub sip: SipSettings,
+    /// Those of RTSP.
+    pub rtsp: RtspSettings,
+    /// Those of IRC.
+    pub irc: IrcSettings,
+    /// Those of PPTP.
+    pub pptp: PptpSettings,
 }
 
 /// The ALG of one control session.
@@ -78,6 +107,14 @@ pub enum Instance {
     Ftp(Ftp),
     /// TFTP
     Tftp(Tftp),
+    /// SIP
+    Sip(Sip),
+    /// RTSP
+    Rtsp(Rtsp),
+    /// IRC
+    Irc(Irc),
+    /// PPTP
+    Pptp(Pptp),
 }
 
 impl Instance {
@@ -87,6 +124,10 @@ impl Instance {
         match protocol {
             ProtocolId::Ftp => Self::Ftp(Ftp::new(settings.ftp)),
             ProtocolId::Tftp => Self::Tftp(Tftp::new(settings.tftp)),
+            ProtocolId::Sip => Self::Sip(Sip::new(settings.sip, transport)),
+            ProtocolId::Rtsp => Self::Rtsp(Rtsp::new(settings.rtsp)),
+            ProtocolId::Irc => Self::Irc(Irc::new(settings.irc)),
+            ProtocolId::Pptp => Self::Pptp(Pptp::new(settings.pptp)),
         }
     }
 }
@@ -96,11 +137,16 @@ impl Alg for Instance {
         match self {
             Self::Ftp(ftp) => ftp.inspect(direction, input, cx),
             Self::Tftp(tftp) => tftp.inspect(direction, input, cx),
+            Self::Sip(sip) => sip.inspect(direction, input, cx),
+            Self::Rtsp(rtsp) => rtsp.inspect(direction, input, cx),
+            Self::Irc(irc) => irc.inspect(direction, input, cx),
+            Self::Pptp(pptp) => pptp.inspect(direction, input, cx),
         }
     }
 }
 
-/// Bytes of one control session: a pool of them is taken at start, so growth is decided, not an accident.
+/// Bytes of one control session: a pool of them is taken at start, so growth is decided, not an accident. SIP is the
+/// largest: its calls and their media.
 const _: () = assert!(size_of::<Instance>() <= 4096);
 
 #[cfg(test)]

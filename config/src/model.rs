@@ -571,6 +571,14 @@ pub struct Alg {
     pub ftp: Ftp,
     /// `[alg.tftp]`
     pub tftp: Gateway,
+    /// `[alg.sip]`
+    pub sip: Sip,
+    /// `[alg.rtsp]`
+    pub rtsp: Rtsp,
+    /// `[alg.irc]`
+    pub irc: Irc,
+    /// `[alg.pptp]`
+    pub pptp: Gateway,
 }
 
 /// What every `[alg.<protocol>]` says.
@@ -584,6 +592,33 @@ pub struct Gateway {
     pub expectation_lifetime: Duration,
     /// Promised data sessions outstanding per control session.
     pub expectations: usize,
+}
+
+/// `[alg.sip]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sip {
+    /// What every protocol has; the lifetime is that of media while a call is not answered.
+    pub gateway: Gateway,
+    /// How long an answered call without Session-Expires may begin new media.
+    pub call_lifetime: Duration,
+}
+
+/// `[alg.rtsp]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rtsp {
+    /// What every protocol has.
+    pub gateway: Gateway,
+    /// Whether media may come from a host that the server names.
+    pub follows_source: bool,
+}
+
+/// `[alg.irc]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Irc {
+    /// What every protocol has.
+    pub gateway: Gateway,
+    /// Whether anyone may take up an offer; else only the IRC server.
+    pub admits_any: bool,
 }
 
 /// `[alg.ftp]`

@@ -8,6 +8,8 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::ops::Range;
 
+use crate::decimal::{dotted, number};
+
 /// An endpoint as it stands in a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct AddressText {
@@ -193,28 +195,6 @@ fn decimals(text: &[u8]) -> Option<SocketAddrV4> {
         .next()
         .is_none()
         .then(|| SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low])))
-}
-
-fn dotted(text: &[u8]) -> Option<Ipv4Addr> {
-    let mut octets = [0u8; 4];
-    let mut fields = text.split(|&byte| byte == b'.');
-    for octet in &mut octets {
-        *octet = number(fields.next()?, 3, u8::MAX)?;
-    }
-    fields.next().is_none().then(|| Ipv4Addr::from(octets))
-}
-
-/// A decimal of 1 to `most_digits` digits and at most `max`.
-fn number<T: TryFrom<u32> + PartialOrd>(digits: &[u8], most_digits: usize, max: T) -> Option<T> {
-    if digits.is_empty() || digits.len() > most_digits {
-        return None;
-    }
-    let mut value = 0u32;
-    for &digit in digits {
-        let digit = digit.is_ascii_digit().then(|| u32::from(digit - b'0'))?;
-        value = value.checked_mul(10)?.checked_add(digit)?;
-    }
-    T::try_from(value).ok().filter(|value| *value <= max)
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ pub(crate) const ENABLED: Key = Key {
 pub(crate) const EXPECTATION_LIFETIME: Key = Key {
     name: "expectation_lifetime",
     example: "\"60s\"",
-    reason: "How long a promised data session may take to come, 1s to 5m; hosts need a moment.",
+    reason: "How long a promised data session may take to come, 1s to 1h; hosts need a moment.",
 };
 pub(crate) const EXPECTATIONS: Key = Key {
     name: "expectations",
@@ -50,7 +50,7 @@ pub(crate) const fn control_ports(example: &'static str) -> Key {
 pub(crate) fn read<'a>(protocol: &'static Protocol, table: &Table<'a>, claims: &mut Claims<'a>) -> Gateway {
     let l4_port = value::integer(1..=65_535);
     let written = table.get(protocol.control_ports, value::non_empty(value::distinct(l4_port)));
-    let lifetime = value::duration(Duration::from_secs(1)..=Duration::from_secs(300));
+    let lifetime = value::duration(Duration::from_secs(1)..=Duration::from_secs(3_600));
     let gateway = Gateway {
         enabled: table.get(&ENABLED, value::boolean).unwrap_or(false),
         control_ports: match &written {

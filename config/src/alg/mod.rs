@@ -6,6 +6,10 @@
 
 pub(crate) mod common;
 pub(crate) mod ftp;
+pub(crate) mod irc;
+pub(crate) mod pptp;
+pub(crate) mod rtsp;
+pub(crate) mod sip;
 pub(crate) mod tftp;
 
 use crate::model::Alg;
@@ -37,6 +41,10 @@ pub(crate) fn read(root: &Table<'_>) -> Alg {
         held_bytes: table.get(&HELD_BYTES, value::integer(512..=65_536)).unwrap_or(16_384),
         ftp: ftp::read(&table, &mut claims),
         tftp: tftp::read(&table, &mut claims),
+        sip: sip::read(&table, &mut claims),
+        rtsp: rtsp::read(&table, &mut claims),
+        irc: irc::read(&table, &mut claims),
+        pptp: pptp::read(&table, &mut claims),
     };
     claims.refuse_shared_ports();
     alg
@@ -47,4 +55,8 @@ pub(crate) fn print(alg: &Alg, out: &mut Printer) {
     out.table(&SECTION).key(&HELD_BYTES, alg.held_bytes);
     ftp::print(&alg.ftp, out);
     tftp::print(&alg.tftp, out);
+    sip::print(&alg.sip, out);
+    rtsp::print(&alg.rtsp, out);
+    irc::print(&alg.irc, out);
+    pptp::print(&alg.pptp, out);
 }

@@ -1,8 +1,8 @@
 //! One control session in its owner's hands.
 
 use algate_alg::{
-    Alg, Context as AlgContext, Direction, Edits, Event, Events, Injections, Instance, Policy, ProtocolId,
-    SessionEndpoints, Settings, Step,
+    Alg, Context as AlgContext, Direction, Edits, Event, Events, Injections, Instance, Policy, Protocol,
+    ProtocolId, SessionEndpoints, Settings, Step,
 };
 
 use crate::alg_stage::Surroundings;
@@ -10,6 +10,7 @@ use crate::alg_stage::emitter::{Emitter, HeaderTemplate};
 use crate::alg_stage::nat_port::{NatPort, Promises};
 use crate::frame::PacketIo;
 use crate::nat::session::{Facing, Session};
+use crate::packet::PROTOCOL_TCP;
 use crate::packet::parse::Ipv4View;
 use crate::stream::{StreamContext, StreamMemory, TcpStream};
 use crate::table::slots::Handle;
@@ -43,7 +44,7 @@ impl Flow {
             protocol,
             endpoints: NOWHERE,
             stream: None,
-            alg: Instance::new(protocol, settings),
+            alg: Instance::new(protocol, Protocol::Tcp, settings),
             promises: Promises::new(promises),
             templates: [HeaderTemplate::default(); 2],
         }
@@ -61,14 +62,18 @@ impl Flow {
         self.session = Some(handle);
         self.protocol = protocol;
         self.endpoints = endpoints_of(session);
-        self.alg = Instance::new(protocol, settings);
+        let transport = match session.internal_key().protocol() {
+            PROTOCOL_TCP => Protocol::Tcp,
+            _ => Protocol::Udp,
+        };
+        self.alg = Instance::new(protocol, transport, settings);
         self.promises.begin(promises);
         self.templates = [HeaderTemplate::default(); 2];
     }
 
-    /// The dialogue begins anew: the same endpoints have opened another connection.
+    /// The dialogue over TCP begins anew: the same endpoints have opened another connection.
     pub(super) fn reopen(&mut self, settings: &Settings) {
-        self.alg = Instance::new(self.protocol, settings);
+        self.alg = Instance::new(self.protocol, Protocol::Tcp, settings);
     }
 
     /// Calls `act` with the stream and everything it needs, and adds up what was counted. `None`: it has no stream.

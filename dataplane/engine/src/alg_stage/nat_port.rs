@@ -3,6 +3,7 @@
 //! Where the target is the control session's own endpoint, the session's own mapping serves: the other end has seen it
 //! already. Else NAT reserves one on the session's external address.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use algate_alg::{Announced, Direction, ExpectError, Expectation as Request, ExpectationId, Peer, Protocol};
@@ -255,6 +256,7 @@ impl NatPort<'_> {
         let address = match peer {
             Peer::OtherEnd => *self.endpoints.sender(owner.reversed()).ip(),
             Peer::Address(address) => address,
+            Peer::Any => Ipv4Addr::UNSPECIFIED,
             Peer::ByFiltering => return None,
         };
         Some(Endpoint { tenant: self.tenant_of(owner.reversed()), address: u32::from(address), l4_port })

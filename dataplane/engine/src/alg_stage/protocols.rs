@@ -1,6 +1,6 @@
 //! What the configuration says about each protocol. A new one adds a line to each `match` here.
 
-use algate_alg::{Protocol, ProtocolId, Settings};
+use algate_alg::{DccPeer, MediaSource, Protocol, ProtocolId, Settings};
 use algate_config::{Alg, Gateway};
 
 use crate::nat::key::Endpoint;
@@ -12,6 +12,10 @@ pub const fn gateway(config: &Alg, protocol: ProtocolId) -> &Gateway {
     match protocol {
         ProtocolId::Ftp => &config.ftp.gateway,
         ProtocolId::Tftp => &config.tftp,
+        ProtocolId::Sip => &config.sip.gateway,
+        ProtocolId::Rtsp => &config.rtsp.gateway,
+        ProtocolId::Irc => &config.irc.gateway,
+        ProtocolId::Pptp => &config.pptp,
     }
 }
 
@@ -22,6 +26,19 @@ pub fn settings(config: &Alg) -> Settings {
     settings.ftp.line_bytes = config.ftp.line_bytes;
     settings.ftp.expectation_lifetime = config.ftp.gateway.expectation_lifetime;
     settings.tftp.expectation_lifetime = config.tftp.expectation_lifetime;
+    let held = config.held_bytes;
+    settings.sip.message_bytes = settings.sip.message_bytes.min(held);
+    settings.sip.media_lifetime = config.sip.gateway.expectation_lifetime;
+    settings.sip.call_lifetime = config.sip.call_lifetime;
+    // Below what the stream layer holds, or nothing could tell that it is too long.
+    settings.rtsp.message_bytes = settings.rtsp.message_bytes.min(held - 1);
+    settings.rtsp.expectation_lifetime = config.rtsp.gateway.expectation_lifetime;
+    settings.rtsp.media_source =
+        if config.rtsp.follows_source { MediaSource::Named } else { MediaSource::Server };
+    settings.irc.line_bytes = settings.irc.line_bytes.min(held - 1);
+    settings.irc.expectation_lifetime = config.irc.gateway.expectation_lifetime;
+    settings.irc.peer = if config.irc.admits_any { DccPeer::Any } else { DccPeer::Server };
+    settings.pptp.expectation_lifetime = config.pptp.expectation_lifetime;
     settings
 }
 

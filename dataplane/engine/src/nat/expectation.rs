@@ -27,7 +27,7 @@ pub struct Expectation {
     pub announced: Endpoint,
     /// Where its flow arrives, as that host knows itself, in its tenant.
     pub target: Endpoint,
-    /// Who may come; port 0: from any port. `None`: whoever the filtering of the mapping lets in.
+    /// Who may come; address 0: any host, port 0: from any port. `None`: whoever the filtering of the mapping lets in.
     pub peer: Option<Endpoint>,
     /// How many flows may still come; [`UNLIMITED`]: as many as do.
     pub uses: u32,
@@ -236,7 +236,8 @@ impl Expectations {
 impl Expectation {
     fn admits(&self, source: Endpoint, now: Instant) -> bool {
         let is_peer = |peer: Endpoint| {
-            peer.host() == source.host() && (peer.l4_port == 0 || peer.l4_port == source.l4_port)
+            (peer.address == 0 || peer.host() == source.host())
+                && (peer.l4_port == 0 || peer.l4_port == source.l4_port)
         };
         self.peer.is_some_and(is_peer) && self.expires > Tick::of(now)
     }

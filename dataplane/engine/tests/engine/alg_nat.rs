@@ -12,6 +12,7 @@ use algate_config::{Assignment, Config, FilteringBehavior, Hold, MappingBehavior
 use algate_engine::alg_stage::nat_port::{NatPort, Promises};
 use algate_engine::counters::ProtocolCounters;
 use algate_engine::drop_reason::DropReason;
+use algate_engine::ids::WorkerId;
 use algate_engine::nat::NatWorker;
 use algate_engine::nat::key::FlowKey;
 use algate_engine::table::hash::HashKey;
@@ -61,8 +62,9 @@ impl Dialogue {
             responder: at(PROXY),
             responder_seen: at(PROXY),
         };
-        let worker =
-            NatWorker::new(7, 8, &HashKey::from_seed([9; 4]), Hold { time: Duration::ZERO, ports: 0 });
+        let events = net.engine.events.recorder(WorkerId(0)).unwrap();
+        let hold = Hold { time: Duration::ZERO, ports: 0 };
+        let worker = NatWorker::new(7, 8, &HashKey::from_seed([9; 4]), hold, events);
         Self {
             net,
             session,

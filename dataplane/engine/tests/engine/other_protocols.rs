@@ -532,15 +532,20 @@ fn an_expected_pptp_call_is_a_flow_of_its_own() {
     let control = net.one(INSIDE, &udp("10.0.0.3:5000", "198.51.100.1:53", b"")).source;
     let sessions = &net.engine.nat.sessions;
     let key = FlowKey::new(17, at("10.0.0.3:5000").into(), at("198.51.100.1:53").into());
-    let parent = sessions.handle(&sessions.find(sessions.hash(key), key).unwrap().0);
+    let (session, _) = sessions.find(sessions.hash(key), key).unwrap();
+    let (parent, subscriber) = (sessions.handle(&session), session.subscriber());
     let end =
         |address: &str, call_id| Endpoint { l4_port: call_id, ..Endpoint::from(at(&format!("{address}:0"))) };
     let external = control.ip().to_string();
     let expect = |announced, target, peer| {
         let expires = Tick::of(net.now).plus(Duration::from_secs(60));
+        let peer = Some(peer);
         let new =
             Expectation { protocol: GRE, announced, target, peer, uses: 1, expires, parent, mapping: None };
-        net.engine.nat.expectations.create(&new).unwrap();
+        let nat = &net.engine.nat;
+        assert!(nat.subscribers.take_expectation(subscriber));
+        nat.subscribers.hold(subscriber);
+        nat.expectations.create(&new, subscriber).unwrap();
     };
     // The host's own id 9 is announced as 900; the server's is 4.
     expect(end(&external, 900), end(OTHER_HOST, 9), end(SERVER, 0));

@@ -1,0 +1,35 @@
+//! `[alg.pptp]`
+
+use std::time::Duration;
+
+use crate::alg::common::{self, Claims, Protocol};
+use crate::model::{Gateway, Transport};
+use crate::print::Printer;
+use crate::read::Table;
+use crate::schema::{Form, Key, Section};
+
+pub(crate) const SECTION: Section = Section {
+    path: "alg.pptp",
+    form: Form::Table,
+    about: "PPTP (RFC 2637); its tunnels need a rule for protocol \"gre\".",
+    keys: &[common::ENABLED, CONTROL_PORTS, common::EXPECTATION_LIFETIME, common::EXPECTATIONS],
+};
+
+const CONTROL_PORTS: Key = common::control_ports("[1723]");
+
+const PROTOCOL: Protocol = Protocol {
+    section: &SECTION,
+    transports: &[Transport::Tcp],
+    control_ports: &CONTROL_PORTS,
+    default_l4_port: 1723,
+    lifetime: Duration::from_secs(600),
+    expectations: 32,
+};
+
+pub(crate) fn read<'a>(alg: &Table<'a>, claims: &mut Claims<'a>) -> Gateway {
+    common::read(&PROTOCOL, &alg.table(&SECTION), claims)
+}
+
+pub(crate) fn print(pptp: &Gateway, out: &mut Printer) {
+    common::print(&PROTOCOL, pptp, out);
+}
