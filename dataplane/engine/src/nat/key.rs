@@ -46,6 +46,13 @@ impl FlowKey {
         )
     }
 
+    /// From words as [`Plain`](crate::packet::plain::Plain) reads them.
+    #[inline]
+    #[must_use]
+    pub const fn of_words(addresses: u64, l4_ports: u32, protocol: u8, tenant: TenantId) -> Self {
+        Self { addresses, ports: ((l4_ports as u64) << 32) | ((tenant.0 as u64) << 16) | protocol as u64 }
+    }
+
     /// The flow in the opposite direction, in the same tenant.
     #[must_use]
     pub const fn reversed(self) -> Self {

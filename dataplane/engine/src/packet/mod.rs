@@ -15,6 +15,7 @@ pub mod datagram;
 pub mod icmp_error;
 pub mod other;
 pub mod parse;
+pub mod plain;
 pub mod rewrite;
 pub mod sctp;
 pub mod vec_frame;

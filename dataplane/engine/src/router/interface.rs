@@ -10,6 +10,8 @@ use hashbrown::HashMap;
 
 use crate::drop_reason::DropReason;
 use crate::ids::{InterfaceId, NicPortId, TenantId};
+use crate::packet::ETHERTYPE_IPV4;
+use crate::packet::build::{self, ethernet_bytes};
 
 /// A routed interface: a port, untagged or one VLAN of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +78,20 @@ impl Interface {
     #[must_use]
     pub fn is_seen_by(&self, tenant: TenantId) -> bool {
         self.side == Side::External || self.tenant == tenant
+    }
+
+    /// Length of its Ethernet header, bytes.
+    #[must_use]
+    #[inline]
+    pub const fn l2_bytes(&self) -> usize {
+        ethernet_bytes(self.vlan)
+    }
+
+    /// Writes the Ethernet header of an IPv4 packet to `dst_mac` at the start of `head`. Returns whether it fits.
+    #[inline]
+    #[must_use]
+    pub fn put_header(&self, head: &mut [u8], dst_mac: [u8; 6]) -> bool {
+        build::ethernet(head, dst_mac, self.mac, self.vlan, ETHERTYPE_IPV4)
     }
 
     /// Whether `address` is one of this interface's own.

@@ -133,7 +133,12 @@ impl IndexTable {
         let tentative = place.word(TENTATIVE, value);
         for round in 0..ROUNDS {
             let is_polite = round < POLITE_ROUNDS;
-            let (position, slot) = match self.survey(place, is_polite, &same_key) {
+            let guess = if round == 0 { self.guess(place) } else { None };
+            let found = guess.map_or_else(
+                || self.survey(place, is_polite, &same_key),
+                |(position, slot)| Survey::Free(position, slot),
+            );
+            let (position, slot) = match found {
                 Survey::Free(position, slot) => (position, slot),
                 Survey::Exists(winner) => return Inserted::Exists(winner),
                 Survey::Full => return Inserted::Full,
@@ -178,7 +183,7 @@ impl IndexTable {
     pub fn remove(&self, hash: u64, value: u32) -> bool {
         let place = self.place(hash);
         let committed = place.word(COMMITTED, value);
-        self.slots(place).any(|(_, slot)| {
+        self.buckets(place).flat_map(|(_, line)| line.words.iter().take(SLOTS)).any(|slot| {
             slot.load(Ordering::Relaxed) == committed
                 // Release: the record is read and marked before; pairs with the fence in
                 // `Quiescence::advance`.
@@ -236,37 +241,44 @@ impl IndexTable {
         None
     }
 
-    /// The slots of both buckets, numbered in the order in which all inserters of this hash see them.
-    fn slots(&self, place: Place) -> impl Iterator<Item = (usize, &AtomicU64)> {
-        [place.first, place.second]
+    /// The buckets of a hash, in the order in which all inserters of this hash see them: together they number
+    /// their slots.
+    #[inline]
+    fn buckets(&self, place: Place) -> impl Iterator<Item = (usize, &Line)> {
+        [(0, place.first), (SLOTS, place.second)]
             .into_iter()
-            .filter_map(|bucket| self.buckets.line(bucket))
-            .flat_map(|line| line.words.iter().take(SLOTS))
-            .enumerate()
+            .filter_map(|(base, bucket)| Some((base, self.buckets.line(bucket)?)))
+    }
+
+    /// The slot to take in the first bucket, where that has room: the caller has just looked for the key in vain, and
+    /// [`Self::settle`] looks again.
+    #[inline(always)]
+    fn guess(&self, place: Place) -> Option<(usize, &AtomicU64)> {
+        let line = self.buckets.line(place.first)?;
+        let empty = bits(line, |word| word == EMPTY);
+        let position = empty.trailing_zeros() as usize;
+        let has_room = SLOTS - (empty.count_ones() as usize) < FIRST_BUCKET_LIMIT;
+        line.words.get(position).filter(|_| has_room).map(|slot| (position, slot))
     }
 
     /// Looks for the key and for the slot to take.
     fn survey(&self, place: Place, is_polite: bool, same_key: &impl Fn(u32) -> bool) -> Survey<'_> {
-        let mut used = [0_usize; 2];
+        let mut used = [0; 2];
         let mut free: [Option<(usize, &AtomicU64)>; 2] = [None; 2];
         let mut has_rival = false;
-        for (position, slot) in self.slots(place) {
-            // Acquire: pairs with the Release of `insert`.
-            let word = slot.load(Ordering::Acquire);
-            let [first, second] = &mut used;
-            let [first_free, second_free] = &mut free;
-            let (used, free) = if position < SLOTS { (first, first_free) } else { (second, second_free) };
-            if word == EMPTY {
-                free.get_or_insert((position, slot));
-                continue;
-            }
-            *used += 1;
-            if word >> TAG_SHIFT == place.tag && same_key(value_of(word)) {
-                if word & STATE_MASK == COMMITTED {
-                    return Survey::Exists(value_of(word));
+        for (((base, line), used), free) in self.buckets(place).zip(&mut used).zip(&mut free) {
+            for (_, word) in tagged(line, place.tag) {
+                if same_key(value_of(word)) {
+                    if word & STATE_MASK == COMMITTED {
+                        return Survey::Exists(value_of(word));
+                    }
+                    has_rival = true;
                 }
-                has_rival = true;
             }
+            let empty = bits(line, |word| word == EMPTY);
+            *used = SLOTS - empty.count_ones() as usize;
+            let first_empty = empty.trailing_zeros() as usize;
+            *free = line.words.get(first_empty).map(|slot| (base + first_empty, slot));
         }
         if has_rival && is_polite {
             return Survey::Rival;
@@ -280,25 +292,56 @@ impl IndexTable {
 
     /// Compares our published entry at `own` with all others.
     fn settle(&self, place: Place, own: usize, is_polite: bool, same_key: &impl Fn(u32) -> bool) -> Settled {
-        for (position, slot) in self.slots(place) {
-            // Acquire: pairs with the Release of `insert`.
-            let word = slot.load(Ordering::Acquire);
-            if position == own || word == EMPTY || word >> TAG_SHIFT != place.tag || !same_key(value_of(word))
-            {
-                continue;
-            }
-            if word & STATE_MASK == COMMITTED {
-                return Settled::Exists(value_of(word));
-            }
-            let has_priority = own < position || !is_polite;
-            if !has_priority
-                || slot.compare_exchange(word, EMPTY, Ordering::Relaxed, Ordering::Relaxed).is_err()
-            {
-                return Settled::Yield;
+        for (base, line) in self.buckets(place) {
+            for (at, word) in tagged(line, place.tag) {
+                let position = base + at;
+                if position == own || !same_key(value_of(word)) {
+                    continue;
+                }
+                if word & STATE_MASK == COMMITTED {
+                    return Settled::Exists(value_of(word));
+                }
+                let has_priority = own < position || !is_polite;
+                let is_killed = || {
+                    let kill = |slot: &AtomicU64| {
+                        slot.compare_exchange(word, EMPTY, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+                    };
+                    line.words.get(at).is_some_and(kill)
+                };
+                if !has_priority || !is_killed() {
+                    return Settled::Yield;
+                }
             }
         }
         Settled::Alone
     }
+}
+
+/// One bit per slot of a bucket for which `is_set`, the first slot's the lowest. All slots at once and without
+/// branches, for which of them it is is random.
+#[inline(always)]
+fn bits(line: &Line, is_set: impl Fn(u64) -> bool) -> u32 {
+    // Acquire: pairs with the Release of `insert`.
+    let bit = |slot: &AtomicU64| u32::from(is_set(slot.load(Ordering::Acquire)));
+    line.words.iter().take(SLOTS).rev().fold(0, |bits, slot| (bits << 1) | bit(slot))
+}
+
+/// Position and word of each slot of a bucket that has the tag, whatever its state.
+#[inline(always)]
+fn tagged(line: &Line, tag: u64) -> impl Iterator<Item = (usize, u64)> {
+    let mut left = bits(line, |word| word >> TAG_SHIFT == tag);
+    std::iter::from_fn(move || {
+        while left != 0 {
+            let position = left.trailing_zeros() as usize;
+            left &= left - 1;
+            // Again, since the slot may have changed. A tag of zero is no tag of an empty slot.
+            let word = line.words.get(position)?.load(Ordering::Acquire);
+            if word != EMPTY && word >> TAG_SHIFT == tag {
+                return Some((position, word));
+            }
+        }
+        None
+    })
 }
 
 /// Where a hash may lie.
@@ -362,8 +405,8 @@ const SLOTS: usize = if cfg!(loom) { 2 } else { LINE_WORDS };
 /// See "Load".
 const FIRST_BUCKET_LIMIT: usize = 6;
 /// See "Two workers insert the same key". A model has few preemptions, so few rounds suffice.
-const ROUNDS: u32 = if cfg!(loom) { 6 } else { 64 };
-const POLITE_ROUNDS: u32 = if cfg!(loom) { 1 } else { 16 };
+const ROUNDS: u32 = if cfg!(loom) { 9 } else { 64 };
+const POLITE_ROUNDS: u32 = if cfg!(loom) { 3 } else { 16 };
 
 const VALUE_BITS: u32 = 31;
 const VALUE_MASK: u64 = (1 << VALUE_BITS) - 1;

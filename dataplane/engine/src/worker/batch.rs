@@ -1,27 +1,33 @@
-//! A batch of frames between parsing and lookup.
+//! A batch of ordinary frames between parsing and lookup.
+//!
+//! Ordinary packets ([`Plain`]) wait in lanes, so that the cache misses of their lookups overlap; all others are
+//! handled one by one as they come ([`Turn::take`]).
 
 use crate::drop_reason::DropReason;
 use crate::frame::{Frame, PacketIo};
 use crate::ids::{InterfaceId, NicPortId};
 use crate::nat::key::FlowKey;
 use crate::nat::session::Candidate;
-use crate::packet::parse::{FragmentKind, Ipv4View, L4Class, Parsed, ParsedKind, parse};
+use crate::packet::PROTOCOL_TCP;
+use crate::packet::parse::{FragmentKind, L4Class, Parsed, ParsedKind, parse};
+use crate::packet::plain::Plain;
 use crate::router::arp;
 use crate::router::interface::Arrival;
+use crate::time::Tick;
 use crate::worker::Turn;
 
 /// Frames that are looked up together.
 pub(super) const BATCH_FRAMES: usize = 32;
 
-/// A parsed frame, ready to be looked up.
+/// An ordinary frame, ready to be looked up.
 #[derive(Debug)]
 pub(super) struct Lane<F> {
     pub(super) frame: F,
-    pub(super) view: Ipv4View,
-    pub(super) interface: InterfaceId,
     pub(super) key: FlowKey,
     pub(super) hash: u64,
+    pub(super) plain: Plain,
     pub(super) candidate: Option<Candidate>,
+    pub(super) interface: InterfaceId,
 }
 
 /// The lanes of a batch, in the order the frames came.
@@ -37,9 +43,44 @@ impl<F> Default for Batch<F> {
 }
 
 impl<P: PacketIo> Turn<'_, P> {
-    /// Parses `frame`; what needs no lookup is handled at once.
+    /// Puts `frame` into a lane, or handles it at once when it is not an ordinary packet.
     #[inline]
-    pub(super) fn parse(&mut self, batch: &mut Batch<P::Frame>, nic_port: NicPortId, frame: P::Frame) {
+    pub(super) fn enter(&mut self, batch: &mut Batch<P::Frame>, nic_port: NicPortId, frame: P::Frame) {
+        let head = frame.head();
+        let ordinary = Plain::read(head, frame.len(), frame.rx_checksums()).and_then(|plain| {
+            let dst_mac = *head.first_chunk()?;
+            Some((plain, self.engine.router.interfaces.classify(nic_port, plain.vlan, dst_mac).ok()?))
+        });
+        let Some((plain, Arrival { interface, tenant })) = ordinary else {
+            return self.take(nic_port, frame);
+        };
+        let key = FlowKey::of_words(plain.addresses, plain.l4_ports, plain.protocol, tenant);
+        let sessions = &self.engine.nat.sessions;
+        let hash = sessions.hash(key);
+        sessions.prefetch(hash);
+        batch.lanes.push(Lane { frame, key, hash, plain, candidate: None, interface });
+    }
+
+    /// Looks up and handles every lane of the batch.
+    #[inline]
+    pub(super) fn handle(&mut self, batch: &mut Batch<P::Frame>) {
+        let sessions = &self.engine.nat.sessions;
+        for lane in &mut batch.lanes {
+            lane.candidate = sessions.prefetch_record(lane.hash);
+            if let (PROTOCOL_TCP, Some(candidate)) = (lane.plain.protocol, lane.candidate) {
+                sessions.prefetch_windows(candidate);
+            }
+        }
+        let tick = Tick::of(self.context.now);
+        for lane in batch.lanes.drain(..) {
+            self.forward(lane, tick);
+        }
+    }
+
+    /// Handles a frame that is in no lane, step by step.
+    #[cold]
+    #[inline(never)]
+    fn take(&mut self, nic_port: NicPortId, frame: P::Frame) {
         let mut frame = frame;
         let parsed = match parse(frame.head(), frame.len(), frame.rx_checksums()) {
             Err(DropReason::ChainedHeaders) if frame.linearize() => {
@@ -53,7 +94,13 @@ impl<P: PacketIo> Turn<'_, P> {
         });
         match admitted {
             Ok((Parsed { kind: ParsedKind::Ipv4(view), .. }, arrival)) => {
-                self.enter(batch, frame, view, arrival);
+                if view.fragment != FragmentKind::None {
+                    return self.fragment(frame, view, arrival.interface);
+                }
+                if view.class == L4Class::IcmpError {
+                    return self.icmp_error(frame, &view, arrival.interface);
+                }
+                self.look_up(frame, &view, arrival.interface);
             }
             Ok((Parsed { kind: ParsedKind::Arp { offset }, .. }, arrival)) => {
                 match arp::receive(&self.context, self.io, frame, usize::from(offset), arrival.interface) {
@@ -65,42 +112,15 @@ impl<P: PacketIo> Turn<'_, P> {
         }
     }
 
-    #[inline]
-    fn enter(
-        &mut self,
-        batch: &mut Batch<P::Frame>,
-        frame: P::Frame,
-        view: Ipv4View,
-        Arrival { interface, tenant }: Arrival,
-    ) {
-        if view.fragment != FragmentKind::None {
-            return self.fragment(frame, view, interface);
-        }
-        if view.class == L4Class::IcmpError {
-            return self.icmp_error(frame, &view, interface);
-        }
-        let key = FlowKey::of(&view, tenant);
-        let sessions = &self.engine.nat.sessions;
-        let hash = sessions.hash(key);
-        sessions.prefetch(hash);
-        batch.lanes.push(Lane { frame, view, interface, key, hash, candidate: None });
-    }
-
-    /// Looks up and handles every lane of the batch.
-    #[inline]
-    pub(super) fn handle(&mut self, batch: &mut Batch<P::Frame>) {
-        let sessions = &self.engine.nat.sessions;
-        for lane in &mut batch.lanes {
-            lane.candidate = sessions.prefetch_record(lane.hash);
-            if let (L4Class::Tcp, Some(candidate)) = (lane.view.class, lane.candidate) {
-                sessions.prefetch_windows(candidate);
-            }
-        }
-        for lane in batch.lanes.drain(..) {
-            match sessions.find_candidate(lane.candidate, lane.hash, lane.key) {
-                Some((session, facing)) => self.hit(lane.frame, &lane.view, lane.interface, session, facing),
-                None => self.miss(lane),
-            }
+    /// Handles a frame of a lane that the fast path does not send, step by step.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn take_lane(&mut self, frame: P::Frame, interface: InterfaceId) {
+        match parse(frame.head(), frame.len(), frame.rx_checksums()) {
+            Ok(Parsed { kind: ParsedKind::Ipv4(view), .. }) => self.look_up(frame, &view, interface),
+            // Not reached: what is ordinary parses as IPv4, or not at all.
+            Ok(_) => self.drop(DropReason::UnknownEthertype),
+            Err(reason) => self.drop(reason),
         }
     }
 }

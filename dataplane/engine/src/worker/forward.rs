@@ -17,7 +17,6 @@ use crate::packet::rewrite::{clamp_mss, decrement_ttl, set_identification, trans
 use crate::router::egress::NextHop;
 use crate::router::icmp::{IcmpError, Offender};
 use crate::worker::admission::Admission;
-use crate::worker::batch::Lane;
 use crate::worker::sctp::check_association_opener;
 use crate::worker::{Owned, Turn};
 
@@ -68,38 +67,53 @@ impl<P: PacketIo> Turn<'_, P> {
         self.translate_and_send(frame, view, session, facing);
     }
 
+    /// A packet that is not a fragment, step by step.
+    pub(super) fn look_up(&mut self, frame: P::Frame, view: &Ipv4View, interface: InterfaceId) {
+        let key = FlowKey::of(view, self.engine.router.interfaces.tenant_of(interface));
+        let hash = self.engine.nat.sessions.hash(key);
+        match self.engine.nat.find(hash, key) {
+            Some((session, facing)) => self.hit(frame, view, interface, session, facing),
+            None => self.miss(frame, view, interface, (key, hash)),
+        }
+    }
+
     /// The first packet of a flow, or one that belongs to none.
-    #[cold]
-    pub(super) fn miss(&mut self, lane: Lane<P::Frame>) {
-        let Lane { mut frame, mut view, interface, mut key, mut hash, .. } = lane;
+    pub(super) fn miss(
+        &mut self,
+        mut frame: P::Frame,
+        view: &Ipv4View,
+        interface: InterfaceId,
+        (mut key, mut hash): (FlowKey, u64),
+    ) {
         let router = &self.engine.router;
         let Some(arrived) = router.interfaces.of(interface) else {
             return self.drop(DropReason::UnknownVlan);
         };
-        if let Some(by_address) = self.engine.nat.without_call(&view) {
-            view = by_address;
-            key = FlowKey::of(&view, arrived.tenant);
+        let by_address = self.engine.nat.without_call(view);
+        let view = by_address.as_ref().unwrap_or(view);
+        if by_address.is_some() {
+            key = FlowKey::of(view, arrived.tenant);
             hash = self.engine.nat.sessions.hash(key);
             if let Some((session, facing)) = self.engine.nat.find(hash, key) {
-                return self.hit(frame, &view, interface, session, facing);
+                return self.hit(frame, view, interface, session, facing);
             }
         }
         if router.interfaces.is_broadcast(arrived.tenant, view.dst) {
             return self.drop(DropReason::MartianDestination);
         }
-        let Some(admission) = self.admit(&frame, &view, arrived) else { return };
+        let Some(admission) = self.admit(&frame, view, arrived) else { return };
         if router.interfaces.is_own(arrived.tenant, view.dst) {
-            return self.local(frame, &view, arrived);
+            return self.local(frame, view, arrived);
         }
         let side = arrived.side;
         if side == Side::Internal && view.ttl <= 1 {
             // Before anything is made for it: traceroute must not use up ports.
             let error = (DropReason::TtlExceeded, IcmpError::TimeExceeded);
-            return self.refuse(&frame, &view, interface, error);
+            return self.refuse(&frame, view, interface, error);
         }
         if view.class == L4Class::Sctp
             && self.engine.nat.names(view.protocol)
-            && let Err(reason) = check_association_opener(&mut frame, &view)
+            && let Err(reason) = check_association_opener(&mut frame, view)
         {
             return self.drop(reason);
         }
@@ -107,11 +121,11 @@ impl<P: PacketIo> Turn<'_, P> {
         let nat = &self.engine.nat;
         let now = self.context.now;
         let asker = Asker { arrived, by_rule: admission == Admission::ByRule, owner };
-        let mut open = || nat.open(&mut self.owned.nat, router, &view, asker, now);
+        let mut open = || nat.open(&mut self.owned.nat, router, view, asker, now);
         let opened = match open() {
             // Another worker has just made the session, or the mapping it needs: once more.
             Err(Refusal::Raced) => match nat.find(hash, key) {
-                Some((session, facing)) => return self.hit(frame, &view, interface, session, facing),
+                Some((session, facing)) => return self.hit(frame, view, interface, session, facing),
                 None => open(),
             },
             opened => opened,
@@ -119,15 +133,15 @@ impl<P: PacketIo> Turn<'_, P> {
         match opened {
             Ok((session, facing)) => {
                 self.counters.sessions_created.add(1);
-                self.hit(frame, &view, interface, session, facing);
+                self.hit(frame, view, interface, session, facing);
             }
             Err(Refusal::Drop(reason)) => match unreachable(reason, self.engine.config.icmp.refusal)
                 .filter(|_| side == Side::Internal)
             {
-                Some(error) => self.refuse(&frame, &view, interface, (reason, error)),
+                Some(error) => self.refuse(&frame, view, interface, (reason, error)),
                 None => {
                     if reason == DropReason::NoMapping {
-                        self.hold_syn(&frame, &view, interface);
+                        self.hold_syn(&frame, view, interface);
                     }
                     self.drop(reason);
                 }

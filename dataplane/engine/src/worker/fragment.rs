@@ -11,13 +11,11 @@ use crate::fragment::piece::{DatagramKey, Origin, Piece};
 use crate::fragment::{Datagram, Kept, Route, Verdict};
 use crate::frame::{Frame, PacketIo, RxChecksums};
 use crate::ids::{InterfaceId, TenantId};
-use crate::nat::key::FlowKey;
 use crate::nat::session::{Facing, Session};
 use crate::packet::parse::{Ipv4View, L4Class, ParsedKind, parse};
 use crate::packet::rewrite::{decrement_ttl, set_identification, translate};
 use crate::packet::sctp::is_untranslatable;
 use crate::worker::Turn;
-use crate::worker::batch::Lane;
 
 impl<P: PacketIo> Turn<'_, P> {
     /// A fragment in the hands of whoever received it.
@@ -69,7 +67,7 @@ impl<P: PacketIo> Turn<'_, P> {
             self.keep_fragment(frame, view, interface, datagram);
         } else {
             self.owned.opening = Some(datagram);
-            self.whole_packet(frame, *view, interface);
+            self.look_up(frame, view, interface);
             self.owned.opening = None;
         }
         self.owned.fragments.settle(datagram, &self.counters.drops);
@@ -152,20 +150,10 @@ impl<P: PacketIo> Turn<'_, P> {
         self.counters.fragments_merged.add(fragments - 1);
         match parse(frame.head(), frame.len(), RxChecksums::default()) {
             Ok(parsed) => match parsed.kind {
-                ParsedKind::Ipv4(view) => self.whole_packet(frame, view, interface),
+                ParsedKind::Ipv4(view) => self.look_up(frame, &view, interface),
                 ParsedKind::Arp { .. } => self.drop(DropReason::BadIpv4Header),
             },
             Err(reason) => self.drop(reason),
-        }
-    }
-
-    /// Looks up one packet outside a batch.
-    fn whole_packet(&mut self, frame: P::Frame, view: Ipv4View, interface: InterfaceId) {
-        let key = FlowKey::of(&view, self.engine.router.interfaces.tenant_of(interface));
-        let hash = self.engine.nat.sessions.hash(key);
-        match self.engine.nat.find(hash, key) {
-            Some((session, facing)) => self.hit(frame, &view, interface, session, facing),
-            None => self.miss(Lane { frame, view, interface, key, hash, candidate: None }),
         }
     }
 

@@ -9,6 +9,7 @@
 
 mod admission;
 mod batch;
+mod fast_path;
 mod forward;
 mod fragment;
 mod held_syn;
@@ -117,7 +118,7 @@ impl<F: crate::frame::Frame> Worker<F> {
         let mut frames = burst.drain(..);
         while frames.len() > 0 {
             for frame in frames.by_ref().take(batch::BATCH_FRAMES) {
-                turn.parse(batch, nic_port, frame);
+                turn.enter(batch, nic_port, frame);
             }
             turn.handle(batch);
         }

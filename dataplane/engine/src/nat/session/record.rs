@@ -15,6 +15,7 @@ use crate::nat::state_word::{ALG_FLAG, LIVE, LOOSE_FLAG, StateWord};
 use crate::nat::tcp_state::{TcpState, is_tracked};
 use crate::packet::checksum::Delta;
 use crate::packet::other::has_pseudo_header;
+use crate::packet::plain::Becomes;
 use crate::packet::rewrite::Translation;
 use crate::router::egress::NextHop;
 use crate::router::neighbor::NeighborRef;
@@ -74,6 +75,31 @@ impl Session<'_> {
             ip_delta: Delta::from_bits((deltas >> (shift + 16)) as u16),
             l4_delta: Delta::from_bits((deltas >> shift) as u16),
         }
+    }
+
+    /// As [`Session::translation`], in the words of the fast path.
+    #[inline(always)]
+    #[must_use]
+    pub fn becomes(&self, facing: Facing) -> Becomes {
+        let deltas = self.load(DELTAS);
+        let (addresses, l4_ports, shift) = match facing {
+            Facing::Internal => (EXTERNAL_ADDRESSES, EXTERNAL_PORTS, 32),
+            Facing::External => (INTERNAL_ADDRESSES, INTERNAL_PORTS, 0),
+        };
+        Becomes {
+            addresses: self.load(addresses).rotate_left(32),
+            l4_ports: ((self.load(l4_ports) >> 32) as u32).rotate_left(16),
+            ip_delta: Delta::from_bits((deltas >> (shift + 16)) as u16),
+            l4_delta: Delta::from_bits((deltas >> shift) as u16),
+            identification: None,
+        }
+    }
+
+    /// Whether its packets are not for the fast path: an ALG reads it, or it holds its mapping loosely.
+    #[inline]
+    #[must_use]
+    pub fn needs_care(&self) -> bool {
+        self.state().0 & (ALG_FLAG | LOOSE_FLAG) != 0
     }
 
     /// Where a packet that came from `facing` leaves.

@@ -167,6 +167,19 @@ impl Neighbors {
         lookup
     }
 
+    /// The MAC address behind `neighbor`, when it needs neither a question nor a note; else ask
+    /// [`Self::mac`].
+    #[must_use]
+    #[inline]
+    pub fn known(&self, neighbor: NeighborRef) -> Option<[u8; 6]> {
+        let entry = self.entries.get(neighbor.index())?;
+        let word = Word(entry.word.load(Ordering::Acquire));
+        let is_known = word.generation() == neighbor.generation()
+            && matches!(word.state(), Some(NeighborState::Reachable | NeighborState::Probe))
+            && entry.used.load(Ordering::Relaxed);
+        is_known.then(|| word.mac())
+    }
+
     /// The neighbour `address` on `interface`, created `Incomplete` when it is new. Lock-free when it is
     /// known; takes the table's mutex when it is not.
     ///
