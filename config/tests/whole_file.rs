@@ -135,6 +135,14 @@ fn defaults_are_those_of_the_documentation() {
         (&config.alg.ftp.gateway.control_ports, &config.alg.tftp.control_ports),
         (&vec![21], &vec![69])
     );
+    let alg = &config.alg;
+    let gateways = [&alg.sip.gateway, &alg.rtsp.gateway, &alg.irc.gateway, &alg.pptp];
+    assert!(gateways.iter().all(|gateway| !gateway.enabled));
+    assert_eq!(gateways.map(|gateway| gateway.control_ports[0]), [5060, 554, 6667, 1723]);
+    assert_eq!(gateways.map(|gateway| gateway.expectations), [64, 64, 8, 32]);
+    assert_eq!(gateways.map(|gateway| gateway.expectation_lifetime.as_secs()), [180, 60, 300, 600]);
+    assert_eq!(alg.sip.call_lifetime.as_secs(), 1_800);
+    assert!(!alg.rtsp.follows_source && alg.irc.admits_any);
     assert_eq!(config.timeouts.tcp_established, Duration::from_secs(2 * 3600 + 4 * 60));
     assert_eq!(config.timeouts.arp, Duration::from_secs(1200));
     assert_eq!((config.tables.sessions, config.tables.mappings), (65_536, 65_536));

@@ -11,7 +11,7 @@ use crate::schema::{Form, Key, Section};
 pub(crate) const SECTION: Section = Section {
     path: "alg.pptp",
     form: Form::Table,
-    about: "PPTP (RFC 2637); its tunnels need a rule for protocol \"gre\".",
+    about: "PPTP (RFC 2637); tunnels need no rule for GRE: the control session admits them.",
     keys: &[common::ENABLED, CONTROL_PORTS, common::EXPECTATION_LIFETIME, common::EXPECTATIONS],
 };
 
