@@ -44,6 +44,27 @@ fn an_empty_file_is_told_everything_it_lacks() {
 }
 
 #[test]
+fn u_08_a_pool_or_an_external_subnet_that_overlaps_an_internal_one_is_refused_with_both_lines() {
+    let pool = format!(
+        "{SMALLEST}[[nat.pool]]\nname = \"public\"\naddresses = [\"203.0.113.1\", \"10.0.0.128/25\"]\n"
+    );
+    assert_eq!(
+        errors_of(&pool),
+        "algate.toml:13: nat.pool[0].addresses = \"10.0.0.128/25\": overlaps internal subnet 10.0.0.0/24 of \
+         interface \"lan\" (line 10); choose addresses outside every internal subnet"
+    );
+    let wan = format!(
+        "{SMALLEST}[[nic_port]]\nname = \"wan0\"\ndevice = {{ driver = \"null\" }}\n[[interface]]\nname = \"wan\"\n\
+         nic_port = \"wan0\"\nside = \"external\"\naddresses = [\"10.0.0.2/16\"]\n"
+    );
+    assert_eq!(
+        errors_of(&wan),
+        "algate.toml:18: interface[1].addresses = \"10.0.0.2/16\": overlaps connected prefix 10.0.0.0/24 of \
+         interface \"lan\" (line 10); give each interface a prefix of its own"
+    );
+}
+
+#[test]
 fn ten_mistakes_are_told_at_once_in_line_order() {
     let text = r#"
 [eal]

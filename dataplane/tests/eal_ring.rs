@@ -14,7 +14,7 @@ use algate_engine::frame::{Frame, PacketIo};
 use algate_engine::ids::NicPortId;
 
 #[test]
-fn frames_come_back_unchanged_and_every_buffer_comes_home() {
+fn s_20_frames_come_back_unchanged_by_the_named_drivers_only() {
     let mut config = eal::config(vec![Device::Ring { name: "loop".to_owned() }]);
     // What a small appliance has; must fit without hugepages.
     config.tables.mbufs = 16_384;

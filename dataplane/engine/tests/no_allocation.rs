@@ -107,7 +107,7 @@ fn fragments(source: [u8; 4], identification: u16) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn neither_a_hit_nor_a_drop_nor_an_idle_turn_allocates() {
+fn s_21_neither_a_hit_nor_a_drop_nor_an_idle_turn_allocates() {
     let mut config = Config::parse(SITE, "site.toml", &Machine::unchecked()).unwrap();
     // No ARP request, whose frame this test's own mempool would allocate.
     config.timeouts.arp = Duration::from_secs(30 * 86_400);

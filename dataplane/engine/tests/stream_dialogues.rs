@@ -103,7 +103,7 @@ fn byte_by_byte_gives_the_same_streams() {
 }
 
 #[test]
-fn sequence_numbers_wrap_anywhere() {
+fn t_12_sequence_numbers_wrap_anywhere() {
     for before in 0..60 {
         let isn = |n: u32| HostOptions { isn: 0_u32.wrapping_sub(n), ..HostOptions::default() };
         for (name, sent, dialogue) in dialogues() {

@@ -444,7 +444,7 @@ fn an_injected_reply_waits_for_the_window_and_the_stage_probes() {
 }
 
 #[test]
-fn the_room_for_held_bytes_limits_the_window_and_a_large_scale_does_not_close_it() {
+fn t_12_the_room_for_held_bytes_limits_the_window_and_a_large_scale_does_not_close_it() {
     let small = StreamLimits { held_bytes: 100, ..limits() };
     let mut stage = Stage::open_with(small, &MSS, &MSS);
     stage.client(seg(1, 1, "0123456789"), &["< . 1..1 ack 11 win 90"]);
@@ -466,7 +466,7 @@ fn a_message_larger_than_the_receivers_window_completes_in_the_stages_own_room()
 }
 
 #[test]
-fn timestamps_speak_for_the_end_and_echo_the_segment_answered() {
+fn t_12_timestamps_speak_for_the_end_and_echo_the_segment_answered() {
     let syn = [2, 4, 5, 180, 1, 1, 8, 10, 0, 0, 0, 9, 0, 0, 0, 0];
     let answer = [2, 4, 5, 180, 1, 1, 8, 10, 0, 0, 0, 20, 0, 0, 0, 9];
     let mut stage = Stage::open_with(limits(), &syn, &answer);
@@ -487,7 +487,7 @@ fn timestamps_speak_for_the_end_and_echo_the_segment_answered() {
 }
 
 #[test]
-fn sack_edges_are_mapped_and_the_stages_own_duplicates_left_out() {
+fn t_12_sack_edges_are_mapped_and_the_stages_own_duplicates_left_out() {
     let mut stage = Stage::open_with(limits(), &MSS_SACK, &MSS_SACK);
     stage.client(seg(1, 1, "NOOP\r\n"), &["> P. 1..7 ack 1 win 1000 \"NOOP\\r\\n\""]);
     let line = "> P. 7..38 ack 1 win 1000 \"PORT 198,51,100,240,255,2,254\\r\\n\"";
@@ -532,7 +532,7 @@ fn grown_segments_are_cut_at_the_receivers_mss() {
 }
 
 #[test]
-fn fragmentation_needed_for_a_grown_packet_is_heeded() {
+fn i_10_fragmentation_needed_for_a_grown_packet_is_heeded() {
     let mut stage = Stage::open();
     let line = "> P. 1..32 ack 1 win 1000 \"PORT 198,51,100,240,255,2,254\\r\\n\"";
     stage.client(seg(1, 1, "PORT 1,2\r\n"), &[line]);
@@ -559,7 +559,7 @@ fn fragmentation_needed_for_a_grown_packet_is_heeded() {
 }
 
 #[test]
-fn numbers_in_icmp_errors_are_mapped_back() {
+fn i_10_numbers_in_icmp_errors_are_mapped_back() {
     let mut stage = Stage::open();
     assert_eq!(Stage::new(limits()).stream.map_embedded_seq(Direction::Original, SeqNum(1)), None);
     stage.segment(Direction::Original, &seg(1, 1, "PORT 1,2\r\nSHRT 1,2\r\nNOOP\r\n"));

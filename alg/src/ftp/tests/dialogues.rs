@@ -362,7 +362,7 @@ fn a_refused_expectation_leaves_the_message_as_it_is() {
 
 /// S-16: however many announcements, one that is accepted and one that waits for its reply.
 #[test]
-fn a_thousand_announcements_leave_one_expectation() {
+fn s_16_a_thousand_announcements_leave_one_expectation() {
     let mut driver = greeted(internal_client());
     for l4_port in 2000..3000u16 {
         driver.feed(C, format!("EPRT |1|10.0.0.2|{l4_port}|\r\n").as_bytes());

@@ -254,7 +254,7 @@ impl Nat {
         let seat = self.seat(worker, key.protocol(), key.source().host(), now)?;
         let seen_as = self.seen_as(worker, key, treatment, seat);
         let (target, parent) =
-            match self.admit_inbound(worker, router, key, (seen_as, asker), Hold::Firm, now) {
+            match self.admit_inbound(worker, router, called(key), (seen_as, asker), Hold::Firm, now) {
                 Ok(admitted) => admitted,
                 Err(refusal) => {
                     self.unseat(worker, seat);
@@ -289,9 +289,13 @@ impl Nat {
             }
         };
         let ends = [key.destination(), target.endpoint];
+        let callee = match is_query(key) {
+            true => Endpoint { l4_port: key.destination().l4_port, ..target.endpoint },
+            false => target.endpoint,
+        };
         let new = NewSession {
             internal_key: key,
-            external_key: FlowKey::new(key.protocol(), target.endpoint, source.endpoint),
+            external_key: FlowKey::new(key.protocol(), callee, source.endpoint),
             initiator: Facing::Internal,
             internal_hop,
             external_hop,
@@ -569,6 +573,22 @@ impl Nat {
         let protocol = self.control_ports.protocol_of(protocol, servers)?;
         Some(AlgOwner { thread: owner, protocol })
     }
+}
+
+/// A query names no port of its receiver: behind a pool address its identifier says who is meant (RFC 5508
+/// REQ-7). The receiver sees the sender's own identifier, for a query carries one only.
+fn called(key: FlowKey) -> FlowKey {
+    match is_query(key) {
+        true => {
+            let callee = Endpoint { l4_port: key.source().l4_port, ..key.destination() };
+            FlowKey::new(key.protocol(), key.source(), callee)
+        }
+        false => key,
+    }
+}
+
+const fn is_query(key: FlowKey) -> bool {
+    key.protocol() == crate::packet::PROTOCOL_ICMP
 }
 
 const fn contact_key(mapping: u32, remote: u32) -> u64 {

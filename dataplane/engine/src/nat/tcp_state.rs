@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_cell_is_as_printed_in_the_module_documentation() {
+    fn t_09_every_cell_is_as_printed_in_the_module_documentation() {
         let mut table = String::new();
         for state in TcpState::ALL {
             write!(table, "{}:", state.text()).unwrap();

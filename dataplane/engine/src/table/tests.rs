@@ -35,7 +35,7 @@ fn each_input_bit_flips_half_of_the_hash_bits() {
 }
 
 #[test]
-fn keys_that_collide_under_one_key_are_random_under_others() {
+fn s_13_keys_that_collide_under_one_key_are_random_under_others() {
     let bucket = |key: &HashKey, a: u64| key.hash2(a, 53) & 0x3ff;
     let known = HashKey::from_seed([0; 4]);
     let flood: Vec<u64> =
@@ -154,7 +154,7 @@ fn holds_the_configured_number_through_replacement() {
 }
 
 #[test]
-fn refuses_nothing_near_half_load_and_looks_at_sixteen_slots() {
+fn s_13_refuses_nothing_near_half_load_and_looks_at_sixteen_slots() {
     for bits in [6, 10, 14] {
         let table = IndexTable::with_capacity(1 << bits);
         let mut random = Random(100 + bits);

@@ -187,7 +187,7 @@ fn an_icmp_type_is_told_from_another_and_an_error_from_both() {
 }
 
 #[test]
-fn internal_sources_must_be_routed_back_where_they_came_from() {
+fn s_12_internal_sources_must_be_routed_back_where_they_came_from() {
     let site = r#"
 [[interface]]
 name = "guests"

@@ -52,6 +52,10 @@ impl Control {
 
     /// Promises `uses` flows from the server's address, any port, to [`DATA`]; returns what the server is told.
     fn promise(&mut self, uses: u32) -> (SocketAddrV4, Handle) {
+        self.promise_for(uses, Duration::from_secs(60))
+    }
+
+    fn promise_for(&mut self, uses: u32, lifetime: Duration) -> (SocketAddrV4, Handle) {
         let nat = &self.net.engine.nat;
         let target = Endpoint::from(at(DATA));
         let address = u32::from(*self.external.ip());
@@ -63,7 +67,7 @@ impl Control {
             target,
             peer: Some(Endpoint { l4_port: 0, ..Endpoint::from(at(SERVER)) }),
             uses,
-            expires: Tick::of(self.net.now).plus(Duration::from_secs(60)),
+            expires: Tick::of(self.net.now).plus(lifetime),
             parent: self.handle,
             mapping: Some(mapping),
         };
@@ -210,6 +214,48 @@ fn a_parent_lives_while_a_child_does_and_one_more_period() {
     assert_eq!(net.sessions().len(), 1);
     net.advance(Duration::from_secs(5));
     assert_eq!(net.sessions().len(), 0);
+}
+
+/// Who ends: the control session, its child, the promise that is left.
+const ORDERS: [[u8; 3]; 6] = [*b"pce", *b"pec", *b"cpe", *b"cep", *b"epc", *b"ecp"];
+
+#[test]
+fn s_17_parent_child_and_promise_may_end_in_every_order() {
+    for order in ORDERS {
+        let mut control = Control::new();
+        let (announced, promise) = control.promise_for(2, Duration::from_secs(3_600));
+        let peer = at("198.51.100.1:20");
+        control.net.one(OUTSIDE, &tcp_between(peer, announced, SYN, b""));
+        control.net.one(INSIDE, &tcp(DATA, "198.51.100.1:20", SYN | ACK));
+        let mut ended = Vec::new();
+        for who in order {
+            let external = control.external;
+            let net = &mut control.net;
+            match who {
+                b'p' => {
+                    net.one(INSIDE, &tcp(CLIENT, SERVER, FIN | ACK));
+                    net.one(OUTSIDE, &tcp_between(at(SERVER), external, FIN | ACK, b""));
+                }
+                b'c' => {
+                    net.one(INSIDE, &tcp(DATA, "198.51.100.1:20", FIN | ACK));
+                    net.one(OUTSIDE, &tcp_between(peer, announced, FIN | ACK, b""));
+                }
+                _ => net.engine.nat.withdraw(&mut control.worker, promise),
+            }
+            control.net.advance(Duration::from_secs(242));
+            control.reclaim();
+            ended.push(who);
+            let has_ended = |who| ended.contains(&who);
+            let promised = usize::from(!has_ended(b'e') && !has_ended(b'p'));
+            assert_eq!(control.expectations(), promised, "{order:?} {ended:?}");
+            // The child stays while it lives, and its parent with it; the last one takes everything along.
+            let data = control.net.send(INSIDE, &tcp(DATA, "198.51.100.1:20", ACK));
+            assert_eq!(data.len(), usize::from(!has_ended(b'c')), "{order:?} {ended:?}");
+        }
+        control.net.advance(Duration::from_secs(242));
+        control.reclaim();
+        assert_eq!((control.net.sessions(), control.net.mappings()), (vec![], vec![]), "{order:?}");
+    }
 }
 
 #[test]

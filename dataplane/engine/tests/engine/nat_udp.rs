@@ -100,7 +100,7 @@ fn u_07_outbound_packets_keep_a_mapping_and_inbound_ones_do_not() {
 }
 
 #[test]
-fn u_07_strangers_cannot_hold_a_mapping_with_ever_new_sessions() {
+fn u_07_c_14_strangers_cannot_hold_a_mapping_with_ever_new_sessions() {
     let mut net = Net::new();
     let out = net.one(INSIDE, &udp("10.0.0.2:5000", "198.51.100.1:53", b""));
     for l4_port in 7000..7004 {
@@ -161,7 +161,7 @@ fn s_12_a_forged_source_matches_no_session() {
 }
 
 #[test]
-fn sources_that_are_no_host_open_nothing() {
+fn s_12_sources_that_are_no_host_open_nothing() {
     let mut net = Net::new();
     for source in ["10.0.0.255:1", "10.0.0.0:1"] {
         net.refused(INSIDE, &udp(source, "198.51.100.1:53", b""), DropReason::MartianSource);

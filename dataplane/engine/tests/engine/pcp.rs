@@ -124,7 +124,7 @@ fn words(bytes: &[u8]) -> Vec<u16> {
 }
 
 #[test]
-fn p_01_a_mapping_is_made_as_suggested_renewed_used_and_deleted() {
+fn p_01_c_08_a_mapping_is_made_as_suggested_renewed_used_and_deleted() {
     let mut net = net("");
     let any = Map::new(TCP, 80);
     let address = *any.granted(&mut net).ip();

@@ -333,7 +333,7 @@ fn active(command: &str, send: fn(&str) -> Step) -> Vec<Step> {
 }
 
 #[test]
-fn a_03_active_transfers_reach_a_client_inside() {
+fn s_22_a_03_active_transfers_reach_a_client_inside() {
     for place in PLACES {
         for (command, line) in
             [("PORT 10,0,0,2,15,161", send as fn(&str) -> Step), ("EPRT |1|10.0.0.2|4001|", dribble)]
@@ -348,7 +348,7 @@ fn a_03_active_transfers_reach_a_client_inside() {
 }
 
 #[test]
-fn a_03_passive_transfers_reach_a_server_behind_a_forward() {
+fn s_22_a_03_passive_transfers_reach_a_server_behind_a_forward() {
     for place in PLACES {
         for command in ["PASV", "EPSV"] {
             dialogue(Inside::Server, Faults::default(), 5, place, passive(command));
