@@ -234,7 +234,7 @@ fn ask(log: &str, l4_port: u16, time: &str) -> Result<String, String> {
 #[test]
 fn answers_tell_who_and_from_when_to_when_or_why_there_is_none() {
     let log = [
-        r#"{"time":"2026-11-22T04:00:00.000Z","event":"started","configuration":{"pools":[{"name":"p","addresses":[["203.0.113.8","203.0.113.8"]],"l4_ports":[1024,65535],"deterministic":{"block_size":512,"hosts":[["10.0.0.0","10.0.0.15"]]}}],"forwards":[{"protocol":"tcp","external":"203.0.113.8:21","internal":"10.0.0.9:21"}]}}"#,
+        r#"{"time":"2026-11-22T04:00:00.000Z","event":"started","configuration":{"pools":[{"name":"p","addresses":[["203.0.113.8","203.0.113.8"]],"l4_ports":[1024,65535],"deterministic":{"block_size":512,"hosts":[["10.0.0.0","10.0.0.15"]]}}],"forwards":[{"protocol":"tcp","external":"203.0.113.8:21","ports":2,"internal":["10.0.0.9:21"]}],"statics":[{"external":["203.0.113.64","203.0.113.71"],"internal":"10.0.0.240"}]}}"#,
         r#"{"time":"2026-11-22T04:10:00.250Z","event":"block_assigned","nat_event":16,"internal":"10.0.0.3","external":"203.0.113.8","l4_ports":[20480,20991]}"#,
         r#"{"time":"2026-11-22T04:20:00.750Z","event":"block_released","nat_event":17,"internal":"10.0.0.3","external":"203.0.113.8","l4_ports":[20480,20991]}"#,
         r#"{"time":"2026-11-22T04:30:00.000Z","event":"mapping_cre"#,
