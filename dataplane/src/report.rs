@@ -112,8 +112,8 @@ pub struct ExpectationRow {
     pub protocol: String,
     /// Tenant of the target, if it has one.
     pub tenant: Option<u16>,
-    /// Who may come; port 0: any.
-    pub peer: SocketAddrV4,
+    /// Who may come; address 0: anyone, port 0: from any. None: whoever the mapping's filtering lets in.
+    pub peer: Option<SocketAddrV4>,
     /// The endpoint it was told.
     pub announced: SocketAddrV4,
     /// Where its flow is led to.

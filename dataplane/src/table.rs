@@ -1,5 +1,7 @@
 //! Reports as text: columns for a terminal.
 
+use std::net::SocketAddrV4;
+
 use crate::event_log::line::EventRow;
 use crate::report::{
     CounterRow, ExpectationRow, FilterRow, InterfaceRow, MappingRow, NeighborRow, PortRow, Report, RouteRow,
@@ -69,10 +71,10 @@ columns! { MappingRow as row:
 columns! { ExpectationRow as row:
     "protocol" = row.protocol,
     "tenant" = optional(row.tenant),
-    "peer" = row.peer,
+    "peer" = row.peer.map_or_else(|| "by filtering".to_owned(), peer),
     "announced" = row.announced,
     "target" = row.target,
-    "uses" = row.uses,
+    "uses" = if row.uses == u32::MAX { ANY.to_owned() } else { row.uses.to_string() },
     "expires" = seconds(row.expires_seconds),
 }
 columns! { CounterRow as row:
@@ -172,6 +174,11 @@ fn ports_or_types(row: &FilterRow) -> Vec<String> {
     row.destination_ports.iter().cloned().chain(types).collect()
 }
 
+/// Who may use an expectation.
+fn peer(peer: SocketAddrV4) -> String {
+    if peer.ip().is_unspecified() { ANY.to_owned() } else { peer.to_string() }
+}
+
 fn seconds(seconds: u64) -> String {
     format!("{seconds} s")
 }
@@ -180,7 +187,7 @@ fn optional<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
-/// What a filter rule leaves open.
+/// What a filter rule or an expectation leaves open.
 const ANY: &str = "any";
 
 #[cfg(test)]

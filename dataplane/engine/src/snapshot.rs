@@ -13,7 +13,6 @@ use crate::counters::{Counter, ProtocolCounters, WorkerCounters};
 use crate::drop_reason::DropReason;
 use crate::engine::Engine;
 use crate::ids::{InterfaceId, TenantId};
-use crate::nat::key::Endpoint;
 use crate::nat::mapping::{Filtering, Mapping, Scope};
 use crate::nat::session::{Facing, Session};
 use crate::pcp::message::ResultCode;
@@ -77,8 +76,8 @@ pub struct ExpectationRow {
     pub protocol: u8,
     /// Tenant of the target.
     pub tenant: TenantId,
-    /// Who may come; port 0: any. Zeros: whoever the mapping's filtering lets in.
-    pub peer: SocketAddrV4,
+    /// Who may come; address 0: anyone, port 0: from any. `None`: whoever the mapping's filtering lets in.
+    pub peer: Option<SocketAddrV4>,
     /// The endpoint it was told.
     pub announced: SocketAddrV4,
     /// Where its flow arrives.
@@ -155,7 +154,7 @@ impl Engine {
             .map(|expectation| ExpectationRow {
                 protocol: expectation.protocol,
                 tenant: expectation.target.tenant,
-                peer: expectation.peer.unwrap_or(Endpoint::new(0, 0)).into(),
+                peer: expectation.peer.map(SocketAddrV4::from),
                 announced: expectation.announced.into(),
                 target: expectation.target.into(),
                 uses: expectation.uses,

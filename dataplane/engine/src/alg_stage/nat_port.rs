@@ -1,7 +1,7 @@
 //! What an ALG may ask of NAT, on behalf of one control session.
 //!
 //! Where the target is the control session's own endpoint, the session's own mapping serves: the other end has seen it
-//! already. Else NAT reserves one on the session's external address.
+//! already. Else NAT reserves one on the session's external address; for a PPTP call it chooses an id there.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -162,6 +162,11 @@ impl NatPort<'_> {
         };
         if self.nat.keeps_ports(address) {
             return Ok((Endpoint::new(address, target.l4_port), None));
+        }
+        if request.protocol == Protocol::Gre {
+            let peer = self.peer_of(request.peer, request.owner, 0).ok_or(ExpectError::PoolExhausted)?;
+            let call = self.nat.reserve_call(self.worker, address, peer.host());
+            return call.map(|announced| (announced, None)).ok_or(ExpectError::PoolExhausted);
         }
         if let Some(mapping) = self.own_mapping(request) {
             return Ok((self.endpoints.sender_seen(request.owner).into(), mapping));

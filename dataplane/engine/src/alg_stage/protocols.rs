@@ -4,7 +4,7 @@ use algate_alg::{DccPeer, MediaSource, Protocol, ProtocolId, Settings};
 use algate_config::{Alg, Gateway};
 
 use crate::nat::key::Endpoint;
-use crate::packet::{PROTOCOL_TCP, PROTOCOL_UDP};
+use crate::packet::{PROTOCOL_GRE, PROTOCOL_TCP, PROTOCOL_UDP};
 
 /// The keys that every protocol has.
 #[must_use]
@@ -65,6 +65,12 @@ impl ControlPorts {
         Self { entries }
     }
 
+    /// Whether any port is `protocol`'s.
+    #[must_use]
+    pub fn reads(&self, protocol: ProtocolId) -> bool {
+        self.entries.iter().any(|(_, read)| *read == protocol)
+    }
+
     /// The protocol of a session with one of these `servers`, over IP protocol `transport`.
     #[must_use]
     pub fn protocol_of(&self, transport: u8, servers: &[Endpoint]) -> Option<ProtocolId> {
@@ -85,9 +91,6 @@ pub const fn ip_protocol(transport: Protocol) -> u8 {
         Protocol::Gre => PROTOCOL_GRE,
     }
 }
-
-/// IPv4 protocol number of GRE. NAT refuses to reserve what has no space of ports.
-const PROTOCOL_GRE: u8 = 47;
 
 #[cfg(test)]
 pub(crate) mod tests {

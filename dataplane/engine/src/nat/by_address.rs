@@ -1,7 +1,7 @@
 //! Flows of protocols other than TCP, UDP and ICMP: known by addresses, and by ports where they have some.
 //!
-//! A NAT rule must name the protocol, whatever the filter allows. Such a flow has no mapping and takes no port of
-//! the pool: the session is the translation, and its external key is what must be unique. So it depends on the remote
+//! A NAT rule must name the protocol, whatever the filter allows; but a PPTP call needs none. Such a flow has no mapping
+//! and takes no port of the pool: the session is the translation, and its external key is what must be unique. So it depends on the remote
 //! end, and only that end can answer (RFC 4787's address-and-port-dependent mapping and filtering).
 //!
 //! ```text
@@ -12,35 +12,44 @@
 //! AH                never translated: it covers the addresses (RFC 4302 section 3.3.3.1.1)
 //! ```
 //!
-//! A GRE packet of a PPTP call (version 1) is a flow of its own, by call id, where an expectation says so. Any other is
-//! known by its addresses like plain GRE, so that one internal host has all calls to a server.
+//! A GRE packet of a PPTP call (version 1) is a flow of its own, by call id, where an expectation says so: that admits it
+//! without a rule, as it does the data of other protocols, and it leaves from the external address of its control
+//! session. Each direction is a session, for each end has chosen an id. Ids that are announced for translated ends are
+//! random; nothing else uses them at the same address. Any other such packet is known by its addresses like plain
+//! GRE, so that one internal host has all calls to a server.
 //!
-//! Not done: ESP by SPI; endpoint-independent mappings of UDP-Lite; blocks of ports, which these ports are no part of.
+//! Not done: ESP by SPI; endpoint-independent mappings of UDP-Lite; blocks of ports, which these ports are no part of;
+//! PPTP calls between two internal hosts, or through a forward that masquerades.
 
+use algate_alg::ProtocolId;
 use algate_config::{Pairing, Side};
 
 use crate::drop_reason::DropReason;
 use crate::event::Kind;
+use crate::ids::TenantId;
 use crate::nat::allocation::Seat;
-use crate::nat::key::{Endpoint, FlowKey};
+use crate::nat::key::{Endpoint, FlowKey, Host};
 use crate::nat::mapping::Hold;
 use crate::nat::policy::{Translating, Treatment};
 use crate::nat::ports::CANDIDATES;
 use crate::nat::session::{CreateError, Facing, NewSession, Session};
 use crate::nat::slow_path::{next_hop, reverse_hop};
 use crate::nat::{Asker, Nat, NatWorker, Opened, Refusal, Retiree};
-use crate::packet::PROTOCOL_AH;
 use crate::packet::other::has_changeable_ports;
 use crate::packet::parse::{Ipv4View, L4Class};
+use crate::packet::{PROTOCOL_AH, PROTOCOL_GRE};
 use crate::router::Router;
 use crate::time::Instant;
 
 impl Nat {
     /// A GRE packet of a call that nobody expects, as one that is known by its addresses alone.
     #[must_use]
-    pub fn without_call(&self, view: &Ipv4View) -> Option<Ipv4View> {
+    pub fn without_call(&self, view: &Ipv4View, tenant: TenantId) -> Option<Ipv4View> {
         let called = Endpoint::new(view.dst, view.dst_port);
-        let is_expected = || self.expectations.is_announced(view.protocol, called);
+        let is_expected = || {
+            self.expectations.is_announced(view.protocol, called)
+                || self.expectations.is_announced(view.protocol, called.in_tenant(tenant))
+        };
         (view.class == L4Class::GreCall && !is_expected()).then_some(Ipv4View {
             class: L4Class::Other,
             dst_port: 0,
@@ -48,10 +57,27 @@ impl Nat {
         })
     }
 
-    /// Whether a NAT rule may cover flows of `protocol`.
+    /// Whether there may be flows of `protocol`: a NAT rule may cover them, or an ALG expects them.
     #[must_use]
     pub fn names(&self, protocol: u8) -> bool {
         self.policy.names(protocol)
+            || (protocol == PROTOCOL_GRE && self.control_ports.reads(ProtocolId::Pptp))
+    }
+
+    /// Chooses the call id that is announced on the external `address` for GRE from `peer`. `None`: those that were tried
+    /// are all in use.
+    #[must_use]
+    pub fn reserve_call(&self, worker: &mut NatWorker, address: u32, peer: Host) -> Option<Endpoint> {
+        let from = Endpoint { tenant: peer.tenant, address: peer.address, l4_port: 0 };
+        let is_free = |announced: &Endpoint| {
+            let key = FlowKey::new(PROTOCOL_GRE, from, *announced);
+            // 0 is no call id. A flow may have outlived its expectation.
+            announced.l4_port != 0
+                && !self.expectations.is_announced(PROTOCOL_GRE, *announced)
+                && self.find(self.sessions.hash(key), key).is_none()
+        };
+        let mut candidates = (0..CANDIDATES).map(|_| Endpoint::new(address, worker.random.draw() as u16));
+        candidates.find(is_free)
     }
 
     /// Opens a session for the first packet of a flow of a protocol without mappings. A static address serves it
@@ -64,7 +90,9 @@ impl Nat {
         asker: Asker<'_>,
         now: Instant,
     ) -> Result<Opened<'_>, Refusal> {
-        if !self.names(key.protocol()) {
+        // With a call id it is known to be expected, by whomever.
+        let is_call = key.protocol() == PROTOCOL_GRE && key.destination().l4_port != 0;
+        if !is_call && !self.policy.names(key.protocol()) {
             return Err(Refusal::Drop(DropReason::UnsupportedProtocol));
         }
         let to = key.destination().address;
@@ -83,9 +111,55 @@ impl Nat {
             (Side::Internal, false) if from_static => {
                 self.open_outbound(worker, router, key, asker.owner, now)
             }
+            (Side::Internal, false) if is_call => self.open_call(worker, router, key, now),
             (Side::Internal, false) => self.open_outbound_other(worker, router, key, now),
             _ => Err(Refusal::Drop(DropReason::NoMapping)),
         }
+    }
+
+    /// An outbound PPTP call: from the external address of its control session, which the other end knows.
+    fn open_call(
+        &self,
+        worker: &mut NatWorker,
+        router: &Router,
+        key: FlowKey,
+        now: Instant,
+    ) -> Result<Opened<'_>, Refusal> {
+        let internal_hop = reverse_hop(router, key.source().host(), Side::Internal, now)?;
+        let remote = key.destination().in_tenant(key.tenant());
+        let external_hop = next_hop(router, remote.host(), now)?;
+        let parent = self.admit_outbound(worker, key, remote, now);
+        let Some(control) = parent.and_then(|parent| self.sessions.by_handle(parent)) else {
+            // Another host's call: the id says nothing here.
+            return match self.policy.names(key.protocol()) {
+                true => self.open_outbound_other(worker, router, key, now),
+                false => Err(Refusal::Drop(DropReason::ExpectationPeer)),
+            };
+        };
+        let remote = remote.in_tenant(router.interfaces.tenant_of(external_hop.interface));
+        let source = Endpoint { l4_port: 0, ..control.external_key().destination() };
+        let is_translated = control.internal_key().source().address != source.address;
+        let source = if is_translated { source } else { key.source() };
+        let seat = self.seat(worker, key.protocol(), key.source().host(), now)?;
+        let new = NewSession {
+            internal_key: key,
+            external_key: FlowKey::new(key.protocol(), remote, source),
+            initiator: Facing::Internal,
+            internal_hop,
+            external_hop,
+            mapping: None,
+            hold: Hold::Firm,
+            remote_mapping: None,
+            parent,
+            alg_owner: None,
+            subscriber: seat.subscriber,
+        };
+        let made = self.create_unique(worker, &new, now);
+        let opened = made.unwrap_or(Err(Refusal::Drop(DropReason::AddressInUse)));
+        if opened.is_err() {
+            self.unseat(worker, seat);
+        }
+        opened.map(|session| (session, Facing::Internal))
     }
 
     fn open_outbound_other(
@@ -118,7 +192,7 @@ impl Nat {
             mapping: None,
             hold: Hold::Firm,
             remote_mapping: None,
-            parent: self.admit_outbound(worker, key, remote, now),
+            parent: self.admit_outbound(worker, key, key.destination().in_tenant(key.tenant()), now),
             alg_owner: None,
             subscriber: seat.subscriber,
         };

@@ -2,7 +2,9 @@
 //!
 //! An expectation is found by the endpoint that was announced to the peer. It names the peer that may
 //! come and nobody else, admits a stated number of flows, and ends with its lifetime, its uses or its
-//! parent, whichever is first. Where the announced endpoint is external it holds a reference on the
+//! parent, whichever is first. One that admits as many as come keeps a parent over UDP alive, as a child would: what was
+//! promised for an hour (a registered phone, the media of a call on hold) must not end with the first silent minutes
+//! of the signalling. Where the announced endpoint is external it holds a reference on the
 //! mapping behind it, so that an internal host that sends first leaves from the announced port.
 //!
 //! One without a peer admits nobody: it only keeps its mapping, whose filtering says who may come. It is in no index.
@@ -46,6 +48,8 @@ pub struct Ended {
     pub mapping: Option<u32>,
     /// A count and a reference of this subscriber.
     pub subscriber: u32,
+    /// The control session that it has kept alive.
+    pub kept: Option<Handle>,
 }
 
 /// What a packet to an announced endpoint meets.
@@ -85,10 +89,10 @@ impl Expectations {
         }
     }
 
-    /// Publishes an expectation that is counted for `subscriber`. `None` when the table is full or the announced
-    /// endpoint is already promised to the same peer.
+    /// Publishes an expectation that is counted for `subscriber`, and for its parent if it `keeps` that. `None` when the
+    /// table is full or the announced endpoint is already promised to the same peer.
     #[must_use]
-    pub fn create(&self, new: &Expectation, subscriber: u32) -> Option<Handle> {
+    pub fn create(&self, new: &Expectation, subscriber: u32, keeps: bool) -> Option<Handle> {
         let slot = self.slots.alloc()?;
         let line = self.lines.line(slot)?;
         let set = |word: usize, value: u64| line.word(word).store(value, Ordering::Relaxed);
@@ -98,7 +102,7 @@ impl Expectations {
         set(PARENT, new.parent.to_u64());
         let mapping = u64::from(new.mapping.map_or(0, |mapping| mapping + 1));
         set(MAPPING, tenant_word(new.announced) | mapping);
-        set(SUBSCRIBER, u64::from(subscriber));
+        set(SUBSCRIBER, (u64::from(keeps) << 32) | u64::from(subscriber));
         set(STATE, (u64::from(new.expires.0) << 32) | u64::from(new.uses));
         if new.peer.is_some() && !self.index(slot, new) {
             set(STATE, 0);
@@ -188,8 +192,9 @@ impl Expectations {
         if expectation.peer.is_some() {
             self.index.remove(expectation.announced.hash(expectation.protocol, &self.key), slot);
         }
-        let subscriber = self.lines.line(slot)?.word(SUBSCRIBER).load(Ordering::Relaxed) as u32;
-        Some(Ended { mapping: expectation.mapping, subscriber })
+        let word = self.lines.line(slot)?.word(SUBSCRIBER).load(Ordering::Relaxed);
+        let kept = (word >> 32 != 0).then_some(expectation.parent);
+        Some(Ended { mapping: expectation.mapping, subscriber: word as u32, kept })
     }
 
     /// Gives the slot of an ended expectation back, after the grace period.
@@ -309,6 +314,7 @@ const PARENT: usize = 4;
 /// Mapping + 1 (low half), and the tenant of the announced endpoint, for which its own word has no room.
 const MAPPING: usize = 5;
 const TENANT: u64 = 0xffff_ffff << 32;
+/// Subscriber (low half), and whether it keeps its parent alive.
 const SUBSCRIBER: usize = 6;
 /// Nobody's endpoint: the last port of the broadcast address.
 const NO_PEER: u64 = u64::MAX;

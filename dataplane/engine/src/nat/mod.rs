@@ -43,7 +43,7 @@ use crate::event::ring::Recorder;
 use crate::nat::allocation::Rests;
 use crate::nat::block::Blocks;
 use crate::nat::counted::Counted;
-use crate::nat::expectation::{Ended, Expectation, Expectations};
+use crate::nat::expectation::{Ended, Expectation, Expectations, UNLIMITED};
 use crate::nat::forward::Forwards;
 use crate::nat::idle_times::IdleTimes;
 use crate::nat::key::{Endpoint, FlowKey, Host};
@@ -55,6 +55,7 @@ use crate::nat::shortage::Shortages;
 pub use crate::nat::slow_path::{Asker, Opened, Refusal};
 use crate::nat::statics::Statics;
 use crate::nat::subscriber::Subscribers;
+use crate::packet::PROTOCOL_UDP;
 use crate::pcp::table::ExplicitMappings;
 use crate::table::hash::HashKey;
 use crate::table::quiescence::{Quiescence, Retired};
@@ -217,7 +218,15 @@ impl Nat {
             return Err(ExpectError::SessionBudget);
         }
         self.subscribers.hold(subscriber);
-        self.expectations.create(expectation, subscriber).ok_or_else(|| {
+        // A TCP session has hours of its own, and its end is the end of what it has promised.
+        let keeps = expectation.uses == UNLIMITED && parent.internal_key().protocol() == PROTOCOL_UDP;
+        if keeps {
+            self.sessions.keep(expectation.parent);
+        }
+        self.expectations.create(expectation, subscriber, keeps).ok_or_else(|| {
+            if keeps {
+                self.sessions.leave(expectation.parent);
+            }
             self.subscribers.give_expectation(subscriber);
             self.leave_subscriber(worker, subscriber);
             ExpectError::TableFull
@@ -259,7 +268,8 @@ impl Nat {
 
     /// Ends an expectation that was just withdrawn, aged or used up.
     fn end_expectation(&self, worker: &mut NatWorker, slot: u32) {
-        if let Some(Ended { mapping, subscriber }) = self.expectations.unlink(slot) {
+        if let Some(Ended { mapping, subscriber, kept }) = self.expectations.unlink(slot) {
+            kept.into_iter().for_each(|parent| self.sessions.leave(parent));
             self.subscribers.give_expectation(subscriber);
             self.leave_subscriber(worker, subscriber);
             self.release_mapping(worker, mapping, Hold::Firm);

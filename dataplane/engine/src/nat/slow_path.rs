@@ -172,8 +172,9 @@ impl Nat {
                 return Err(refusal);
             }
         };
-        // An ALG has announced what the host was to see.
-        let announced = if elsewhere.is_some() { key.destination() } else { remote };
+        // An ALG has announced what the host was to see; untranslated, to be met in the host's tenant.
+        let announced = key.destination();
+        let announced = if elsewhere.is_some() { announced } else { announced.in_tenant(key.tenant()) };
         let parent = self.admit_outbound(worker, key, announced, now);
         let new = NewSession {
             internal_key: key,
@@ -321,7 +322,15 @@ impl Nat {
         hold: Hold,
         now: Instant,
     ) -> Result<(Source, Option<Handle>), Refusal> {
-        let refusal = match self.expectations.admit(key.protocol(), key.source(), key.destination(), now) {
+        let admit = |source| self.expectations.admit(key.protocol(), source, key.destination(), now);
+        let admission = match admit(key.source()) {
+            // Another internal host: it may have been named as the world sees it (two phones and a proxy outside).
+            Admission::Refused if remote != key.source().address => {
+                admit(Endpoint::new(remote, key.source().l4_port))
+            }
+            admission => admission,
+        };
+        let refusal = match admission {
             // Its mapping may be open to more than the one expected.
             Admission::Refused => Refusal::Drop(DropReason::ExpectationPeer),
             Admission::Admitted { expectation, used_up } => {

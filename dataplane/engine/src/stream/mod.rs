@@ -77,7 +77,8 @@ impl Default for StreamLimits {
             held_bytes: 16_384,
             held_time: Duration::from_secs(120),
             edits: 128,
-            message_edits: 16,
+            // A SIP message names many addresses.
+            message_edits: 64,
             message_edit_bytes: 2048,
             injections: 4,
             injection_bytes: 1024,

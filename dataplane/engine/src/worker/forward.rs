@@ -89,7 +89,7 @@ impl<P: PacketIo> Turn<'_, P> {
         let Some(arrived) = router.interfaces.of(interface) else {
             return self.drop(DropReason::UnknownVlan);
         };
-        let by_address = self.engine.nat.without_call(view);
+        let by_address = self.engine.nat.without_call(view, arrived.tenant);
         let view = by_address.as_ref().unwrap_or(view);
         if by_address.is_some() {
             key = FlowKey::of(view, arrived.tenant);

@@ -303,11 +303,41 @@ fn ports_of_services_stay_shut() {
 }
 
 #[test]
-fn gre_is_refused_while_nat_has_no_ids_for_it() {
+fn gre_gets_an_id_of_its_own_on_the_sessions_address_and_no_mapping() {
     let mut dialogue = Dialogue::new();
-    let call = Request { protocol: Protocol::Gre, ..request("10.0.0.2:22", Peer::OtherEnd) };
-    assert_eq!(dialogue.expect(call), Err(ExpectError::TableFull));
+    let mappings = dialogue.net.mappings().len();
+    let call =
+        |id: u16| Request { protocol: Protocol::Gre, ..request(&format!("10.0.0.2:{id}"), Peer::OtherEnd) };
+    let announced: Vec<_> = (20..28).map(|id| dialogue.expect(call(id)).unwrap().endpoint).collect();
+    assert!(announced.iter().all(|one| one.ip() == dialogue.endpoints.originator_seen.ip()));
+    let ids: std::collections::HashSet<u16> = announced.iter().map(SocketAddrV4::port).collect();
+    assert!(ids.len() == 8 && !ids.contains(&0), "{ids:?}");
+    assert_eq!(dialogue.expect(call(28)), Err(ExpectError::SessionBudget));
     assert_eq!(dialogue.counters.service_ports.value(), 0, "a call id is no port");
+    assert_eq!((dialogue.net.mappings().len(), dialogue.open()), (mappings, 8));
+}
+
+#[test]
+fn a_04_what_admits_as_many_as_come_keeps_its_udp_session_for_its_time() {
+    for (uses, is_kept) in [(u16::MAX, true), (1, false)] {
+        for peer in [Peer::ByFiltering, from_rtp()] {
+            let mut dialogue = Dialogue::strict();
+            let target = if peer == Peer::ByFiltering { PHONE } else { MEDIA };
+            let lifetime = Duration::from_secs(3_600);
+            let held = dialogue.expect(Request { uses, lifetime, ..request(target, peer) }).unwrap();
+            dialogue.net.advance(Duration::from_secs(3_590));
+            let from_proxy = udp_between(at(PROXY), dialogue.endpoints.originator_seen, b"INVITE");
+            if !is_kept {
+                assert_eq!((dialogue.net.sessions().len(), dialogue.open()), (0, 0), "five minutes of UDP");
+                dialogue.net.refused(OUTSIDE, &from_proxy, DropReason::NoMapping);
+                continue;
+            }
+            dialogue.net.one(OUTSIDE, &from_proxy);
+            dialogue.ask(|nat| nat.withdraw(held.id));
+            dialogue.net.advance(Duration::from_secs(12));
+            assert_eq!(dialogue.net.sessions().len(), 0, "{peer:?}: what is idle ends with what kept it");
+        }
+    }
 }
 
 #[test]

@@ -545,7 +545,7 @@ fn an_expected_pptp_call_is_a_flow_of_its_own() {
         let nat = &net.engine.nat;
         assert!(nat.subscribers.take_expectation(subscriber));
         nat.subscribers.hold(subscriber);
-        nat.expectations.create(&new, subscriber).unwrap();
+        nat.expectations.create(&new, subscriber, false).unwrap();
     };
     // The host's own id 9 is announced as 900; the server's is 4.
     expect(end(&external, 900), end(OTHER_HOST, 9), end(SERVER, 0));

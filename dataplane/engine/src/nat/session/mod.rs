@@ -389,7 +389,7 @@ impl Sessions {
         }
     }
 
-    /// Looks at slot `index`: is its session idle for too long? Sessions with live children stay.
+    /// Looks at slot `index`: is its session idle for too long? Sessions with live children, and those that are kept, stay.
     pub fn age(&self, index: u32, now: Instant) -> Ageing {
         let tick = Tick::of(now);
         let Some(not_before) = self.not_before.get(index as usize) else { return Ageing::Stays };
@@ -544,6 +544,18 @@ impl Sessions {
     fn adopt(&self, parent: Option<Handle>) {
         if let Some(parent) = parent.and_then(|parent| self.by_handle(parent)) {
             parent.cold.children.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Keeps the session that `handle` names alive, as one more child would.
+    pub fn keep(&self, handle: Handle) {
+        self.adopt(Some(handle));
+    }
+
+    /// Takes back one [`Sessions::keep`]: what is idle by now ends.
+    pub fn leave(&self, handle: Handle) {
+        if let Some(kept) = self.by_handle(handle) {
+            kept.cold.children.fetch_sub(1, Ordering::Relaxed);
         }
     }
 

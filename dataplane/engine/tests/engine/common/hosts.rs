@@ -28,6 +28,8 @@ pub(crate) struct Lab {
     pub(crate) net: Net,
     /// Inside, outside.
     pub(crate) hosts: [Host; 2],
+    /// More hosts, with the wire of each.
+    others: Vec<(u16, Host)>,
     /// Due at (ms), towards the engine or a host, the wire, the frame.
     flying: Vec<(u64, Towards, u16, Vec<u8>)>,
     faults: Faults,
@@ -57,7 +59,22 @@ impl Lab {
     /// A lab around `net`; the hosts are 10.0.0.2 (or `inside`) and 203.0.113.50.
     pub(crate) fn new(net: Net, inside: [u8; 4], faults: Faults, seed: u64) -> Self {
         let hosts = [Host::new(inside, [10, 0, 0, 1]), Host::new([203, 0, 113, 50], [203, 0, 113, 2])];
-        Self { net, hosts, flying: Vec::new(), faults, random: seed | 1, now_ms: 1_000 }
+        Self { net, hosts, others: Vec::new(), flying: Vec::new(), faults, random: seed | 1, now_ms: 1_000 }
+    }
+
+    /// One more host on the inner or outer wire. Returns its number.
+    pub(crate) fn add(&mut self, wire: u16, address: [u8; 4]) -> usize {
+        let gateway = if wire == INSIDE { [10, 0, 0, 1] } else { [203, 0, 113, 2] };
+        self.others.push((wire, Host::new(address, gateway)));
+        self.hosts.len() + self.others.len() - 1
+    }
+
+    /// A host by its number: 0 inside, 1 outside, then those that were added.
+    pub(crate) fn host(&mut self, number: usize) -> &mut Host {
+        match number.checked_sub(self.hosts.len()) {
+            None => &mut self.hosts[number],
+            Some(at) => &mut self.others[at].1,
+        }
     }
 
     /// One millisecond of everything. `receiver`s take frames in turn by wire: worker 0 inside, the last outside.
@@ -69,6 +86,11 @@ impl Lab {
                 self.launch(Towards::Engine, wire, frame);
             }
         }
+        for at in 0..self.others.len() {
+            let (wire, host) = &mut self.others[at];
+            let (wire, frames) = (*wire, host.poll(self.now_ms));
+            frames.into_iter().for_each(|frame| self.launch(Towards::Engine, wire, frame));
+        }
         let now_ms = self.now_ms;
         let (due, flying) = std::mem::take(&mut self.flying).into_iter().partition(|(at, ..)| *at <= now_ms);
         self.flying = flying;
@@ -76,7 +98,12 @@ impl Lab {
         due.sort_by_key(|(at, ..)| *at);
         for (_, towards, wire, frame) in due {
             match towards {
-                Towards::Host => self.hosts[usize::from(wire)].device.received.push_back(frame),
+                Towards::Host => {
+                    // Whose it is not ignores it, by its MAC address.
+                    let others = self.others.iter_mut().filter(|(on, _)| *on == wire);
+                    others.for_each(|(_, host)| host.device.received.push_back(frame.clone()));
+                    self.hosts[usize::from(wire)].device.received.push_back(frame);
+                }
                 Towards::Engine => {
                     let Net { workers, io, now, engine, .. } = &mut self.net;
                     let receiver = usize::from(wire) % engine.workers();

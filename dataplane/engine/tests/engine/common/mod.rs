@@ -10,6 +10,7 @@
 
 pub(crate) mod hosts;
 pub(crate) mod packets;
+pub(crate) mod talk;
 
 use std::collections::HashSet;
 use std::sync::Arc;
