@@ -5,7 +5,8 @@
 #   10.0.0.2, 10.0.0.3           10.0.0.1    203.0.113.1              203.0.113.2, 198.51.100.2
 #                                pool 203.0.113.10 to 203.0.113.20
 #
-# algate's ends of the cables carry no kernel address: its own addresses exist only in DPDK.
+# algate's ends of the cables carry no kernel address: its own addresses exist only in DPDK. scripts/lab/host adds
+# a second internal host (int1, algate-NAME-in2) or one behind the external host (192.0.2.2, algate-NAME-far).
 # Sourced, never run.
 # shellcheck shell=bash
 # shellcheck source=scripts/lib.sh
@@ -17,8 +18,10 @@ lab_names() {
   [[ ${1:-} =~ ^[a-z0-9-]{1,20}$ ]] || fail "a lab's name has 1 to 20 of a-z, 0-9 and -"
   LAB=$1
   IN=algate-$LAB-in
+  IN2=algate-$LAB-in2
   GW=algate-$LAB-gw
   EX=algate-$LAB-ex
+  FAR=algate-$LAB-far
   STATE=/run/algate-lab/$LAB
   SOCKET=$STATE/algate.sock
 }
@@ -35,6 +38,31 @@ wait_until() {
 
 # Runs a command in a namespace: on NAMESPACE COMMAND... (In the background, call ip itself: a pid of a function is its shell.)
 on() { ip netns exec "$@"; }
+
+# Makes a host without cables: namespace NAMESPACE NAME_SERVER
+namespace() {
+  ip netns add "$1"
+  on "$1" sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1 net.ipv4.ip_forward=0
+  # vsftpd calls from port 20 each time: no TIME_WAIT may keep it.
+  on "$1" sysctl -qw net.ipv4.tcp_max_tw_buckets=0
+  ip -n "$1" link set lo up
+  # /etc of one namespace: without these files its programs would ask the machine's own resolver.
+  mkdir -p "/etc/netns/$1"
+  printf '127.0.0.1 localhost %s\n10.0.0.2 client\n203.0.113.2 server\n' "$(uname -n)" >"/etc/netns/$1/hosts"
+  printf 'nameserver %s\noptions timeout:1 attempts:1\n' "$2" >"/etc/netns/$1/resolv.conf"
+}
+
+# A veth pair with checksums and segment sizes as on a real cable: cable HOST_NAMESPACE OTHER_NAMESPACE OTHER_DEVICE.
+cable() {
+  local host=$1 other=$2 device=$3 offloads="tx off rx off tso off gso off gro off sg off"
+  ip -n "$host" link add eth0 type veth peer name "$device" netns "$other"
+  # shellcheck disable=SC2086 # the offloads are words
+  on "$host" ethtool -K eth0 $offloads >/dev/null
+  # shellcheck disable=SC2086 # the offloads are words
+  on "$other" ethtool -K "$device" $offloads >/dev/null
+  ip -n "$host" link set eth0 up
+  ip -n "$other" link set "$device" up
+}
 
 # Ends every process of a namespace, by pid: first politely, after three seconds by force.
 end_processes() {

@@ -34,6 +34,11 @@ impl Capture {
         Self { tcpdump, file }
     }
 
+    /// The frames so far.
+    pub fn peek(&self) -> Vec<Vec<u8>> {
+        fs::read(&self.file).map_or_else(|_| Vec::new(), |bytes| read_frames(&bytes))
+    }
+
     /// Ends the capture and returns its frames.
     pub fn frames(mut self) -> Vec<Vec<u8>> {
         let killed = Command::new("kill").arg("-INT").arg(self.tcpdump.id().to_string()).status();
@@ -46,12 +51,13 @@ impl Capture {
 
 /// The frames of a capture file with little-endian headers: 24 bytes for the file, 16 for each frame.
 fn read_frames(bytes: &[u8]) -> Vec<Vec<u8>> {
-    assert_eq!(bytes[..4], [0xd4, 0xc3, 0xb2, 0xa1], "not a capture file");
     let mut frames = Vec::new();
-    let mut rest = &bytes[24..];
+    let Some((head, mut rest)) = bytes.split_at_checked(24) else { return frames };
+    assert_eq!(head[..4], [0xd4, 0xc3, 0xb2, 0xa1], "not a capture file");
     while rest.len() >= 16 {
         let captured = u32::from_le_bytes(rest[8..12].try_into().expect("four bytes")) as usize;
-        frames.push(rest[16..16 + captured].to_vec());
+        let Some(frame) = rest.get(16..16 + captured) else { break };
+        frames.push(frame.to_vec());
         rest = &rest[16 + captured..];
     }
     frames
@@ -64,6 +70,13 @@ pub fn tcp_payload(frame: &[u8]) -> Option<&[u8]> {
     tcp.get(usize::from(tcp[12] >> 4) * 4..)
 }
 
+/// What follows the UDP header; `None` if the frame is no UDP over IPv4.
+pub fn udp_payload(frame: &[u8]) -> Option<&[u8]> {
+    let ip = ipv4(frame).filter(|ip| ip[9] == 17)?;
+    let udp = &ip[usize::from(ip[0] & 0x0f) * 4..];
+    udp.get(8..usize::from(u16::from_be_bytes([udp[4], udp[5]])))
+}
+
 /// Whether the frame opens a TCP connection to this port.
 pub fn is_syn_to(frame: &[u8], l4_port: u16) -> bool {
     let Some(ip) = ipv4(frame).filter(|ip| ip[9] == 6) else { return false };
@@ -71,8 +84,8 @@ pub fn is_syn_to(frame: &[u8], l4_port: u16) -> bool {
     tcp[2..4] == l4_port.to_be_bytes() && tcp[13] & 0x12 == 0x02
 }
 
-/// Expects no internal address in any frame: in no header (ARP's and those inside ICMP errors too), and in no TCP payload as
-/// text.
+/// Expects no internal address in any frame: in no header (ARP's and those inside ICMP errors too), and in no payload of TCP
+/// or UDP as text.
 pub fn assert_nothing_internal(frames: &[Vec<u8>]) {
     assert!(frames.len() > 10, "{} frames are no capture", frames.len());
     for frame in frames {
@@ -94,7 +107,8 @@ pub fn assert_nothing_internal(frames: &[Vec<u8>]) {
                 "internal address in {frame:02x?}"
             );
         }
-        let text = String::from_utf8_lossy(tcp_payload(frame).unwrap_or_default());
+        let text =
+            String::from_utf8_lossy(tcp_payload(frame).or_else(|| udp_payload(frame)).unwrap_or_default());
         assert!(!text.contains("10,0,0,") && !text.contains("10.0.0."), "internal address in {text:?}");
     }
 }

@@ -8,15 +8,21 @@
 pub mod capture;
 pub mod conversation;
 pub mod ftp;
+pub mod raw;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
+use std::net::{SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, fs, process, thread};
 
+use rustix::net::sockopt::{Timeout, set_socket_reuseaddr, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
 
 /// The server outside.
@@ -24,15 +30,22 @@ pub const SERVER: &str = "203.0.113.2";
 /// An external address of the pool that port forwards use.
 pub const FORWARDED: &str = "203.0.113.10";
 
+/// How long sockets of this program wait.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Where a program runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     /// The internal host, 10.0.0.2 and 10.0.0.3.
     In,
+    /// Another internal host, if [`Lab::add_internal_host`] made one.
+    In2,
     /// algate's own namespace.
     Gateway,
     /// The external host, 203.0.113.2 and 198.51.100.2.
     Ex,
+    /// The host behind it, 192.0.2.2, if [`Lab::add_far_host`] made one.
+    Far,
 }
 
 /// A lab that is up, perhaps with algate running in it.
@@ -65,7 +78,63 @@ impl Lab {
         Some(lab)
     }
 
-    /// Starts a real server: vsftpd, vsftpd-tls, nginx, dnsmasq or iperf3. Its files are below [`Self::home`].
+    /// Adds a second internal host on a cable of its own, `int1`, with this address and gateway.
+    pub fn add_internal_host(&self, address: &str, gateway: &str) {
+        succeed(Command::new(script("lab/host")).args([self.name.as_str(), "in2", address, gateway]));
+    }
+
+    /// Adds a host behind the external one, which becomes a router.
+    pub fn add_far_host(&self) {
+        succeed(Command::new(script("lab/host")).args([self.name.as_str(), "far"]));
+    }
+
+    /// Runs something of this program in a namespace: the sockets it makes stay there.
+    pub fn within<T: Send>(&self, side: Side, work: impl FnOnce() -> T + Send) -> T {
+        let namespace = fs::File::open(format!("/run/netns/algate-{}-{}", self.name, side.word()))
+            .expect("the namespace is there");
+        thread::scope(|scope| {
+            let worker = scope.spawn(|| {
+                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+                    .expect("root may enter");
+                work()
+            });
+            worker.join().expect("the work ends well")
+        })
+    }
+
+    /// A UDP socket in a namespace that waits five seconds at most.
+    pub fn udp(&self, side: Side, endpoint: &str) -> UdpSocket {
+        let socket = self.within(side, || UdpSocket::bind(endpoint)).expect("the endpoint is free");
+        socket.set_read_timeout(Some(PATIENCE)).expect("it takes a timeout");
+        socket
+    }
+
+    /// A listening TCP socket in a namespace.
+    pub fn listener(&self, side: Side, endpoint: &str) -> TcpListener {
+        self.within(side, || TcpListener::bind(endpoint)).expect("the endpoint is free")
+    }
+
+    /// A TCP connection from an endpoint of a namespace, port 0 for any; it waits five seconds at most for its peer's bytes.
+    pub fn connect(&self, side: Side, source: &str, destination: &str) -> rustix::io::Result<TcpStream> {
+        let endpoint = |text: &str| text.parse::<SocketAddrV4>().expect("an endpoint");
+        let socket = self.within(side, || socket(AddressFamily::INET, SocketType::STREAM, None))?;
+        set_socket_reuseaddr(&socket, true)?;
+        set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
+        set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
+        bind(&socket, &endpoint(source))?;
+        connect(&socket, &endpoint(destination))?;
+        Ok(TcpStream::from(socket))
+    }
+
+    /// Resident memory of algate, in kilobytes.
+    pub fn resident_kilobytes(&self) -> u64 {
+        let child = self.algate.as_ref().expect("algate runs");
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).expect("algate runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    /// Starts a real server by the name that `scripts/lab/serve` knows. Its files are below [`Self::home`].
     pub fn serve(&self, side: Side, server: &str) {
         succeed(Command::new(script("lab/serve")).args([self.name.as_str(), side.word(), server]));
     }
@@ -256,8 +325,10 @@ impl Side {
     fn word(self) -> &'static str {
         match self {
             Self::In => "in",
+            Self::In2 => "in2",
             Self::Gateway => "gw",
             Self::Ex => "ex",
+            Self::Far => "far",
         }
     }
 }
@@ -332,4 +403,4 @@ fn succeed(command: &mut Command) -> Output {
 }
 
 /// Where a frame that was received can end, besides the drops.
-const OUTCOMES: [&str; 5] = ["forwarded", "arp", "local", "alg.segments_in", "icmp_errors_translated"];
+const OUTCOMES: [&str; 4] = ["forwarded", "arp", "local", "alg.segments_in"];

@@ -1,0 +1,102 @@
+//! TFTP through the NAT: curl and tftp-hpa against in.tftpd, both sides having the server once.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod lab;
+
+use std::fs;
+
+use lab::capture::{Capture, assert_nothing_internal};
+use lab::{FORWARDED, Lab, SERVER, Side, assert_same, write_random};
+
+/// A client, and the options it asks for.
+#[derive(Debug, Clone, Copy)]
+enum Client {
+    /// tftp-hpa: a request without options.
+    Plain,
+    /// curl: tsize, blksize of this many bytes, timeout.
+    Curl(&'static str),
+}
+
+const CLIENTS: [Client; 3] = [Client::Plain, Client::Curl("512"), Client::Curl("1428")];
+
+/// A lab with in.tftpd on one side and algate running.
+fn with_server(side: Side, tables: &str) -> Option<Lab> {
+    let mut lab = Lab::up()?;
+    lab.serve(side, "tftpd");
+    let config = lab.config(&[]) + tables;
+    lab.start_from(&config);
+    Some(lab)
+}
+
+/// Fetches a file and stores another; compares both ends.
+fn transfer(lab: &Lab, side: Side, client: Client, host: &str, server: Side) {
+    let home = lab.home(server);
+    let (got, put) = (lab.state.join("got"), lab.state.join("put"));
+    // A multiple of all block sizes ends with an empty block; the other with a short one.
+    for bytes in [512 * 357, 100_001] {
+        for old in [&got, &put, &home.join("stored")] {
+            let _ = fs::remove_file(old);
+        }
+        write_random(&home.join("file"), bytes);
+        write_random(&put, bytes);
+        let (got_name, put_name) = (got.to_str().unwrap(), put.to_str().unwrap());
+        match client {
+            Client::Plain => {
+                let common = ["-m", "binary", host, "-c"];
+                lab.expect(side, "tftp", &[&common[..], &["get", "file", got_name]].concat());
+                lab.expect(side, "tftp", &[&common[..], &["put", put_name, "stored"]].concat());
+            }
+            Client::Curl(block) => {
+                let common = ["--silent", "--show-error", "--max-time", "20", "--tftp-blksize", block];
+                let (file, stored) = (format!("tftp://{host}/file"), format!("tftp://{host}/stored"));
+                lab.expect(side, "curl", &[&common[..], &["--output", got_name, &file]].concat());
+                lab.expect(side, "curl", &[&common[..], &["--upload-file", put_name, &stored]].concat());
+            }
+        }
+        assert_same(&home.join("file"), &got);
+        assert_same(&put, &home.join("stored"));
+    }
+}
+
+#[test]
+fn files_arrive_equal_both_ways_from_a_server_outside() {
+    let Some(mut lab) = with_server(Side::Ex, "\n[alg.tftp]\nenabled = true\n") else { return };
+    let capture = Capture::start(&lab, Side::Ex);
+    for client in CLIENTS {
+        transfer(&lab, Side::In, client, SERVER, Side::Ex);
+    }
+    assert_nothing_internal(&capture.frames());
+    lab.stop();
+}
+
+#[test]
+fn under_narrow_filtering_the_alg_alone_lets_the_answer_in() {
+    let Some(mut lab) = Lab::up() else { return };
+    lab.serve(Side::Ex, "tftpd");
+    let rule = "pool = \"pool\"\n";
+    let narrow = format!("{rule}filtering = \"address_and_port_dependent\"\n");
+    let config = lab.config(&[]).replace(rule, &narrow);
+    lab.start_from(&config);
+    write_random(&lab.home(Side::Ex).join("file"), 1_000);
+    let url = format!("tftp://{SERVER}/file");
+    let arguments = ["--silent", "--max-time", "3", "--output", "/dev/null", &url];
+    assert!(!lab.run(Side::In, "curl", &arguments).status.success(), "the answer came in without the ALG");
+    lab.stop();
+    lab.start_from(&(config + "\n[alg.tftp]\nenabled = true\n"));
+    transfer(&lab, Side::In, Client::Plain, SERVER, Side::Ex);
+    lab.stop();
+}
+
+#[test]
+fn files_arrive_equal_both_ways_from_a_server_inside() {
+    let forward = format!(
+        "\n[alg.tftp]\nenabled = true\n[[nat.forward]]\nprotocol = \"udp\"\nexternal = \"{FORWARDED}:69\"\ninternal = \"10.0.0.2:69\"\n"
+    );
+    let Some(mut lab) = with_server(Side::In, &forward) else { return };
+    let capture = Capture::start(&lab, Side::Ex);
+    for client in CLIENTS {
+        transfer(&lab, Side::Ex, client, FORWARDED, Side::In);
+    }
+    assert_nothing_internal(&capture.frames());
+    lab.stop();
+}
