@@ -301,9 +301,9 @@ impl Nat {
             });
         }
         let site = Site { pool, address_number, subscriber: wanted.subscriber, host: wanted.internal.host() };
-        let (l4_port, assigned) = self.blocks.take(site, worker.random.draw(), wanted.now, take_port);
+        let hold = || self.subscribers.hold(wanted.subscriber);
+        let (l4_port, assigned) = self.blocks.take(site, worker.random.draw(), wanted.now, hold, take_port);
         if let Some(block) = assigned {
-            self.subscribers.hold(block.subscriber);
             self.record_block(worker, Kind::BlockAssigned, &block);
         }
         l4_port.map_err(|shortage| match shortage {

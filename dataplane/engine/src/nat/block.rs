@@ -12,20 +12,26 @@
 //! ```
 //!
 //! A subscriber's blocks are listed in its own row of slots. The row is a hint: the block's state says
-//! whose it is. A block holds a reference on its subscriber, so the row outlives its entries.
-
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+//! whose it is. A block holds a reference on its subscriber, so the row outlives its entries. A block is nobody's, but
+//! not free yet, while the sweep strikes it off the row: had its old owner taken it anew already, that entry would go
+//! too, and with the place another block than the subscriber may have.
 
 use algate_config::Nat as NatConfig;
 
 use crate::nat::deterministic::Deterministic;
 use crate::nat::key::Host;
+use crate::table::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::time::Instant;
+
+#[cfg(all(test, loom))]
+mod models;
 
 /// All blocks of all pools, and each subscriber's list.
 #[derive(Debug)]
 pub struct Blocks {
     states: Box<[AtomicU64]>,
+    /// Stands for a block that is not there.
+    nobodys: AtomicU64,
     plans: Vec<Option<Plan>>,
     /// Block number + 1, [`BUSY`], or 0, per subscriber and place in its row.
     owned: Box<[AtomicU32]>,
@@ -113,6 +119,7 @@ impl Blocks {
         }
         Self {
             states: (0..first).map(|_| AtomicU64::new(0)).collect(),
+            nobodys: AtomicU64::new(u64::MAX),
             plans,
             owned: (0..subscribers * row).map(|_| AtomicU32::new(0)).collect(),
             row,
@@ -132,8 +139,8 @@ impl Blocks {
     }
 
     /// A port out of the subscriber's blocks on an address: `take_port` tries each block's range. When
-    /// they are full the subscriber gets one more block, which is returned too: the caller then takes
-    /// a reference on the subscriber for it.
+    /// they are full the subscriber gets one more block, which is returned too: `hold` takes a reference on the
+    /// subscriber for it, before a sweep can give that back.
     ///
     /// [`Shortage`]: there is no port.
     pub fn take(
@@ -141,6 +148,7 @@ impl Blocks {
         site: Site,
         random: u64,
         now: Instant,
+        hold: impl FnOnce(),
         take_port: impl Fn(u16, u16) -> Option<u16>,
     ) -> (Result<u16, Shortage>, Option<Block>) {
         let Some(plan) = self.plan(site.pool) else { return (Err(Shortage::Pool), None) };
@@ -165,6 +173,7 @@ impl Blocks {
             place.store(0, Ordering::Relaxed);
             return (Err(Shortage::Pool), None);
         };
+        hold();
         place.store(block + 1, Ordering::Relaxed);
         let (low, high) = plan.l4_ports(block);
         let l4_port = take_port(low, high);
@@ -210,13 +219,15 @@ impl Blocks {
                     continue;
                 };
                 let state = self.state(number);
-                // AcqRel: the old owner's use of the ports is over before the next one's begins.
-                if state.compare_exchange(word, 0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+                // Acquire: the old owner's use of the ports is over; pairs with the AcqRel of `leave_block`.
+                if state.compare_exchange(word, FREEING, Ordering::Acquire, Ordering::Relaxed).is_err() {
                     continue;
                 }
                 for place in self.row_of(subscriber, plan) {
                     let _other = place.compare_exchange(number + 1, 0, Ordering::Relaxed, Ordering::Relaxed);
                 }
+                // Release: all of that is over before the next use begins; pairs with the AcqRel of `take_block`.
+                state.store(0, Ordering::Release);
                 freed(self.block(pool, plan, number, subscriber));
             }
         }
@@ -256,8 +267,7 @@ impl Blocks {
     }
 
     fn state(&self, block: u32) -> &AtomicU64 {
-        static NOBODY: AtomicU64 = AtomicU64::new(u64::MAX);
-        self.states.get(block as usize).unwrap_or(&NOBODY)
+        self.states.get(block as usize).unwrap_or(&self.nobodys)
     }
 
     fn block(&self, pool: usize, plan: &Plan, number: u32, subscriber: u32) -> Block {
@@ -349,5 +359,7 @@ const fn seconds_of(now: Instant) -> u16 {
     (now.as_nanos() / 1_000_000_000) as u16
 }
 
+/// The state of a block that its owner has no longer, and nobody may take yet: no owner, no port, a second of 1.
+const FREEING: u64 = 1;
 /// A place in a row whose block is being chosen.
 const BUSY: u32 = u32::MAX;

@@ -3,11 +3,10 @@
 //! The last holder unlinks an entry and retires its slot; a worker that looks for the key meanwhile
 //! makes a new entry. What else belongs to an entry lies with the caller, by slot.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
 use crate::table::hash::HashKey;
 use crate::table::index::{IndexTable, Inserted};
 use crate::table::slots::SlotPool;
+use crate::table::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// A fixed-size table of counted entries.
 #[derive(Debug)]

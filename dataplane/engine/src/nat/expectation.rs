@@ -10,14 +10,13 @@
 //! One without a peer admits nobody: it only keeps its mapping, whose filtering says who may come. It is in no index.
 //! Several may be announced at one endpoint, each for a peer of its own.
 
-use std::sync::atomic::Ordering;
-
 use crate::ids::TenantId;
 use crate::nat::key::Endpoint;
 use crate::table::hash::HashKey;
 use crate::table::index::{IndexTable, Inserted};
 use crate::table::record::{Line, Lines};
 use crate::table::slots::{Handle, SlotPool};
+use crate::table::sync::Ordering;
 use crate::time::{Instant, Tick};
 
 /// An expectation to be made, or as it stands.

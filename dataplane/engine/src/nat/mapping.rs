@@ -12,13 +12,12 @@
 //! internal host answers. Otherwise the world could keep a mapping for ever by sending from one new port
 //! after the other, which RFC 4787 REQ-6 and RFC 7857 section 7 leave to the internal host.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
 use crate::ids::TenantId;
 use crate::nat::key::Endpoint;
 use crate::table::hash::HashKey;
 use crate::table::index::{IndexTable, Inserted, KEY_BYTES};
 use crate::table::slots::SlotPool;
+use crate::table::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// Who may use a mapping from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

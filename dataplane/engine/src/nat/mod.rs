@@ -20,6 +20,8 @@ pub mod forward;
 pub mod idle_times;
 pub mod key;
 pub mod mapping;
+#[cfg(all(test, loom))]
+pub(crate) mod models;
 pub mod policy;
 pub mod ports;
 mod records;

@@ -7,11 +7,13 @@
 //! Mappings that depend on the remote endpoint may share a port when no other is left (RFC 7857 section 3):
 //! such a port carries a count of its users, and its bit stays set until the last one leaves.
 
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
-
 use algate_config::{MappingBehavior, Nat as NatConfig, NatAction, Pairing};
 
 use crate::packet::{PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP};
+use crate::table::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+#[cfg(all(test, loom))]
+mod models;
 
 /// Transports with a port space of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

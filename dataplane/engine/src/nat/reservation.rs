@@ -7,7 +7,7 @@
 use algate_alg::ExpectError;
 
 use crate::drop_reason::DropReason;
-use crate::nat::block::{Block, Site};
+use crate::nat::block::Site;
 use crate::nat::key::{Endpoint, FlowKey, Host};
 use crate::nat::mapping::{Filtering, Hold, Mapping};
 use crate::nat::policy::{Home, Translating, Treatment};
@@ -231,10 +231,8 @@ impl Nat {
             return take(low, high);
         }
         let site = Site { pool, address_number, subscriber: wanted.subscriber, host };
-        let (l4_port, assigned) = self.blocks.take(site, worker.random.draw(), wanted.now, take);
-        if let Some(Block { subscriber, .. }) = assigned {
-            self.subscribers.hold(subscriber);
-        }
+        let hold = || self.subscribers.hold(wanted.subscriber);
+        let (l4_port, _) = self.blocks.take(site, worker.random.draw(), wanted.now, hold, take);
         let l4_port = l4_port.ok()?;
         // The block is held for the lower one; the upper one is a second port of it.
         let is_joined = self.blocks.join(pool, address_number, l4_port | 1, wanted.subscriber);

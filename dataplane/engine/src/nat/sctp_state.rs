@@ -18,12 +18,11 @@
 //!
 //! [`TcpState`]: crate::nat::tcp_state::TcpState
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use crate::drop_reason::DropReason;
 use crate::nat::session::Facing;
 use crate::nat::tcp_state::TcpEvent;
 use crate::packet::sctp::Chunk;
+use crate::table::sync::{AtomicU64, Ordering};
 
 /// The tags that both ends of an association have announced: the internal one in the high half; 0: unknown.
 #[derive(Debug, Clone, Copy)]

@@ -8,7 +8,6 @@
 //! The margin keeps a full pool, in which ports come and go, from filling the records. Quotas of one
 //! subscriber are kept with the subscriber ([`super::subscriber`]), with a margin of an eighth.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use algate_config::Config;
@@ -18,6 +17,7 @@ use crate::event::{Kind, Record};
 use crate::nat::key::Endpoint;
 use crate::nat::ports::PortSpace;
 use crate::nat::{Nat, NatWorker};
+use crate::table::sync::{AtomicBool, AtomicU32, Ordering};
 use crate::time::Instant;
 
 /// Which tables, pools and addresses are short, shared by all workers.

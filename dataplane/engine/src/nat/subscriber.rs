@@ -11,8 +11,6 @@
 //! Memory (RFC 6888 REQ-5) is that of its sessions and mappings in all tables. Which quotas are full is kept in a word, so
 //! that the event is recorded once; a quota has room again when an eighth of it is free.
 
-use std::sync::atomic::Ordering;
-
 use algate_config::Limits;
 
 use crate::drop_reason::DropReason;
@@ -22,6 +20,7 @@ use crate::nat::ports::PortSpace;
 use crate::nat::{mapping, session};
 use crate::table::hash::HashKey;
 use crate::table::record::{Line, Lines};
+use crate::table::sync::Ordering;
 use crate::time::Instant;
 
 /// The table of subscribers, shared by all workers.

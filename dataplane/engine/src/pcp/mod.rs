@@ -13,6 +13,8 @@
 //! announcement of the external address, since subscribers have different ones.
 
 pub mod message;
+#[cfg(all(test, loom))]
+mod models;
 pub mod natpmp;
 pub mod server;
 pub mod table;

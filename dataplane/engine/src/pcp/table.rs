@@ -13,8 +13,6 @@
 //! time; nobody waits for a claim, the client's next try will find it gone. Readers on the data path
 //! take no claim: they may see the filters between two states, each of which is whole.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use crate::ids::TenantId;
 use crate::nat::key::{Endpoint, Host};
 use crate::pcp::message::{Filter, MAX_FILTERS, Nonce};
@@ -22,6 +20,7 @@ use crate::table::hash::HashKey;
 use crate::table::index::{IndexTable, Inserted};
 use crate::table::record::{Line, Lines};
 use crate::table::slots::SlotPool;
+use crate::table::sync::{AtomicU64, Ordering, fence};
 use crate::time::{Instant, Tick};
 
 /// What an entry is found by.
@@ -119,8 +118,10 @@ impl ExplicitMappings {
         let (Some(line), Some(owner)) = (self.entry_line(slot), self.owners.get(slot as usize)) else {
             return Err(CreateError::Full);
         };
-        // Counted with ourselves in, so two workers cannot both take the last place.
-        owner.store(entry.key.internal.host().to_u64(), Ordering::SeqCst);
+        // Counted with ourselves in, so two workers cannot both take the last place: of two fences one is the later,
+        // and who has that sees the other's slot, high water included.
+        owner.store(entry.key.internal.host().to_u64(), Ordering::Relaxed);
+        fence(Ordering::SeqCst);
         let undo = |error| {
             line.word(STATE).store(0, Ordering::Relaxed);
             owner.store(0, Ordering::Relaxed);
@@ -226,7 +227,7 @@ impl ExplicitMappings {
     /// The slots of a host's entries.
     pub fn owned_by(&self, host: Host) -> impl Iterator<Item = u32> {
         let used = self.owners.iter().zip(0..self.slots.high_water());
-        used.filter(move |(owner, _)| owner.load(Ordering::SeqCst) == host.to_u64()).map(|(_, slot)| slot)
+        used.filter(move |(owner, _)| owner.load(Ordering::Relaxed) == host.to_u64()).map(|(_, slot)| slot)
     }
 
     /// The filters of the entry in `slot`.

@@ -33,10 +33,10 @@
 pub mod hash;
 pub mod index;
 #[cfg(all(test, loom))]
-mod models;
+pub(crate) mod models;
 pub mod quiescence;
 pub mod record;
 pub mod slots;
 pub mod sync;
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests;

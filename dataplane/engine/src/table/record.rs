@@ -4,7 +4,7 @@
 //! spans words is consistent only under the rules of its owner (see "Life of an entry" in
 //! [`super`]): filled before it is published, constant afterwards.
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 use super::sync::Ordering;
 use super::sync::{AtomicU64, prefetch};
 
@@ -43,7 +43,7 @@ impl Lines {
     /// for the packet path, and what does not fit into the machine fails at start.
     #[must_use]
     pub fn new(count: usize) -> Self {
-        #[cfg(not(loom))]
+        #[cfg(not(any(loom, shuttle)))]
         let lines = {
             let lines = Box::<[Line]>::new_zeroed_slice(count);
             // SAFETY: a `Line` is an array of `AtomicU64`, which has the layout of `u64`, of which
@@ -51,12 +51,12 @@ impl Lines {
             unsafe { lines.assume_init() }
         };
         // Zeroed memory of this size comes as pages that do not exist before their first write.
-        #[cfg(not(loom))]
+        #[cfg(not(any(loom, shuttle)))]
         for first_of_page in lines.iter().step_by(PAGE_BYTES / size_of::<Line>()) {
             let [word, ..] = &first_of_page.words;
             word.store(0, Ordering::Relaxed);
         }
-        #[cfg(loom)]
+        #[cfg(any(loom, shuttle))]
         let lines = (0..count).map(|_| Line::default()).collect();
         Self { lines }
     }
@@ -89,7 +89,7 @@ impl Lines {
 }
 
 /// The smallest page of the machines algate runs on.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 const PAGE_BYTES: usize = 4_096;
 
 /// Words in a line.

@@ -1,7 +1,12 @@
-//! Atomics of the tables: std's, or loom's when a model is checked.
+//! Atomics of all state that workers share: std's, or a model checker's.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test -p algate-engine --lib loom_` runs the models. What
-//! loom cannot see:
+//! `RUSTFLAGS="--cfg loom" cargo test -p algate-engine --lib loom_` runs the small models: one race of two or three
+//! threads each, every interleaving up to a bound. `RUSTFLAGS="--cfg shuttle" cargo test -p algate-engine
+//! --test engine shuttle_` runs the large ones: whole workers over tiny tables, random schedules; it takes every
+//! ordering for `SeqCst`, so a missing barrier is loom's to find. Counters and neighbours keep std's atomics:
+//! the former have one writer, the latter a lock, and neither checker interrupts them.
+//!
+//! What loom cannot see:
 //!
 //! - It treats a `SeqCst` load or store as acquire/release, so wherever the total order matters we use
 //!   `fence(SeqCst)`, which it models.
@@ -14,16 +19,22 @@
 //!   needs more rivals than that is left to the stress tests with real threads.
 //! - It does not model the wrap of the 32-bit tags and generations in [`super::slots`].
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub use std::{
     hint::spin_loop,
-    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence},
+    sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering, fence},
 };
 
 #[cfg(loom)]
 pub use loom::{
     hint::spin_loop,
-    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence},
+    sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering, fence},
+};
+
+#[cfg(shuttle)]
+pub use shuttle::{
+    hint::spin_loop,
+    sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering, fence},
 };
 
 /// Asks the CPU to fetch the cache line of `target`; no more than a hint.
@@ -43,12 +54,12 @@ pub fn prefetch<T>(target: &T) {
 /// `count` atomic words of value 0. The pages come from the system zeroed and untouched.
 #[must_use]
 pub(super) fn zeroed_words(count: usize) -> Box<[AtomicU32]> {
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     {
         let words = Box::<[AtomicU32]>::new_zeroed_slice(count);
         // SAFETY: `AtomicU32` has the layout of `u32`, of which all zeroes is a valid value.
         unsafe { words.assume_init() }
     }
-    #[cfg(loom)]
+    #[cfg(any(loom, shuttle))]
     (0..count).map(|_| AtomicU32::new(0)).collect()
 }

@@ -13,7 +13,6 @@
 
 mod record;
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use algate_alg::{Direction, ProtocolId};
@@ -34,6 +33,7 @@ use crate::table::index::{IndexTable, Inserted, KEY_BYTES};
 use crate::table::record::{Line, Lines};
 use crate::table::slots::{Handle, SlotPool};
 use crate::table::sync::prefetch;
+use crate::table::sync::{AtomicU32, Ordering};
 use crate::time::{Instant, Tick};
 
 pub use self::record::Session;
@@ -239,7 +239,7 @@ impl Sessions {
     ) -> Result<Session<'_>, CreateError> {
         let is_tracked = is_tracked(new.internal_key.protocol());
         // Relaxed, here and below: the count stands for itself. Two workers may pass the limit by one each.
-        let half_open = self.half_open.load(Ordering::Relaxed);
+        let half_open = self.half_open();
         if is_tracked && half_open >= self.half_open_max {
             return Err(CreateError::HalfOpenFull);
         }
@@ -256,11 +256,16 @@ impl Sessions {
         if let Some(not_before) = self.not_before.get(slot as usize) {
             not_before.store(Tick::of(now).plus(self.idle_of(&session)).0, Ordering::Relaxed);
         }
+        if is_tracked {
+            // Before anybody can find it, whose packet would uncount it.
+            self.half_open.fetch_add(1, Ordering::Relaxed);
+        }
         // The key of replies first: who finds the session by the other may get a reply at once.
         let from = new.initiator;
         match self.publish(slot, new, from.opposite()) {
             Inserted::New => {}
             refused => {
+                self.end(&session);
                 session.line.word(STATE).store(0, Ordering::Relaxed);
                 self.slots.free(slot);
                 return Err(refusal(refused));
@@ -268,14 +273,11 @@ impl Sessions {
         }
         match self.publish(slot, new, from) {
             Inserted::New => {
-                if is_tracked {
-                    self.half_open.fetch_add(1, Ordering::Relaxed);
-                }
                 self.adopt(new.parent);
                 Ok(session)
             }
             refused => {
-                session.kill();
+                self.end(&session);
                 self.index.remove(self.hash(new.key(from.opposite())), value_of(slot, from.opposite()));
                 retire(slot);
                 Err(refusal(refused))
@@ -396,9 +398,13 @@ impl Sessions {
         if not_before.load(Ordering::Relaxed) > tick.0 {
             return Ageing::Stays;
         }
-        let Some(session) = self.session(index).filter(Session::is_live) else { return Ageing::Stays };
+        let Some(session) = self.session(index) else { return Ageing::Stays };
         let word = session.line.word(STATE);
+        // One load for all that follows: a session that somebody else ends after it must not be ended again.
         let seen = word.load(Ordering::Relaxed);
+        if StateWord(seen).lifecycle() != LIVE {
+            return Ageing::Stays;
+        }
         let due = self.due(&session, seen);
         let has_children = session.cold.children.load(Ordering::Relaxed) > 0;
         if due > tick || has_children {
@@ -414,10 +420,7 @@ impl Sessions {
         let dying = StateWord(seen).dying().0;
         match word.compare_exchange(seen, dying, Ordering::AcqRel, Ordering::Relaxed) {
             Ok(_) => {
-                let protocol = session.internal_key().protocol();
-                if is_tracked(protocol) && TcpState::from_u8(StateWord(seen).tcp()) == TcpState::Init {
-                    self.half_open.fetch_sub(1, Ordering::Relaxed);
-                }
+                self.uncount(&session, StateWord(seen));
                 Ageing::Expired
             }
             Err(_) => Ageing::Stays,
@@ -435,14 +438,12 @@ impl Sessions {
     }
 
     /// Ends a session before its time. `true`: it was this call; the caller unlinks and retires it.
-    #[must_use]
     pub fn end(&self, session: &Session<'_>) -> bool {
-        let is_half_open = session.tcp_state() == Some(TcpState::Init);
-        let is_ended = session.kill();
-        if is_ended && is_half_open {
-            self.half_open.fetch_sub(1, Ordering::Relaxed);
+        let killed = session.kill();
+        if let Some(word) = killed {
+            self.uncount(session, word);
         }
-        is_ended
+        killed.is_some()
     }
 
     /// Gives the slot back, after the grace period.
@@ -489,7 +490,8 @@ impl Sessions {
     /// TCP and SCTP sessions that wait for the other side's SYN or INIT ACK.
     #[must_use]
     pub fn half_open(&self) -> u32 {
-        self.half_open.load(Ordering::Relaxed)
+        // Two workers may note what became of one session in the other order: for a moment it is one less than none.
+        self.half_open.load(Ordering::Relaxed).cast_signed().max(0).cast_unsigned()
     }
 
     #[inline]
@@ -532,6 +534,14 @@ impl Sessions {
             (false, true) => self.half_open.fetch_add(1, Ordering::Relaxed),
             _ => return,
         };
+    }
+
+    /// Takes a session whose state word was `last` out of the count of half-open ones.
+    fn uncount(&self, session: &Session<'_>, last: StateWord) {
+        let protocol = session.internal_key().protocol();
+        if is_tracked(protocol) && TcpState::from_u8(last.tcp()) == TcpState::Init {
+            self.half_open.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Makes sure that the sweep looks at a session by `tick`; a look too many does no harm.

@@ -3,8 +3,6 @@
 //! The words of the line, in order: both keys, the checksum deltas of both directions, both next hops, the state word, and the
 //! mapping with both interfaces. All are constant after publication, except the next hops and the state.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
 use algate_alg::{Direction, ProtocolId};
 
 use super::{AlgOwner, Facing, NewSession};
@@ -21,6 +19,7 @@ use crate::router::egress::NextHop;
 use crate::router::neighbor::NeighborRef;
 use crate::table::record::Line;
 use crate::table::slots::Handle;
+use crate::table::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::time::Tick;
 
 /// One session, seen through its table.
@@ -262,17 +261,18 @@ impl Session<'_> {
         set(STATE, StateWord::first(new, now).0 | flags);
     }
 
-    pub(super) fn kill(&self) -> bool {
+    /// Makes the session `dying`. Its last word, if it was this call that did.
+    pub(super) fn kill(&self) -> Option<StateWord> {
         let word = self.line.word(STATE);
         let mut seen = word.load(Ordering::Relaxed);
         while StateWord(seen).lifecycle() == LIVE {
             match word.compare_exchange(seen, StateWord(seen).dying().0, Ordering::AcqRel, Ordering::Relaxed)
             {
-                Ok(_) => return true,
+                Ok(_) => return Some(StateWord(seen)),
                 Err(now) => seen = now,
             }
         }
-        false
+        None
     }
 
     #[inline]
