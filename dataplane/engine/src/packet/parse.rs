@@ -391,7 +391,7 @@ fn too_short(is_possible: bool, place: &L4Place) -> DropReason {
     }
 }
 
-/// RFC 1812 section 5.3.7.
+/// RFC 1812 section 5.3.7, RFC 6890 section 2.2.2 (240/4 is not forwarded either way).
 #[inline]
 fn check_martians(src: u32, dst: u32) -> Result<(), DropReason> {
     let (src_net, dst_net) = (src >> 24, dst >> 24);
@@ -399,7 +399,8 @@ fn check_martians(src: u32, dst: u32) -> Result<(), DropReason> {
     if src_net == 0 || src_net == 127 || src_net >= 224 {
         return Err(DropReason::MartianSource);
     }
-    if dst_net == 0 || dst_net == 127 || (224..240).contains(&dst_net) || dst == u32::MAX {
+    // Nor does anybody answer from there: a session to such an address would admit what no parser does.
+    if dst_net == 0 || dst_net == 127 || dst_net >= 224 {
         return Err(DropReason::MartianDestination);
     }
     Ok(())

@@ -80,7 +80,7 @@ impl<P: PacketIo> Turn<'_, P> {
     /// Handles a frame that is in no lane, step by step.
     #[cold]
     #[inline(never)]
-    fn take(&mut self, nic_port: NicPortId, frame: P::Frame) {
+    pub(super) fn take(&mut self, nic_port: NicPortId, frame: P::Frame) {
         let mut frame = frame;
         let parsed = match parse(frame.head(), frame.len(), frame.rx_checksums()) {
             Err(DropReason::ChainedHeaders) if frame.linearize() => {

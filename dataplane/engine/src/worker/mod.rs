@@ -48,6 +48,7 @@ pub struct Worker<F> {
     participant: Participant,
     owned: Owned<F>,
     batch: Batch<F>,
+    has_fast_path: bool,
 }
 
 /// What the thread changes while it handles a packet.
@@ -94,7 +95,14 @@ impl<F: crate::frame::Frame> Worker<F> {
             opening: None,
             pcp: PcpServer::new(&engine.config.pcp, &engine.key, now),
         };
-        Some(Self { engine, handover, id, participant, owned, batch: Batch::default() })
+        Some(Self { engine, handover, id, participant, owned, batch: Batch::default(), has_fast_path: true })
+    }
+
+    /// The same thread with every packet handled step by step: what a test compares the fast path with.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn without_fast_path(self) -> Self {
+        Self { has_fast_path: false, ..self }
     }
 
     /// Announces algate's addresses to the neighbours (gratuitous ARP). Returns how many addresses
@@ -113,9 +121,13 @@ impl<F: crate::frame::Frame> Worker<F> {
         nic_port: NicPortId,
         burst: &mut Vec<F>,
     ) {
+        let has_fast_path = self.has_fast_path;
         let (mut turn, batch) = self.turn(io, now);
         turn.counters.received.add(burst.len() as u64);
         let mut frames = burst.drain(..);
+        if !has_fast_path {
+            frames.by_ref().for_each(|frame| turn.take(nic_port, frame));
+        }
         while frames.len() > 0 {
             for frame in frames.by_ref().take(batch::BATCH_FRAMES) {
                 turn.enter(batch, nic_port, frame);

@@ -8,6 +8,7 @@ mod alg_limits;
 mod alg_nat;
 mod common;
 mod events;
+mod fast_path;
 mod filter;
 mod hostile;
 mod nat_balance;

@@ -132,7 +132,7 @@ fn reads_ports_in_the_first_fragment_only() {
 #[test]
 fn refuses_what_may_not_be_forwarded() {
     type Change = fn(&mut [u8]);
-    let rows: [(&str, Change, DropReason); 15] = [
+    let rows: [(&str, Change, DropReason); 16] = [
         ("version 6", |h| h[0] = 0x65, DropReason::BadIpv4Header),
         ("header of 16 bytes", |h| h[0] = 0x44, DropReason::BadIpv4Header),
         ("total length below the header's", |h| h[2..4].copy_from_slice(&[0, 19]), DropReason::BadIpv4Header),
@@ -145,6 +145,7 @@ fn refuses_what_may_not_be_forwarded() {
         ("destination in 0/8", |h| h[16] = 0, DropReason::MartianDestination),
         ("destination in 127/8", |h| h[16] = 127, DropReason::MartianDestination),
         ("multicast destination", |h| h[16] = 239, DropReason::MartianDestination),
+        ("destination in 240/4", |h| h[16] = 240, DropReason::MartianDestination),
         ("broadcast destination", |h| h[16..20].fill(255), DropReason::MartianDestination),
         ("UDP cut to 7 bytes", |h| h[3] = 27, DropReason::BadL4Header),
         ("TCP cut to 19 bytes", |h| (h[9], h[3]) = (6, 39), DropReason::BadL4Header),
