@@ -101,7 +101,7 @@ impl Config {
         Self {
             nat: nat::read(root, &interfaces, &routes, tables.sessions),
             filter: filter::read(root, &interfaces),
-            alg: alg::read(root),
+            alg: alg::read(root, &interfaces),
             tcp: tcp::read(root),
             timeouts: timeouts::read(root),
             fragments,

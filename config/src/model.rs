@@ -12,6 +12,10 @@ use ipnet::Ipv4Net;
 
 use crate::protocol;
 
+mod alg_rule;
+
+pub use alg_rule::*;
+
 /// A whole, valid `algate.toml`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -565,6 +569,10 @@ pub enum FilterDirection {
 /// `[alg]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alg {
+    /// Control sessions whose changed messages are kept for `algate show alg audit`; 0: none.
+    pub audit_flows: usize,
+    /// Which messages may pass, in their order.
+    pub rules: Vec<AlgRule>,
     /// Undecided bytes one direction of a control session may hold, bytes.
     pub held_bytes: usize,
     /// `[alg.ftp]`
@@ -592,6 +600,12 @@ pub struct Gateway {
     pub expectation_lifetime: Duration,
     /// Promised data sessions outstanding per control session.
     pub expectations: usize,
+    /// Internal hosts whose control sessions are read; empty: all.
+    pub internal: Vec<Ipv4Net>,
+    /// Tenants whose control sessions are read (0: of interfaces without one); empty: all.
+    pub tenants: Vec<u16>,
+    /// Whether it only says what it would do.
+    pub shadow: bool,
 }
 
 /// `[alg.sip]`

@@ -32,6 +32,7 @@ pub(crate) const SECTIONS: &[&Section] = &[
     &alg::rtsp::SECTION,
     &alg::irc::SECTION,
     &alg::pptp::SECTION,
+    &alg::rule::SECTION,
     &tcp::SECTION,
     &timeouts::SECTION,
     &timeouts::UDP_PORT,

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use crate::alg::rule;
 use crate::duration;
+use crate::interface::MAX_TENANT;
 use crate::model::{Gateway, Transport};
 use crate::print::{Printer, list, quoted};
 use crate::read::{Located, Place, Table};
@@ -41,6 +43,22 @@ pub(crate) const EXPECTATIONS: Key = Key {
     reason: "Promised data sessions outstanding per control session, 1 to 64; few are needed at a time.",
 };
 
+pub(crate) const INTERNAL: Key = Key {
+    name: "internal",
+    example: "[\"10.0.0.0/24\"]",
+    reason: "Internal hosts whose control sessions are read; without the line: all.",
+};
+pub(crate) const TENANTS: Key = Key {
+    name: "tenants",
+    example: "[7]",
+    reason: "Tenants whose control sessions are read, 0: interfaces without one; without the line: all.",
+};
+pub(crate) const SHADOW: Key = Key {
+    name: "shadow",
+    example: "false",
+    reason: "Whether it only counts and records what it would do, and changes and opens nothing.",
+};
+
 /// The key for control ports of a protocol, with those it has by default.
 pub(crate) const fn control_ports(example: &'static str) -> Key {
     Key { name: "control_ports", example, reason: "Ports where control sessions are expected." }
@@ -59,6 +77,9 @@ pub(crate) fn read<'a>(protocol: &'static Protocol, table: &Table<'a>, claims: &
         },
         expectation_lifetime: table.get(&EXPECTATION_LIFETIME, lifetime).unwrap_or(protocol.lifetime),
         expectations: table.get(&EXPECTATIONS, value::integer(1..=64)).unwrap_or(protocol.expectations),
+        internal: rule::prefixes(table, &INTERNAL),
+        tenants: tenants(table),
+        shadow: table.get(&SHADOW, value::boolean).unwrap_or(false),
     };
     if gateway.enabled {
         claims.add(protocol, &gateway, written.unwrap_or_default());
@@ -72,7 +93,19 @@ pub(crate) fn print<'a>(protocol: &Protocol, gateway: &Gateway, out: &'a mut Pri
         .key(&ENABLED, gateway.enabled)
         .key(protocol.control_ports, list(&gateway.control_ports))
         .key(&EXPECTATION_LIFETIME, quoted(duration::print(gateway.expectation_lifetime)))
-        .key(&EXPECTATIONS, gateway.expectations)
+        .key(&EXPECTATIONS, gateway.expectations);
+    if !gateway.internal.is_empty() {
+        out.key(&INTERNAL, list(gateway.internal.iter().map(quoted)));
+    }
+    if !gateway.tenants.is_empty() {
+        out.key(&TENANTS, list(&gateway.tenants));
+    }
+    out.key(&SHADOW, gateway.shadow)
+}
+
+fn tenants(table: &Table<'_>) -> Vec<u16> {
+    let list = table.get(&TENANTS, value::non_empty(value::distinct(value::integer(0..=MAX_TENANT))));
+    list.into_iter().flatten().map(|tenant| tenant.value).collect()
 }
 
 /// The control ports of all protocols that are on.

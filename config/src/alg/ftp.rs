@@ -13,7 +13,16 @@ pub(crate) const SECTION: Section = Section {
     path: "alg.ftp",
     form: Form::Table,
     about: "FTP (RFC 959, RFC 2428).",
-    keys: &[common::ENABLED, CONTROL_PORTS, common::EXPECTATION_LIFETIME, common::EXPECTATIONS, LINE_BYTES],
+    keys: &[
+        common::ENABLED,
+        CONTROL_PORTS,
+        common::EXPECTATION_LIFETIME,
+        common::EXPECTATIONS,
+        common::INTERNAL,
+        common::TENANTS,
+        common::SHADOW,
+        LINE_BYTES,
+    ],
 };
 
 const CONTROL_PORTS: Key = common::control_ports("[21]");

@@ -13,7 +13,16 @@ pub(crate) const SECTION: Section = Section {
     path: "alg.irc",
     form: Form::Table,
     about: "IRC (RFC 2812): files and chats that users offer each other (DCC).",
-    keys: &[common::ENABLED, CONTROL_PORTS, common::EXPECTATION_LIFETIME, common::EXPECTATIONS, DCC_PEER],
+    keys: &[
+        common::ENABLED,
+        CONTROL_PORTS,
+        common::EXPECTATION_LIFETIME,
+        common::EXPECTATIONS,
+        common::INTERNAL,
+        common::TENANTS,
+        common::SHADOW,
+        DCC_PEER,
+    ],
 };
 
 const CONTROL_PORTS: Key = common::control_ports("[6667]");

@@ -12,7 +12,15 @@ pub(crate) const SECTION: Section = Section {
     path: "alg.pptp",
     form: Form::Table,
     about: "PPTP (RFC 2637); tunnels need no rule for GRE: the control session admits them.",
-    keys: &[common::ENABLED, CONTROL_PORTS, common::EXPECTATION_LIFETIME, common::EXPECTATIONS],
+    keys: &[
+        common::ENABLED,
+        CONTROL_PORTS,
+        common::EXPECTATION_LIFETIME,
+        common::EXPECTATIONS,
+        common::INTERNAL,
+        common::TENANTS,
+        common::SHADOW,
+    ],
 };
 
 const CONTROL_PORTS: Key = common::control_ports("[1723]");

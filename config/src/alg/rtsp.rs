@@ -13,7 +13,16 @@ pub(crate) const SECTION: Section = Section {
     path: "alg.rtsp",
     form: Form::Table,
     about: "RTSP (RFC 2326, RFC 7826).",
-    keys: &[common::ENABLED, CONTROL_PORTS, common::EXPECTATION_LIFETIME, common::EXPECTATIONS, MEDIA_SOURCE],
+    keys: &[
+        common::ENABLED,
+        CONTROL_PORTS,
+        common::EXPECTATION_LIFETIME,
+        common::EXPECTATIONS,
+        common::INTERNAL,
+        common::TENANTS,
+        common::SHADOW,
+        MEDIA_SOURCE,
+    ],
 };
 
 const CONTROL_PORTS: Key = common::control_ports("[554]");

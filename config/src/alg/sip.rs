@@ -19,6 +19,9 @@ pub(crate) const SECTION: Section = Section {
         CONTROL_PORTS,
         common::EXPECTATION_LIFETIME,
         common::EXPECTATIONS,
+        common::INTERNAL,
+        common::TENANTS,
+        common::SHADOW,
         CALL_LIFETIME,
     ],
 };

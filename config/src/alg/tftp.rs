@@ -12,7 +12,15 @@ pub(crate) const SECTION: Section = Section {
     path: "alg.tftp",
     form: Form::Table,
     about: "TFTP (RFC 1350, RFC 2347).",
-    keys: &[common::ENABLED, CONTROL_PORTS, common::EXPECTATION_LIFETIME, common::EXPECTATIONS],
+    keys: &[
+        common::ENABLED,
+        CONTROL_PORTS,
+        common::EXPECTATION_LIFETIME,
+        common::EXPECTATIONS,
+        common::INTERNAL,
+        common::TENANTS,
+        common::SHADOW,
+    ],
 };
 
 const CONTROL_PORTS: Key = common::control_ports("[69]");
