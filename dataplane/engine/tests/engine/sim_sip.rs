@@ -211,7 +211,9 @@ fn blocks(config: &mut Config) {
     config.nat.pools[0].blocks = Some(blocks);
 }
 
-const SITES: [(&str, fn(&mut Config)); 4] = [
+type Change = fn(&mut Config);
+
+const SITES: [(&str, Change); 4] = [
     ("by default", |_| {}),
     ("strict", strict),
     ("blocks of ports", blocks),
