@@ -134,6 +134,8 @@ impl Instance {
 
 impl Alg for Instance {
     fn inspect(&mut self, direction: Direction, input: &[u8], cx: &mut Context<'_>) -> Step {
+        #[cfg(any(test, feature = "testing"))]
+        crate::testing::panic_if_due();
         match self {
             Self::Ftp(ftp) => ftp.inspect(direction, input, cx),
             Self::Tftp(tftp) => tftp.inspect(direction, input, cx),

@@ -146,6 +146,22 @@ impl Policy for FakePolicy {
     }
 }
 
+thread_local! {
+    static PANICS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// Lets ALGs of this thread panic: call number `i` from now on if bit `i` of `calls` is set.
+pub fn panic_at(calls: u64) {
+    PANICS.set(calls);
+}
+
+/// Panics if [`panic_at`] has asked for it.
+pub(crate) fn panic_if_due() {
+    let calls = PANICS.get();
+    PANICS.set(calls >> 1);
+    assert!(calls & 1 == 0, "asked for by a test");
+}
+
 /// One decided message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decided {

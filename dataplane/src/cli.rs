@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
 use crate::report::Subject;
@@ -28,6 +28,15 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// What `algate show alg` can show beside counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AlgPart {
+    /// Rules about messages, and how many each decided about
+    Rules,
+    /// Messages changed last, before and after
+    Audit,
 }
 
 /// What `algate` does.
@@ -62,11 +71,15 @@ pub enum Command {
         algate show counters --all        those that are zero, too\n  \
         algate show events --limit 100    who got which ports, and what ran out\n  \
         algate show filter                which rules decide, and how often\n  \
+        algate show alg rules             the same for those about messages\n  \
+        algate show alg audit             messages before and after (with alg.audit_flows)\n  \
         algate show ports --json | jq .rows[].rx_packets\n  \
         algate show workers --socket /run/algate/b.sock")]
     Show {
         /// What to show
         subject: Subject,
+        /// With alg: the rules and their hits, or the messages changed last
+        part: Option<AlgPart>,
         /// Print JSON instead of a table
         #[arg(long)]
         json: bool,

@@ -6,9 +6,10 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use algate::cli::{Cli, Command};
+use algate::cli::{AlgPart, Cli, Command};
 use algate::control::{Request, ask};
 use algate::event_log::line::Configuration;
+use algate::report::Subject;
 use algate::runtime::{self, Outcome};
 use algate::table;
 use algate::whois;
@@ -21,7 +22,13 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run { config } => run(&config),
         Command::Check { file, any_machine } => check(&file, any_machine),
-        Command::Show { subject, json, limit, all, socket } => {
+        Command::Show { subject, part, json, limit, all, socket } => {
+            let subject = match (subject, part) {
+                (subject, None) => subject,
+                (Subject::Alg, Some(AlgPart::Rules)) => Subject::AlgRules,
+                (Subject::Alg, Some(AlgPart::Audit)) => Subject::AlgAudit,
+                (_, Some(_)) => return not_started("only alg has parts: show alg rules, show alg audit"),
+            };
             show(&socket, &Request { show: subject, limit, all }, json)
         }
         Command::Whois { address, l4_port, time, config, log } => {

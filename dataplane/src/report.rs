@@ -30,8 +30,14 @@ pub enum Subject {
     Routes,
     /// Filter rules in their order, and how many packets each decided about
     Filter,
-    /// What the ALGs read, rewrote and refused
+    /// What the ALGs read, rewrote and refused; alg rules: the rules and their hits; alg audit: changed messages
     Alg,
+    /// `show alg rules`
+    #[value(skip)]
+    AlgRules,
+    /// `show alg audit`
+    #[value(skip)]
+    AlgAudit,
     /// What was recorded last: addresses, blocks and mappings given out and back, shortages
     Events,
     /// Worker and ALG threads and how busy they are
@@ -53,6 +59,8 @@ pub enum Report {
     Routes(Vec<RouteRow>),
     Filter(Vec<FilterRow>),
     Alg(Vec<CounterRow>),
+    AlgRules(Vec<AlgRuleRow>),
+    AlgAudit(Vec<AlgAuditRow>),
     Events(Vec<EventRow>),
     Workers(Vec<WorkerRow>),
 }
@@ -238,6 +246,62 @@ pub struct FilterRow {
     pub destination_ports: Vec<String>,
     /// ICMP types; empty: all.
     pub icmp_types: Vec<u8>,
+}
+
+/// One rule about messages.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AlgRuleRow {
+    /// Its name in the configuration.
+    pub name: String,
+    /// `allow`, `deny` or `drop`.
+    pub action: String,
+    /// Messages it decided about.
+    pub hits: u64,
+    /// Whose messages; none: every ALG's.
+    pub alg: Option<String>,
+    /// Commands; empty: all.
+    pub command: Vec<String>,
+    /// Arguments; empty: all.
+    pub argument: Vec<String>,
+    /// File types; empty: all.
+    pub file_type: Vec<String>,
+    /// Users; empty: all.
+    pub user: Vec<String>,
+    /// Prefixes of the internal end; empty: all.
+    pub internal: Vec<String>,
+    /// Prefixes of the other end; empty: all.
+    pub peer: Vec<String>,
+    /// `inbound` or `outbound`; none: both.
+    pub direction: Option<String>,
+    /// Tenant of the internal end; none: all.
+    pub tenant: Option<u16>,
+    /// Messages that pass all the same; none: no such rate.
+    pub rate_per_second: Option<u32>,
+}
+
+/// One message that an ALG changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AlgAuditRow {
+    /// Its protocol.
+    pub alg: String,
+    /// Tenant of the internal end, if it has one.
+    pub tenant: Option<u16>,
+    /// The internal end of its session.
+    pub internal: SocketAddrV4,
+    /// The other end.
+    pub peer: SocketAddrV4,
+    /// `outbound` or `inbound`.
+    pub direction: String,
+    /// Since it came.
+    pub age_seconds: u64,
+    /// What was decided.
+    pub verdict: String,
+    /// Nothing was really done.
+    pub shadow: bool,
+    /// Its head, credentials masked, control characters escaped.
+    pub before: String,
+    /// What became of it, the same way; what was sent back, if it was taken out.
+    pub after: String,
 }
 
 /// One thread.

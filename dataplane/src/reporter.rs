@@ -13,6 +13,7 @@ use algate_engine::engine::Engine;
 use algate_engine::ids::{TenantId, WorkerId};
 use algate_engine::snapshot;
 
+use crate::alg_watch::AlgWatch;
 use crate::dpdk::clock::Clock;
 use crate::dpdk::mempool::Mempool;
 use crate::dpdk::nic_port::NicPort;
@@ -47,6 +48,7 @@ pub struct Reporter {
     clock: Clock,
     engine: Arc<Engine>,
     events: EventLog,
+    alg_watch: AlgWatch,
 }
 
 impl Reporter {
@@ -62,6 +64,7 @@ impl Reporter {
         events.begin(edge.clock.now());
         Self {
             events,
+            alg_watch: AlgWatch::new(config),
             config: config.clone(),
             nic_ports: edge.nic_ports.clone(),
             threads,
@@ -74,11 +77,13 @@ impl Reporter {
     /// Takes over what the workers have recorded. Several times a second.
     pub fn take_events(&mut self) {
         self.events.take(&self.engine.events, self.clock.now());
+        self.alg_watch.take(&self.engine.oversight);
     }
 
     /// The same for the last time, when the workers have ended.
     pub fn end_events(&mut self) {
         self.events.end(&self.engine.events, self.clock.now());
+        self.alg_watch.take(&self.engine.oversight);
     }
 
     /// The report on `subject`: at most `limit` rows; of counters all, or those that are not zero.
@@ -100,6 +105,8 @@ impl Reporter {
             Subject::Routes => Report::Routes(self.routes()),
             Subject::Filter => Report::Filter(self.filter(limit)),
             Subject::Alg => Report::Alg(shown(self.alg())),
+            Subject::AlgRules => Report::AlgRules(self.alg_watch.rule_rows(&self.engine.oversight, limit)),
+            Subject::AlgAudit => Report::AlgAudit(self.alg_watch.audit_rows(now, limit)),
             Subject::Events => Report::Events(self.events.rows(limit)),
             Subject::Workers => Report::Workers(self.workers()),
         }

@@ -4,8 +4,8 @@ use std::net::SocketAddrV4;
 
 use crate::event_log::line::EventRow;
 use crate::report::{
-    CounterRow, ExpectationRow, FilterRow, InterfaceRow, MappingRow, NeighborRow, PortRow, Report, RouteRow,
-    SessionRow, WorkerRow,
+    AlgAuditRow, AlgRuleRow, CounterRow, ExpectationRow, FilterRow, InterfaceRow, MappingRow, NeighborRow,
+    PortRow, Report, RouteRow, SessionRow, WorkerRow,
 };
 
 /// The report as a table, with a heading and one line per row.
@@ -16,6 +16,8 @@ pub fn render(report: &Report) -> String {
         Report::Mappings(rows) => table(rows),
         Report::Expectations(rows) => table(rows),
         Report::Counters(rows) | Report::Alg(rows) => table(rows),
+        Report::AlgRules(rows) => table(rows),
+        Report::AlgAudit(rows) => table(rows),
         Report::Ports(rows) => table(rows),
         Report::Interfaces(rows) => table(rows),
         Report::Neighbors(rows) => table(rows),
@@ -127,6 +129,33 @@ columns! { FilterRow as row:
     "source ports" = some_or_any(&row.source_ports),
     "destination" = some_or_any(&row.destination),
     "ports or types" = some_or_any(&ports_or_types(row)),
+}
+columns! { AlgRuleRow as row:
+    "rule" = row.name,
+    "action" = row.action,
+    "hits" = row.hits,
+    "alg" = row.alg.as_deref().unwrap_or(ANY),
+    "command" = some_or_any(&row.command),
+    "argument" = some_or_any(&row.argument),
+    "file type" = some_or_any(&row.file_type),
+    "user" = some_or_any(&row.user),
+    "internal" = some_or_any(&row.internal),
+    "peer" = some_or_any(&row.peer),
+    "direction" = row.direction.as_deref().unwrap_or(ANY),
+    "tenant" = row.tenant.map_or_else(|| ANY.to_owned(), |tenant| tenant.to_string()),
+    "rate" = optional(row.rate_per_second),
+}
+columns! { AlgAuditRow as row:
+    "alg" = row.alg,
+    "tenant" = optional(row.tenant),
+    "internal" = row.internal,
+    "peer" = row.peer,
+    "direction" = row.direction,
+    "age" = seconds(row.age_seconds),
+    "verdict" = row.verdict,
+    "shadow" = row.shadow,
+    "before" = row.before,
+    "after" = row.after,
 }
 columns! { EventRow as row:
     "time" = row.time,

@@ -68,6 +68,15 @@ pub(super) fn parse(line: &[u8]) -> Option<Command> {
     })
 }
 
+/// The verb of a line and its argument. `None`: it has no verb.
+pub(super) fn words(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let start = telnet_prefix(line);
+    let rest = line.get(start..)?;
+    let length = rest.iter().position(|byte| !byte.is_ascii_alphanumeric()).unwrap_or(rest.len());
+    let (verb, argument) = rest.split_at(length);
+    is_verb(verb).then(|| (verb, argument.strip_prefix(b" ").unwrap_or(argument).trim_ascii_end()))
+}
+
 /// Whether the start of a line can still become a command. Once `false`, it stays so with more bytes.
 pub(super) fn may_become_command(start: &[u8]) -> bool {
     verb(start) != Verb::Wrong

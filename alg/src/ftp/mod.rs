@@ -35,24 +35,32 @@
 //! or 234 answers the first PASV, EPSV or AUTH outstanding even if replies to earlier commands never
 //! came, because servers that answer ABOR once instead of twice exist.
 //!
-//! Not here: LPRT and LPSV (RFC 1639), FTP64 (RFC 6384), command policy, TLS.
+//! Policy judges each command by its verb, its argument and the user that the server has let in (230). A refused one
+//! is taken out and answered in its turn ([`policy`]). While a login is outstanding what follows it is held: who asks must be
+//! known before it is judged. AUTH is a command like any other: a rule that denies it keeps the session readable.
+//!
+//! Not here: LPRT and LPSV (RFC 1639), FTP64 (RFC 6384), TLS.
 
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use crate::contract::{
-    Alg, Announced, Context, Direction, Event, Expectation, ExpectationId, Peer, Protocol, Step, Verdict,
+    Alg, Announced, Context, Direction, Event, Expectation, ExpectationId, Peer, Protocol, Ruling, Step,
+    Subject, Verdict,
 };
+use crate::decimal::Text;
 use crate::framing::{Framed, LineFramer};
 
 use address::{AddressError, AddressText, Form, Written};
 use command::Command;
 use outstanding::{Awaited, Outstanding};
+use policy::{LONGEST_REFUSAL, Name, Refusal};
 use reply::Code;
 
 mod address;
 mod command;
 mod outstanding;
+mod policy;
 mod reply;
 #[cfg(test)]
 mod tests;
@@ -96,6 +104,14 @@ pub struct Ftp {
     accepted: Option<ExpectationId>,
     /// EPSV ALL was accepted.
     extended_only: bool,
+    /// The user named last.
+    claimed: Name,
+    /// The user that the server has let in.
+    proved: Name,
+    /// What follows of a client's line that was not all there goes the way of its head: out.
+    rest_removed: bool,
+    /// The server's last line is not at its end.
+    server_mid_line: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +142,10 @@ impl Ftp {
             passive: None,
             accepted: None,
             extended_only: false,
+            claimed: Name::NOBODY,
+            proved: Name::NOBODY,
+            rest_removed: false,
+            server_mid_line: false,
         }
     }
 
@@ -137,11 +157,15 @@ impl Ftp {
             // Unread they cannot go on: whether a line starts behind them would be a guess.
             return if cx.at_end { self.detach(input.len(), cx) } else { Step::Incomplete };
         }
+        let is_logging_in = [Awaited::User, Awaited::Login].iter().any(|one| self.outstanding.contains(*one));
+        if is_logging_in && !cx.at_end && command::may_become_command(input) {
+            return Step::Incomplete;
+        }
         match self.client_lines.next(input, cx.at_end) {
             Framed::Incomplete if command::may_become_command(input) => Step::Incomplete,
             Framed::Incomplete => self.detach(input.len(), cx),
             Framed::Line { text, length } => match command::parse(text) {
-                Some(command) => self.on_command(command, length, cx),
+                Some(command) => self.on_command(command, text, length, cx),
                 None => self.detach(length, cx),
             },
             Framed::TooLong { head } => {
@@ -150,14 +174,24 @@ impl Ftp {
                 step
             }
             Framed::Cut { head } => self.on_unread_command(head, cx),
-            Framed::Rest { length } => Step::Message { length, verdict: Verdict::Pass },
+            Framed::Rest { length } => {
+                let verdict = if self.rest_removed { Verdict::Remove } else { Verdict::Pass };
+                Step::Message { length, verdict }
+            }
         }
     }
 
     fn inspect_server(&mut self, input: &[u8], cx: &mut Context<'_>) -> Step {
         let may_be_text = self.open_reply.is_some();
         let greeting = self.state == State::Greeting;
-        match self.server_lines.next(input, cx.at_end) {
+        let framed = self.server_lines.next(input, cx.at_end);
+        self.server_mid_line = match framed {
+            Framed::Incomplete => self.server_mid_line,
+            Framed::Line { .. } => false,
+            Framed::TooLong { .. } | Framed::Cut { .. } => true,
+            Framed::Rest { length } => input.get(length - 1) != Some(&b'\n'),
+        };
+        let step = match framed {
             Framed::Incomplete if may_be_text || reply::may_become_reply(input, greeting) => Step::Incomplete,
             Framed::Incomplete => self.detach(input.len(), cx),
             Framed::Line { text, length } => self.on_reply_line(text, length, true, cx),
@@ -168,7 +202,11 @@ impl Ftp {
             }
             Framed::Cut { head } => self.on_reply_line(head, head.len(), false, cx),
             Framed::Rest { length } => Step::Message { length, verdict: Verdict::Pass },
+        };
+        if step != Step::Incomplete {
+            self.answer_refused(cx);
         }
+        step
     }
 
     /// A line over the limit. If its head was no FTP, that was counted, and could be before the limit
@@ -179,9 +217,12 @@ impl Ftp {
         }
     }
 
-    fn on_command(&mut self, command: Command, length: usize, cx: &mut Context<'_>) -> Step {
+    fn on_command(&mut self, command: Command, text: &[u8], length: usize, cx: &mut Context<'_>) -> Step {
         if self.outstanding.is_full() && command != Command::Blank {
             return self.lose_track(length, cx);
+        }
+        if !self.is_allowed(text, false, cx) {
+            return Step::Message { length, verdict: Verdict::Remove };
         }
         let extended_only = self.extended_only || self.outstanding.contains(Awaited::EpsvAll);
         let mut verdict = Verdict::Pass;
@@ -205,7 +246,7 @@ impl Ftp {
             Command::Epsv => Awaited::Epsv,
             Command::EpsvAll => Awaited::EpsvAll,
             Command::Auth => Awaited::Auth,
-            Command::Other => Awaited::Other,
+            Command::Other => self.other(text),
         };
         self.outstanding.push(awaited);
         Step::Message { length, verdict }
@@ -220,8 +261,65 @@ impl Ftp {
         if self.outstanding.is_full() {
             return self.lose_track(length, cx);
         }
+        self.rest_removed = !self.is_allowed(head, true, cx);
+        if self.rest_removed {
+            return Step::Message { length, verdict: Verdict::Remove };
+        }
         self.outstanding.push(Awaited::Other);
         Step::Message { length, verdict: Verdict::Pass }
+    }
+
+    /// A command that only policy cares about.
+    fn other(&mut self, text: &[u8]) -> Awaited {
+        match command::words(text) {
+            Some((verb, argument)) if verb.eq_ignore_ascii_case(b"USER") => {
+                self.claimed = Name::new(argument);
+                Awaited::User
+            }
+            Some((verb, _)) if [b"PASS", b"ACCT"].iter().any(|one| verb.eq_ignore_ascii_case(*one)) => {
+                Awaited::Login
+            }
+            _ => Awaited::Other,
+        }
+    }
+
+    /// Asks policy about a command. One that it refuses is answered, in its turn.
+    fn is_allowed(&mut self, line: &[u8], is_cut: bool, cx: &mut Context<'_>) -> bool {
+        let Some((command, argument)) = command::words(line) else { return true };
+        let user = self.proved.as_bytes();
+        let subject = Subject { direction: Direction::Original, command, argument, user };
+        let ruling = if is_cut { cx.policy.judge_cut(&subject) } else { cx.policy.judge(&subject) };
+        if ruling == Ruling::Allow {
+            self.answer_refused(cx);
+            return true;
+        }
+        cx.events.count(Event::Denied);
+        cx.events.count(Event::Removed);
+        if ruling == Ruling::Deny {
+            self.outstanding.push(Awaited::Refused(Refusal::of(command)));
+            self.answer_refused(cx);
+        }
+        false
+    }
+
+    /// Answers refused commands whose turn it is, where a reply may stand. Without room for it, later.
+    fn answer_refused(&mut self, cx: &mut Context<'_>) {
+        if self.open_reply.is_some() || self.server_mid_line {
+            return;
+        }
+        let mut replies = Text::<{ REFUSALS * LONGEST_REFUSAL }>::new();
+        let mut count = 0;
+        for refusal in self.outstanding.refused().take(REFUSALS) {
+            replies.push(refusal.text());
+            count += 1;
+        }
+        if let Some(replies) = replies.finished().filter(|replies| !replies.is_empty())
+            && cx.inject.push(Direction::Reply, replies)
+        {
+            for _ in 0..count {
+                self.outstanding.pop();
+            }
+        }
     }
 
     fn on_reply_line(&mut self, text: &[u8], length: usize, whole: bool, cx: &mut Context<'_>) -> Step {
@@ -258,7 +356,7 @@ impl Ftp {
         let passive = self.passive.take();
         let answered = match answers_only(code) {
             Some(awaited) if self.outstanding.contains(awaited) => self.answer(awaited, cx),
-            _ => self.outstanding.pop(),
+            _ => self.pop_asked(cx),
         };
         let positive = is_positive(code);
         match answered {
@@ -268,6 +366,14 @@ impl Ftp {
                 self.accept(announced.map(|announced| announced.id), cx);
             }
             Some(Awaited::EpsvAll) if positive => self.extended_only = true,
+            Some(awaited @ (Awaited::User | Awaited::Login)) => {
+                let is_in = code == reply::LOGGED_IN && !self.outstanding.contains(Awaited::User);
+                if is_in {
+                    self.proved = self.claimed;
+                } else if awaited == Awaited::User {
+                    self.proved = Name::NOBODY;
+                }
+            }
             Some(Awaited::Auth) if code == reply::SECURITY_ACCEPTED => {
                 cx.events.count(Event::Opaque);
                 self.state = State::Done;
@@ -365,6 +471,17 @@ impl Ftp {
         }
     }
 
+    /// Takes the oldest command that the server was asked.
+    fn pop_asked(&mut self, cx: &mut Context<'_>) -> Option<Awaited> {
+        while let Some(oldest) = self.outstanding.pop() {
+            if !matches!(oldest, Awaited::Refused(_)) {
+                return Some(oldest);
+            }
+            self.reject(oldest, cx);
+        }
+        None
+    }
+
     /// Takes the oldest `awaited`, and those before it, whose replies never came.
     fn answer(&mut self, awaited: Awaited, cx: &mut Context<'_>) -> Option<Awaited> {
         while let Some(oldest) = self.outstanding.pop() {
@@ -378,10 +495,15 @@ impl Ftp {
 
     /// A command was not accepted: what was opened for it is closed.
     fn reject(&self, awaited: Awaited, cx: &mut Context<'_>) {
-        if let Awaited::Active(Some(expectation)) = awaited
-            && self.accepted != Some(expectation)
-        {
-            cx.nat.withdraw(expectation);
+        match awaited {
+            Awaited::Active(Some(expectation)) if self.accepted != Some(expectation) => {
+                cx.nat.withdraw(expectation);
+            }
+            Awaited::Refused(refusal) => {
+                // Without room for it the client misses a reply, as it does the one that the server left out.
+                let _ = cx.inject.push(Direction::Reply, refusal.text());
+            }
+            _ => {}
         }
     }
 
@@ -452,6 +574,9 @@ const fn is_preliminary(code: Code) -> bool {
 const fn is_positive(code: Code) -> bool {
     code / 100 == 2
 }
+
+/// Refused commands that are answered at once: as many replies as fit into what a message may add.
+const REFUSALS: usize = 40;
 
 /// The first port that anyone may listen on.
 const FIRST_UNPRIVILEGED: u16 = 1024;

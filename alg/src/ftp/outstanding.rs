@@ -5,6 +5,8 @@
 
 use crate::contract::ExpectationId;
 
+use super::policy::Refusal;
+
 /// The most commands any session can have outstanding.
 pub(super) const CAPACITY: usize = 64;
 
@@ -21,6 +23,12 @@ pub(super) enum Awaited {
     EpsvAll,
     /// AUTH
     Auth,
+    /// USER
+    User,
+    /// PASS or ACCT
+    Login,
+    /// One that policy took out: its answer comes from here.
+    Refused(Refusal),
     /// Any other.
     Other,
 }
@@ -65,6 +73,14 @@ impl Outstanding {
         self.first = (self.first + 1) % CAPACITY;
         self.length -= 1;
         oldest
+    }
+
+    /// The answers to the oldest commands, as far as those were refused.
+    pub(super) fn refused(&self) -> impl Iterator<Item = Refusal> {
+        self.iter().map_while(|awaited| match awaited {
+            Awaited::Refused(refusal) => Some(refusal),
+            _ => None,
+        })
     }
 
     /// The commands, oldest first.

@@ -57,6 +57,8 @@ pub(super) const READY: Code = 220;
 pub(super) const READY_LATER: Code = 120;
 /// 421: not available, closing.
 pub(super) const NOT_AVAILABLE: Code = 421;
+/// 230: logged in.
+pub(super) const LOGGED_IN: Code = 230;
 /// 227: entering passive mode.
 pub(super) const PASSIVE: Code = 227;
 /// 229: entering extended passive mode.

@@ -88,6 +88,10 @@ pub struct ProtocolCounters {
     pub expectations: Counter,
     /// Expectations refused because their port is a service's.
     pub service_ports: Counter,
+    /// Panics of the ALG: each one message passed unread.
+    pub panics: Counter,
+    /// Control sessions no longer read because their sender made too much work.
+    pub work_budget: Counter,
 }
 
 impl ProtocolCounters {

@@ -2,6 +2,7 @@
 
 use algate_config::Config;
 
+use crate::alg_stage::oversight::Oversight;
 use crate::counters::WorkerCounters;
 use crate::event::ring::Events;
 use crate::filter::Filter;
@@ -25,6 +26,8 @@ pub struct Engine {
     pub filter: Filter,
     /// Records of what happened, one ring per thread.
     pub events: Events,
+    /// What stands over the ALGs.
+    pub oversight: Oversight,
     pub(crate) quiescence: Quiescence,
     pub(crate) key: HashKey,
     pub(crate) config: Config,
@@ -44,6 +47,7 @@ impl Engine {
             identifications: Identifications::new(&key),
             filter: Filter::new(config, threads),
             events: Events::new(config, threads),
+            oversight: Oversight::new(config, threads),
             quiescence: Quiescence::new(threads),
             key,
             config: config.clone(),

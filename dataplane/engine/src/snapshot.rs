@@ -208,10 +208,12 @@ impl Engine {
                 let count = total(&|counters| counters.alg.of(protocol).of(*event));
                 of(&format!("alg.{name}.{}", event.text()), count)
             }));
+            rows.push(of(&format!("alg.{name}.off"), self.oversight.breaker.is_off(protocol).into()));
         }
         rows.extend(ResultCode::ALL.iter().map(|result| {
             of(&format!("pcp.{}", result.text()), total(&|counters| counters.pcp.of(*result)))
         }));
+        rows.push(of("alg.records_lost", self.oversight.records.lost()));
         rows.push(of("events.recorded", self.events.recorded()));
         rows.push(of("events.lost", self.events.lost()));
         rows.push(of("table.sessions", u64::from(self.nat.sessions.in_use())));
@@ -267,6 +269,8 @@ const OF_PROTOCOL: &[OfProtocol] = &[
     ("messages", |counters| &counters.messages),
     ("expectations", |counters| &counters.expectations),
     ("service_port", |counters| &counters.service_ports),
+    ("panics", |counters| &counters.panics),
+    ("work_budget", |counters| &counters.work_budget),
 ];
 
 type Named = (&'static str, fn(&WorkerCounters) -> &Counter);

@@ -179,3 +179,58 @@ fn s_21_neither_a_hit_nor_a_drop_nor_an_idle_turn_allocates() {
     }
     assert_eq!((ALLOCATIONS.get() - before, engine.nat.sessions.in_use()), (0, 0));
 }
+
+/// Rules, with paths to resolve and a rate, and the audit: all in memory taken at start.
+#[test]
+fn judging_and_keeping_a_message_allocates_nothing() {
+    const RULES: &str = r#"
+[alg]
+audit_flows = 4
+[alg.tftp]
+enabled = true
+[[alg.rule]]
+name = "private"
+argument = ["private/*"]
+action = "deny"
+alarm = true
+[[alg.rule]]
+name = "flood"
+command = ["?RQ"]
+action = "drop"
+rate_per_second = 1000000
+"#;
+    let mut config = Config::parse(&format!("{SITE}{RULES}"), "site.toml", &Machine::unchecked()).unwrap();
+    config.timeouts.arp = Duration::from_secs(30 * 86_400);
+    let engine = Arc::new(Engine::new(&config, &MACS, [1; 4]));
+    let now = Instant::from_nanos(1_000_000_000);
+    let mut worker =
+        Worker::new(Arc::clone(&engine), Arc::new(Handover::new(1, 8)), WorkerId(0), now).unwrap();
+    let mut io = VecIo::default();
+    let mut send = |port: u16, frame: Vec<u8>| {
+        let mut burst = vec![VecFrame::from_bytes(&frame)];
+        io.sent = Vec::with_capacity(1);
+        let before = ALLOCATIONS.get();
+        worker.receive(&mut io, now, NicPortId(port), &mut burst);
+        worker.poll(&mut io, now);
+        (ALLOCATIONS.get() - before, io.take().len())
+    };
+    send(0, arp(0, HOST, [10, 0, 0, 1]));
+    send(1, arp(1, SERVER, [203, 0, 113, 2]));
+    let request = |name: &str| {
+        let payload = [b"\0\x01", name.as_bytes(), b"\0octet\0"].concat();
+        let mut frame = Vec::new();
+        let ip = PacketBuilder::ethernet2([6, 0, 0, 0, 0, 2], MACS[0]).ipv4(HOST, SERVER, 64);
+        ip.udp(2070, 69).write(&mut frame, &payload).unwrap();
+        frame
+    };
+    for round in 0..20 {
+        assert_eq!(send(0, request("public/./a")), (0, 1), "allowed, round {round}");
+        let (allocations, sent) = send(0, request("public/../private/a"));
+        // The answer's frame comes from this test's own mempool, which allocates it.
+        assert_eq!((allocations <= FRAME_ALLOCATIONS, sent), (true, 1), "{allocations}, round {round}");
+    }
+    assert_eq!((engine.oversight.hits(0), engine.oversight.hits(1)), (20, 20));
+}
+
+/// What one frame of [`VecIo`] takes.
+const FRAME_ALLOCATIONS: u64 = 2;

@@ -74,7 +74,7 @@ impl AlgStage {
         let Some(flow) = flows.get_mut(at) else { return Handled::Drop(DropReason::AlgStageFull) };
         let DatagramMemory { edits, injections, payload: new } = datagrams;
         let answer = (&mut *edits, &mut *injections);
-        let verdict = match flow.inspect(around, policy, answer, direction, payload) {
+        let verdict = match flow.inspect(around, policy, &session, answer, direction, payload) {
             Some(Step::Message { length, verdict }) if length == payload.len() => verdict,
             // It answers for the whole datagram, or says nothing about it.
             _ => Verdict::Pass,

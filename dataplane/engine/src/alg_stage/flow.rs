@@ -1,13 +1,15 @@
 //! One control session in its owner's hands.
 
 use algate_alg::{
-    Alg, Context as AlgContext, Direction, Edits, Event, Events, Injections, Instance, Policy, Protocol,
-    ProtocolId, SessionEndpoints, Settings, Step,
+    Alg, Context as AlgContext, Direction, Edits, Event, Events, Injections, Instance, Protocol, ProtocolId,
+    SessionEndpoints, Settings, Step,
 };
 
-use crate::alg_stage::Surroundings;
 use crate::alg_stage::emitter::{Emitter, HeaderTemplate};
+use crate::alg_stage::guard::{Guard, Health};
 use crate::alg_stage::nat_port::{NatPort, Promises};
+use crate::alg_stage::oversight::{Judge, Watched};
+use crate::alg_stage::{PolicyMemory, Surroundings};
 use crate::frame::PacketIo;
 use crate::nat::session::{Facing, Session};
 use crate::packet::PROTOCOL_TCP;
@@ -25,6 +27,7 @@ pub(super) struct Flow {
     /// Over TCP: lent by the stage.
     pub(super) stream: Option<Box<TcpStream>>,
     alg: Instance,
+    health: Health,
     pub(super) promises: Promises,
     templates: [HeaderTemplate; 2],
 }
@@ -32,7 +35,7 @@ pub(super) struct Flow {
 /// What all flows of a stage share while one is handled.
 pub(super) struct Shared<'a> {
     pub(super) memory: &'a mut StreamMemory,
-    pub(super) policy: &'a mut dyn Policy,
+    pub(super) policy: &'a mut PolicyMemory,
 }
 
 impl Flow {
@@ -45,6 +48,7 @@ impl Flow {
             endpoints: NOWHERE,
             stream: None,
             alg: Instance::new(protocol, Protocol::Tcp, settings),
+            health: Health::default(),
             promises: Promises::new(promises),
             templates: [HeaderTemplate::default(); 2],
         }
@@ -67,6 +71,7 @@ impl Flow {
             _ => Protocol::Udp,
         };
         self.alg = Instance::new(protocol, transport, settings);
+        self.health = Health::default();
         self.promises.begin(promises);
         self.templates = [HeaderTemplate::default(); 2];
     }
@@ -74,6 +79,7 @@ impl Flow {
     /// The dialogue over TCP begins anew: the same endpoints have opened another connection.
     pub(super) fn reopen(&mut self, settings: &Settings) {
         self.alg = Instance::new(self.protocol, Protocol::Tcp, settings);
+        self.health = Health::default();
     }
 
     /// Calls `act` with the stream and everything it needs, and adds up what was counted. `None`: it has no stream.
@@ -87,10 +93,13 @@ impl Flow {
         let stream = self.stream.as_mut()?;
         let counters = around.counters.of(self.protocol);
         let mut events = Events::default();
+        let handle = around.nat.sessions.handle(&session);
+        let watched =
+            Watched::new(around.oversight, around.thread, around.context.now, self.protocol, &session);
         let mut nat = NatPort {
             nat: around.nat,
             worker: around.nat_worker,
-            session: around.nat.sessions.handle(&session),
+            session: handle,
             endpoints: &self.endpoints,
             promises: &mut self.promises,
             counters,
@@ -104,19 +113,27 @@ impl Flow {
             templates: self.templates,
             made: 0,
         };
-        let mut alg = Counting { alg: &mut self.alg, messages: 0 };
+        let PolicyMemory { scratch, changed } = shared.policy;
+        let mut judge = Judge { watched, scratch };
+        let mut alg = Guard {
+            alg: &mut self.alg,
+            health: &mut self.health,
+            watched,
+            session: handle,
+            counters,
+            changed,
+        };
         let mut cx = StreamContext {
             alg: &mut alg,
             endpoints: &self.endpoints,
             nat: &mut nat,
-            policy: shared.policy,
+            policy: &mut judge,
             events: &mut events,
             memory: shared.memory,
             out: &mut out,
         };
         let result = act(stream, &mut cx);
         around.counters.segments_out.add(out.made);
-        counters.messages.add(alg.messages);
         counters.add(&events);
         if events.of(Event::Detached) > 0 {
             self.promises.withdraw_all(around.nat, around.nat_worker);
@@ -128,21 +145,35 @@ impl Flow {
     pub(super) fn inspect<P: PacketIo>(
         &mut self,
         around: &mut Surroundings<'_, P>,
-        policy: &mut dyn Policy,
+        policy: &mut PolicyMemory,
+        session: &Session<'_>,
         answer: (&mut Edits, &mut Injections),
         direction: Direction,
         datagram: &[u8],
     ) -> Option<Step> {
         let counters = around.counters.of(self.protocol);
         let mut events = Events::default();
+        let handle = self.session?;
+        let watched =
+            Watched::new(around.oversight, around.thread, around.context.now, self.protocol, session);
         let mut nat = NatPort {
             nat: around.nat,
             worker: around.nat_worker,
-            session: self.session?,
+            session: handle,
             endpoints: &self.endpoints,
             promises: &mut self.promises,
             counters,
             now: around.context.now,
+        };
+        let PolicyMemory { scratch, changed } = policy;
+        let mut judge = Judge { watched, scratch };
+        let mut alg = Guard {
+            alg: &mut self.alg,
+            health: &mut self.health,
+            watched,
+            session: handle,
+            counters,
+            changed,
         };
         let (edits, inject) = answer;
         edits.clear();
@@ -150,14 +181,13 @@ impl Flow {
         let mut cx = AlgContext {
             endpoints: &self.endpoints,
             nat: &mut nat,
-            policy,
+            policy: &mut judge,
             edits,
             inject,
             events: &mut events,
             at_end: true,
         };
-        let step = self.alg.inspect(direction, datagram, &mut cx);
-        counters.messages.add(1);
+        let step = alg.inspect(direction, datagram, &mut cx);
         counters.add(&events);
         Some(step)
     }
@@ -171,20 +201,6 @@ impl Flow {
             Direction::Original => *original = template,
             Direction::Reply => *reply = template,
         }
-    }
-}
-
-/// An ALG whose decisions are counted.
-struct Counting<'a> {
-    alg: &'a mut Instance,
-    messages: u64,
-}
-
-impl Alg for Counting<'_> {
-    fn inspect(&mut self, direction: Direction, input: &[u8], cx: &mut AlgContext<'_>) -> Step {
-        let step = self.alg.inspect(direction, input, cx);
-        self.messages += u64::from(step != Step::Incomplete);
-        step
     }
 }
 

@@ -12,23 +12,29 @@
 //! A packet with a wrong L4 checksum is never read: it is translated like any other packet and left as wrong as it came, so
 //! its receiver drops it.
 
+pub mod breaker;
 mod datagram;
 pub mod emitter;
 mod flow;
+mod guard;
 pub mod handover;
 pub mod nat_port;
+pub mod oversight;
 pub mod protocols;
+pub mod records;
 
-use algate_alg::{AllowAll, ProtocolId, Settings};
+use algate_alg::{ProtocolId, Scratch, Settings};
 use algate_config::Config;
 use hashbrown::HashMap;
 
 use crate::alg_stage::datagram::DatagramMemory;
 use crate::alg_stage::flow::{Flow, Shared};
+use crate::alg_stage::oversight::Oversight;
 use crate::counters::AlgCounters;
 use crate::drop_reason::DropReason;
 use crate::fragment::identification::Identifications;
 use crate::frame::{Frame, PacketIo, RxChecksum};
+use crate::ids::WorkerId;
 use crate::nat::session::{Facing, Session};
 use crate::nat::tcp_state::TcpEvent;
 use crate::nat::{Nat, NatWorker};
@@ -40,6 +46,19 @@ use crate::stream::segment::{TcpFlags, TcpSegment};
 use crate::stream::seq::SeqNum;
 use crate::stream::{FragmentationNeeded, Outcome, StreamLimits, StreamMemory, TcpStream};
 use crate::time::Instant;
+
+/// Where messages are judged and changed ones kept: memory of a stage.
+#[derive(Debug)]
+struct PolicyMemory {
+    scratch: Scratch,
+    changed: Vec<u8>,
+}
+
+impl PolicyMemory {
+    fn new(bytes: usize) -> Self {
+        Self { scratch: Scratch::new(bytes), changed: Vec::with_capacity(bytes) }
+    }
+}
 
 /// What the stage needs of the thread that runs it.
 pub struct Surroundings<'a, P: PacketIo> {
@@ -57,6 +76,10 @@ pub struct Surroundings<'a, P: PacketIo> {
     pub io: &'a mut P,
     /// Where the stage counts.
     pub counters: &'a AlgCounters,
+    /// What stands over the ALGs.
+    pub oversight: &'a Oversight,
+    /// The thread.
+    pub thread: WorkerId,
 }
 
 /// What became of a packet given to the stage.
@@ -98,8 +121,7 @@ pub struct AlgStage {
     settings: Settings,
     /// Expectations outstanding that a control session may have, by protocol.
     expectations: [usize; ProtocolId::ALL.len()],
-    /// What the operator allows: handed to every ALG from here.
-    policy: AllowAll,
+    policy: PolicyMemory,
     /// No flow needs its timer before this.
     next_timer: Instant,
     /// When ended sessions are looked for again.
@@ -127,7 +149,7 @@ impl AlgStage {
             limits,
             settings,
             expectations,
-            policy: AllowAll,
+            policy: PolicyMemory::new(limits.held_bytes.max(usize::from(u16::MAX))),
             next_timer: Instant::default(),
             next_review: Instant::default(),
         }
@@ -142,6 +164,10 @@ impl AlgStage {
         session: Session<'_>,
         facing: Facing,
     ) -> Handled {
+        if !around.oversight.reads(&session) && self.known_flow(around, &session).is_none() {
+            session.leave_alg();
+            return Handled::Forward;
+        }
         match view.class {
             L4Class::Tcp => self.receive_segment(around, frame, view, session, facing),
             _ => self.receive_datagram(around, frame, view, session, facing),

@@ -220,6 +220,8 @@ impl<P: PacketIo> Turn<'_, P> {
             egress,
             io: self.io,
             counters: &self.counters.alg,
+            oversight: &self.engine.oversight,
+            thread: self.id,
         };
         act(stage, &mut around)
     }

@@ -6,6 +6,7 @@
 
 mod alg_limits;
 mod alg_nat;
+mod alg_policy;
 mod common;
 mod events;
 mod fast_path;

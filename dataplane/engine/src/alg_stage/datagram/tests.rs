@@ -77,6 +77,8 @@ fn with_session(
         egress: &mut egress,
         io: &mut io,
         counters: &counters.alg,
+        oversight: &engine.oversight,
+        thread: WorkerId(0),
     };
     act(&mut around, session, &mut AlgStage::new(&config));
     io.take()
