@@ -31,7 +31,7 @@ packages() { sed -e 's/#.*//' -e 's/[[:space:]]//g' -e '/^$/d' "$ROOT/scripts/pa
 lab_obstacle() {
   local probe="algate-probe-$$" tool
   is_root || { say "not root"; return; }
-  for tool in ip ethtool tcpdump vsftpd curl nginx dnsmasq iperf3 socat ab traceroute turnserver in.tftpd tftp sipp; do
+  for tool in ip ethtool tcpdump vsftpd curl nginx dnsmasq iperf3 socat ab traceroute turnserver in.tftpd tftp sipp ngircd gst-launch-1.0 pptpd pptp; do
     command -v "$tool" >/dev/null || { say "$tool is not installed (scripts/setup lab)"; return; }
   done
   if ip netns add "$probe" 2>/dev/null; then

@@ -189,10 +189,6 @@ impl Pptp {
     /// Asks NAT to admit GRE that names `call_id` of `owner`. Refused, the Call ID stays what it is.
     fn open(&self, owner: Direction, call_id: u16, cx: &mut Context<'_>) -> End {
         let unopened = End { own: call_id, announced: call_id, expectation: None };
-        if call_id == 0 {
-            cx.events.count(Event::PortZero);
-            return unopened;
-        }
         let request = Expectation {
             protocol: Protocol::Gre,
             owner,

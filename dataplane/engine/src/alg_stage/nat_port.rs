@@ -157,6 +157,9 @@ impl NatPort<'_> {
 
     /// Reserves what is announced for the target.
     fn place(&mut self, request: &Request, target: Endpoint) -> Result<Place, ExpectError> {
+        if request.protocol == Protocol::Gre && target.l4_port == 0 {
+            return self.place_of_call_zero(request, target);
+        }
         let Some(address) = self.external_address_of(request.owner) else {
             return Ok(self.untranslated(request, target));
         };
@@ -164,9 +167,7 @@ impl NatPort<'_> {
             return Ok((Endpoint::new(address, target.l4_port), None));
         }
         if request.protocol == Protocol::Gre {
-            let peer = self.peer_of(request.peer, request.owner, 0).ok_or(ExpectError::PoolExhausted)?;
-            let call = self.nat.reserve_call(self.worker, address, peer.host());
-            return call.map(|announced| (announced, None)).ok_or(ExpectError::PoolExhausted);
+            return self.place_of_call(request, address);
         }
         if let Some(mapping) = self.own_mapping(request) {
             return Ok((self.endpoints.sender_seen(request.owner).into(), mapping));
@@ -179,6 +180,28 @@ impl NatPort<'_> {
             self.nat.reserve(self.worker, protocol, target, address, self.now)
         };
         reserved.map(|(announced, mapping)| (announced, Some(mapping)))
+    }
+
+    /// Chooses the call id that is announced at this address.
+    fn place_of_call(&mut self, request: &Request, address: u32) -> Result<Place, ExpectError> {
+        let peer = self.peer_of(request.peer, request.owner, 0).ok_or(ExpectError::PoolExhausted)?;
+        let call = self.nat.reserve_call(self.worker, address, peer.host());
+        call.map(|announced| (announced, None)).ok_or(ExpectError::PoolExhausted)
+    }
+
+    /// Call id 0, which servers give their first call, but which flows cannot have here: the other end is told another
+    /// one, though no address may be translated. Flows of static addresses keep their ids, so these cannot.
+    fn place_of_call_zero(&mut self, request: &Request, target: Endpoint) -> Result<Place, ExpectError> {
+        let [own, other] =
+            [request.owner, request.owner.reversed()].map(|owner| self.external_address_of(owner));
+        if [own, other].into_iter().flatten().any(|address| self.nat.keeps_ports(address)) {
+            return Err(ExpectError::PoolExhausted);
+        }
+        let (announced, mapping) = self.place_of_call(request, own.unwrap_or(target.address))?;
+        Ok(match own {
+            Some(_) => (announced, mapping),
+            None => (announced.in_tenant(self.tenant_of(request.owner.reversed())), mapping),
+        })
     }
 
     /// The mapping behind the control session's own endpoint, if that is the target; one reference is taken. A port

@@ -15,7 +15,8 @@
 //! A GRE packet of a PPTP call (version 1) is a flow of its own, by call id, where an expectation says so: that admits it
 //! without a rule, as it does the data of other protocols, and it leaves from the external address of its control
 //! session. Each direction is a session, for each end has chosen an id. Ids that are announced for translated ends are
-//! random; nothing else uses them at the same address. Any other such packet is known by its addresses like plain
+//! random; nothing else uses them at the same address. Where an end that is not translated has chosen 0, one is announced
+//! for it, too: here 0 means that there is no id. Any other such packet is known by its addresses like plain
 //! GRE, so that one internal host has all calls to a server.
 //!
 //! Not done: ESP by SPI; endpoint-independent mappings of UDP-Lite; blocks of ports, which these ports are no part of;
@@ -71,7 +72,7 @@ impl Nat {
         let from = Endpoint { tenant: peer.tenant, address: peer.address, l4_port: 0 };
         let is_free = |announced: &Endpoint| {
             let key = FlowKey::new(PROTOCOL_GRE, from, *announced);
-            // 0 is no call id. A flow may have outlived its expectation.
+            // 0 means none here. A flow may have outlived its expectation.
             announced.l4_port != 0
                 && !self.expectations.is_announced(PROTOCOL_GRE, *announced)
                 && self.find(self.sessions.hash(key), key).is_none()
@@ -128,8 +129,12 @@ impl Nat {
         let internal_hop = reverse_hop(router, key.source().host(), Side::Internal, now)?;
         let remote = key.destination().in_tenant(key.tenant());
         let external_hop = next_hop(router, remote.host(), now)?;
-        let parent = self.admit_outbound(worker, key, remote, now);
-        let Some(control) = parent.and_then(|parent| self.sessions.by_handle(parent)) else {
+        let expected = self.expected_outbound(worker, key, remote, now);
+        let control = expected.and_then(|expected| {
+            let control = self.sessions.by_handle(expected.parent)?;
+            Some((control, expected))
+        });
+        let Some((control, expected)) = control else {
             // Another host's call: the id says nothing here.
             return match self.policy.names(key.protocol()) {
                 true => self.open_outbound_other(worker, router, key, now),
@@ -137,6 +142,9 @@ impl Nat {
             };
         };
         let remote = remote.in_tenant(router.interfaces.tenant_of(external_hop.interface));
+        // The id that the other end knows; another one was announced if that is 0.
+        let remote = Endpoint { l4_port: expected.target.l4_port, ..remote };
+        let parent = Some(expected.parent);
         let source = Endpoint { l4_port: 0, ..control.external_key().destination() };
         let is_translated = control.internal_key().source().address != source.address;
         let source = if is_translated { source } else { key.source() };

@@ -29,7 +29,7 @@ use crate::drop_reason::DropReason;
 use crate::event::Kind;
 use crate::ids::WorkerId;
 use crate::nat::allocation::Seat;
-use crate::nat::expectation::Admission;
+use crate::nat::expectation::{Admission, Expectation};
 use crate::nat::key::{Endpoint, FlowKey, Host};
 use crate::nat::mapping::{Filtering, Hold, Mapping};
 use crate::nat::policy::{Translating, Treatment, reserved_scope};
@@ -403,12 +403,23 @@ impl Nat {
         remote: Endpoint,
         now: Instant,
     ) -> Option<Handle> {
+        self.expected_outbound(worker, key, remote, now).map(|expectation| expectation.parent)
+    }
+
+    /// The expectation that an outbound flow fulfils.
+    pub(super) fn expected_outbound(
+        &self,
+        worker: &mut NatWorker,
+        key: FlowKey,
+        remote: Endpoint,
+        now: Instant,
+    ) -> Option<Expectation> {
         match self.expectations.admit(key.protocol(), key.source(), remote, now) {
             Admission::Admitted { expectation, used_up } => {
                 if let Some(slot) = used_up {
                     self.end_expectation(worker, slot);
                 }
-                Some(expectation.parent)
+                Some(expectation)
             }
             Admission::Unknown | Admission::Refused => None,
         }
