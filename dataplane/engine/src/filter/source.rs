@@ -13,15 +13,16 @@ use algate_config::Side;
 
 use crate::router::Router;
 use crate::router::interface::Interface;
+use crate::router::route::Hop;
 
-/// Whether `source` cannot have sent what arrived on `interface`. Two hash lookups or binary searches.
+/// Whether `source`, to which the way `back` leads, cannot have sent what arrived on `interface`. One binary search.
 #[must_use]
-pub fn is_spoofed(router: &Router, interface: &Interface, source: u32) -> bool {
+pub fn is_spoofed(router: &Router, interface: &Interface, source: u32, back: Option<Hop>) -> bool {
     let tenant = interface.tenant;
     if router.interfaces.is_own(tenant, source) || router.is_nat_address(source) {
         return true;
     }
-    let back = router.routes.lookup(tenant, source).map(|hop| hop.interface);
+    let back = back.map(|hop| hop.interface);
     let leads_inside = back.and_then(|back| router.interfaces.side_of(back)) == Some(Side::Internal);
     match interface.side {
         Side::Internal => !leads_inside || (interface.source_check && back != Some(interface.id)),

@@ -96,18 +96,18 @@ impl Nat {
     }
 
     /// Makes a mapping of `internal` for flows that `translating` covers, one reference taken. The
-    /// caller holds a reference on the subscriber.
+    /// caller holds a reference on the subscriber. `taken` is told each external endpoint that is tried.
     ///
     /// # Errors
     /// [`Refusal`]: no port, no slot, or another worker was faster.
     pub(super) fn create_mapping(
         &self,
         worker: &mut NatWorker,
-        protocol: u8,
-        internal: Endpoint,
+        (protocol, internal): (u8, Endpoint),
         subscriber: u32,
         translating: &Translating,
         now: Instant,
+        taken: impl Fn(Endpoint),
     ) -> Result<u32, Refusal> {
         let space = PortSpace::of_protocol(protocol).ok_or(Refusal::Drop(DropReason::UnsupportedProtocol))?;
         self.subscribers.take_port(subscriber, space).map_err(|reason| {
@@ -115,7 +115,9 @@ impl Nat {
             Refusal::Drop(reason)
         })?;
         let mut made = Err(Refusal::Drop(DropReason::PoolExhausted));
-        for is_last in (1..=SHARING_ATTEMPTS).map(|attempt| attempt == SHARING_ATTEMPTS) {
+        let mut attempts_left = SHARING_ATTEMPTS;
+        while attempts_left > 0 {
+            attempts_left -= 1;
             let external = match self.take_endpoint(worker, internal, subscriber, space, translating, now) {
                 Ok(external) => external,
                 Err(reason) => {
@@ -123,6 +125,8 @@ impl Nat {
                     break;
                 }
             };
+            self.mappings.prefetch_external(protocol, external, translating.scope);
+            taken(external);
             let new = Mapping {
                 protocol,
                 internal,
@@ -143,7 +147,7 @@ impl Nat {
             };
             self.free_port(external, space, now);
             match error {
-                mapping::CreateError::Shared if !is_last => continue,
+                mapping::CreateError::Shared if attempts_left > 0 => continue,
                 mapping::CreateError::Shared => {}
                 mapping::CreateError::Exists(_) => made = Err(Refusal::Raced),
                 mapping::CreateError::Full => {

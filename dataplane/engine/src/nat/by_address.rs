@@ -105,15 +105,15 @@ impl Nat {
         match (asker.arrived.side, to_static || self.ports.contains(to)) {
             // To a static address, or what an ALG expects; there are no mappings to find.
             (Side::External, true) => self.open_inbound(worker, router, key, asker, now),
-            (Side::External, false) if asker.by_rule => self.open_untranslated(worker, router, key, now),
+            (Side::External, false) if asker.by_rule => {
+                self.open_untranslated(worker, router, key, asker, now)
+            }
             (Side::Internal, true) if from_static && to_static => {
                 self.open_hairpin(worker, router, key, asker, now)
             }
-            (Side::Internal, false) if from_static => {
-                self.open_outbound(worker, router, key, asker.owner, now)
-            }
-            (Side::Internal, false) if is_call => self.open_call(worker, router, key, now),
-            (Side::Internal, false) => self.open_outbound_other(worker, router, key, now),
+            (Side::Internal, false) if from_static => self.open_outbound(worker, router, key, asker, now),
+            (Side::Internal, false) if is_call => self.open_call(worker, router, key, asker, now),
+            (Side::Internal, false) => self.open_outbound_other(worker, router, key, asker, now),
             _ => Err(Refusal::Drop(DropReason::NoMapping)),
         }
     }
@@ -124,9 +124,10 @@ impl Nat {
         worker: &mut NatWorker,
         router: &Router,
         key: FlowKey,
+        asker: Asker<'_>,
         now: Instant,
     ) -> Result<Opened<'_>, Refusal> {
-        let internal_hop = reverse_hop(router, key.source().host(), Side::Internal, now)?;
+        let internal_hop = reverse_hop(router, asker.back, Side::Internal, now)?;
         let remote = key.destination().in_tenant(key.tenant());
         let external_hop = next_hop(router, remote.host(), now)?;
         let expected = self.expected_outbound(worker, key, remote, now);
@@ -137,7 +138,7 @@ impl Nat {
         let Some((control, expected)) = control else {
             // Another host's call: the id says nothing here.
             return match self.policy.names(key.protocol()) {
-                true => self.open_outbound_other(worker, router, key, now),
+                true => self.open_outbound_other(worker, router, key, asker, now),
                 false => Err(Refusal::Drop(DropReason::ExpectationPeer)),
             };
         };
@@ -175,9 +176,10 @@ impl Nat {
         worker: &mut NatWorker,
         router: &Router,
         key: FlowKey,
+        asker: Asker<'_>,
         now: Instant,
     ) -> Result<Opened<'_>, Refusal> {
-        let internal_hop = reverse_hop(router, key.source().host(), Side::Internal, now)?;
+        let internal_hop = reverse_hop(router, asker.back, Side::Internal, now)?;
         let remote = key.destination().in_tenant(key.tenant());
         let external_hop = next_hop(router, remote.host(), now)?;
         // What it answers arrives in the tenant of the interface behind which it is.

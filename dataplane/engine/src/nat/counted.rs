@@ -41,6 +41,11 @@ impl Counted {
         self.index.find(self.key.hash1(key), |slot| self.is_at(slot, key)).is_some()
     }
 
+    /// Starts to fetch the first bucket of `key`.
+    pub fn prefetch(&self, key: u64) {
+        self.index.prefetch(self.key.hash1(key));
+    }
+
     /// A reference on the entry of `key`, which is made if there is none: `prepare` fills what belongs
     /// to its slot before anybody can find it. `None`: the table is full.
     #[must_use]

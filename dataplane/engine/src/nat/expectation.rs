@@ -137,6 +137,9 @@ impl Expectations {
     /// A first packet from `source` to `destination`: is it expected? Counts a use when it is.
     #[must_use]
     pub fn admit(&self, protocol: u8, source: Endpoint, destination: Endpoint, now: Instant) -> Admission {
+        if self.slots.in_use() == 0 {
+            return Admission::Unknown;
+        }
         let hash = destination.hash(protocol, &self.key);
         let is_here = |slot| self.is_at(slot, protocol, destination);
         let admits = |slot| {

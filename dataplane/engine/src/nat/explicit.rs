@@ -74,7 +74,7 @@ impl Nat {
         let made =
             match self.create_suggested(worker, protocol, internal, subscriber, &translating, suggested) {
                 Err(AcquireError::OtherExternal) if !insists || suggested == ANY => self
-                    .create_mapping(worker, protocol, internal, subscriber, &translating, now)
+                    .create_mapping(worker, (protocol, internal), subscriber, &translating, now, |_| {})
                     .map_err(|refusal| match refusal {
                         Refusal::Raced => AcquireError::Raced,
                         Refusal::Drop(DropReason::QuotaPorts | DropReason::QuotaMemory) => {

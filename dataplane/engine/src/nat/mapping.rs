@@ -179,6 +179,16 @@ impl Mappings {
         self.acquire(index, hold).then_some(index)
     }
 
+    /// Starts to fetch what [`Mappings::acquire_internal`] and [`Mappings::create`] look at for an internal endpoint.
+    pub fn prefetch_internal(&self, protocol: u8, endpoint: Endpoint, scope: Scope) {
+        self.index.prefetch_pair(Key::internal(protocol, endpoint, scope).hash(&self.key));
+    }
+
+    /// The same for an external endpoint.
+    pub fn prefetch_external(&self, protocol: u8, endpoint: Endpoint, scope: Scope) {
+        self.index.prefetch_pair(Key::external_of(protocol, endpoint, scope).hash(&self.key));
+    }
+
     /// The internal end of an external endpoint's mapping, for a look: no reference is taken.
     #[must_use]
     pub fn internal_of(&self, protocol: u8, external: Endpoint) -> Option<Endpoint> {
@@ -274,6 +284,19 @@ impl Mappings {
         })
     }
 
+    /// The external endpoint of the mapping in slot `index`, live or not.
+    #[must_use]
+    pub fn external_of(&self, index: u32) -> Option<Endpoint> {
+        self.records.get(index as usize).map(|record| record.endpoint(true))
+    }
+
+    /// Who may use the mapping in slot `index`, live or not, from outside.
+    #[must_use]
+    pub fn filtering_of(&self, index: u32) -> Option<Filtering> {
+        let record = self.records.get(index as usize)?;
+        Some(Filtering::of_bits(record.internal.load(Ordering::Relaxed) >> 8))
+    }
+
     /// References held on slot `index`; zero when it is free.
     #[must_use]
     pub fn references(&self, index: u32) -> u64 {
@@ -345,6 +368,14 @@ impl Key {
         Self { is_external: true, protocol, endpoint, scope }
     }
 
+    /// Of a mapping with this scope.
+    const fn external_of(protocol: u8, endpoint: Endpoint, scope: Scope) -> Self {
+        match scope {
+            Scope::Pool { .. } => Self::external(protocol, endpoint, None),
+            Scope::Remote(remote) => Self::external(protocol, endpoint, Some(remote)),
+        }
+    }
+
     fn hash(&self, key: &HashKey) -> u64 {
         key.hash2(
             self.endpoint.to_u64(),
@@ -395,10 +426,10 @@ impl Filtering {
 /// of a mapping for one remote may be taken, and nobody looks for such a mapping from outside.
 fn keys_of(slot: u32, mapping: &Mapping) -> [(u32, Key); 2] {
     let internal = (slot << 1, Key::internal(mapping.protocol, mapping.internal, mapping.scope));
-    let external = |remote| ((slot << 1) | 1, Key::external(mapping.protocol, mapping.external, remote));
+    let external = ((slot << 1) | 1, Key::external_of(mapping.protocol, mapping.external, mapping.scope));
     match mapping.scope {
-        Scope::Pool { .. } => [internal, external(None)],
-        Scope::Remote(remote) => [external(Some(remote)), internal],
+        Scope::Pool { .. } => [internal, external],
+        Scope::Remote(_) => [external, internal],
     }
 }
 

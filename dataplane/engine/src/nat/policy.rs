@@ -4,9 +4,8 @@
 //! the world knows it by, whatever pool its rule names. A host with a static address is asked for in
 //! [`crate::nat::statics`] before.
 
-use std::net::Ipv4Addr;
-
 use algate_config::{Config, FilteringBehavior, Forward, MappingBehavior, NatAction, NatRule, RuleProtocol};
+use ipnet::Ipv4Net;
 
 use crate::ids::TenantId;
 use crate::nat::key::{Endpoint, FlowKey, Host};
@@ -16,11 +15,37 @@ use crate::nat::ports::{PortPools, PortSpace};
 /// The rules, ready to be asked.
 #[derive(Debug)]
 pub struct Policy {
-    rules: Vec<NatRule>,
+    rules: Vec<Rule>,
+    /// Whether a rule sends flows elsewhere (twice NAT).
+    has_rewrites: bool,
     /// The protocols that a rule may cover, by number.
     named: Box<[bool]>,
     /// A forward's only server, with its external address and that one's pool; ascending.
     forwarded: Vec<(Host, Home)>,
+}
+
+/// A rule, with its prefixes ready to be compared.
+#[derive(Debug)]
+struct Rule {
+    config: NatRule,
+    internal: Prefix,
+    destination: Prefix,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Prefix {
+    network: u32,
+    mask: u32,
+}
+
+impl Prefix {
+    fn new(net: Ipv4Net) -> Self {
+        Self { network: net.network().into(), mask: net.netmask().into() }
+    }
+
+    const fn holds(self, address: u32) -> bool {
+        address & self.mask == self.network
+    }
 }
 
 /// The external address that a host's forward gives it.
@@ -71,12 +96,19 @@ impl Policy {
             }
         }
         forwarded.sort_unstable_by_key(|(host, _)| *host);
-        let rules = config.nat.rules.clone();
+        let rules = &config.nat.rules;
         let is_named = |protocol: u8| {
             let names = |rule: &NatRule| rule.protocol.map(RuleProtocol::number) == Some(protocol);
             PortSpace::of_protocol(protocol).is_some() || rules.iter().any(names)
         };
-        Self { named: (0..=u8::MAX).map(is_named).collect(), rules, forwarded }
+        let has_rewrites = rules.iter().any(|rule| rule.destination_to.is_some());
+        let named = (0..=u8::MAX).map(is_named).collect();
+        let rule = |config: &NatRule| Rule {
+            internal: Prefix::new(config.internal),
+            destination: Prefix::new(config.destination),
+            config: config.clone(),
+        };
+        Self { named, has_rewrites, rules: rules.iter().map(rule).collect(), forwarded }
     }
 
     /// Whether a rule may cover flows of `protocol`; other than TCP, UDP and ICMP it must be named.
@@ -89,7 +121,7 @@ impl Policy {
     #[must_use]
     pub fn treatment(&self, key: FlowKey) -> Option<Treatment> {
         let home = self.home(key.source().host());
-        let rule = self.rules.iter().find(|rule| covers(rule, key));
+        let rule = self.rule(key);
         match (rule, home) {
             (Some(NatRule { action: NatAction::None, .. }), _) => Some(Treatment::None),
             (None, None) => None,
@@ -117,15 +149,21 @@ impl Policy {
     /// Where an outbound flow goes in place of where it was sent (twice NAT). `None`: its rule leaves that.
     #[must_use]
     pub fn destination(&self, key: FlowKey) -> Option<Endpoint> {
-        let rule = self.rules.iter().find(|rule| covers(rule, key))?;
-        rewritten(rule, key)
+        if !self.has_rewrites {
+            return None;
+        }
+        rewritten(self.rule(key)?, key)
     }
 
     /// Whether packets to `address` may go elsewhere by some rule.
     #[must_use]
     pub fn rewrites(&self, address: u32) -> bool {
-        let holds = |rule: &NatRule| rule.destination.contains(&Ipv4Addr::from(address));
-        self.rules.iter().any(|rule| rule.destination_to.is_some() && holds(rule))
+        self.rules.iter().any(|rule| rule.config.destination_to.is_some() && rule.destination.holds(address))
+    }
+
+    /// The first rule that covers a flow.
+    fn rule(&self, key: FlowKey) -> Option<&NatRule> {
+        self.rules.iter().find(|rule| rule.covers(key)).map(|rule| &rule.config)
     }
 
     /// The external address of a host with a forward of its own.
@@ -163,18 +201,22 @@ fn rewritten(rule: &NatRule, key: FlowKey) -> Option<Endpoint> {
     Some(Endpoint::new(u32::from(to.network()) | (address & u32::from(to.hostmask())), l4_port))
 }
 
-fn covers(rule: &NatRule, key: FlowKey) -> bool {
-    let (source, Endpoint { address, l4_port, .. }) = (key.source().address, key.destination());
-    let covers_protocol = match rule.protocol {
-        None => PortSpace::of_protocol(key.protocol()).is_some(),
-        Some(named) => named.number() == key.protocol(),
-    };
-    let covers_port = rule.destination_l4_ports.is_none_or(|(low, high)| {
-        RuleProtocol::of_number(key.protocol()).has_ports() && (low..=high).contains(&l4_port)
-    });
-    covers_protocol
-        && covers_port
-        && rule.tenant.is_none_or(|tenant| TenantId(tenant) == key.tenant())
-        && rule.internal.contains(&Ipv4Addr::from(source))
-        && rule.destination.contains(&Ipv4Addr::from(address))
+impl Rule {
+    fn covers(&self, key: FlowKey) -> bool {
+        let Endpoint { address, l4_port, .. } = key.destination();
+        let covers_protocol = || match self.config.protocol {
+            None => PortSpace::of_protocol(key.protocol()).is_some(),
+            Some(named) => named.number() == key.protocol(),
+        };
+        let covers_port = || {
+            self.config.destination_l4_ports.is_none_or(|(low, high)| {
+                RuleProtocol::of_number(key.protocol()).has_ports() && (low..=high).contains(&l4_port)
+            })
+        };
+        self.internal.holds(key.source().address)
+            && self.destination.holds(address)
+            && self.config.tenant.is_none_or(|tenant| TenantId(tenant) == key.tenant())
+            && covers_protocol()
+            && covers_port()
+    }
 }

@@ -114,7 +114,7 @@ impl Nat {
         let subscriber = self.subscribers.enter(target.host()).ok_or(ExpectError::TableFull)?;
         let mut acquire = || match self.mappings.acquire_internal(protocol, target, translating.scope) {
             Some(index) => Ok(index),
-            None => self.create_mapping(worker, protocol, target, subscriber, translating, now),
+            None => self.create_mapping(worker, (protocol, target), subscriber, translating, now, |_| {}),
         };
         let acquired = match acquire() {
             Err(Refusal::Raced) => acquire(),

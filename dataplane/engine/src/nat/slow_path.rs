@@ -41,6 +41,7 @@ use crate::packet::parse::{Ipv4View, L4Class};
 use crate::router::Router;
 use crate::router::egress::NextHop;
 use crate::router::interface::Interface;
+use crate::router::route::Hop;
 use crate::table::slots::Handle;
 use crate::time::Instant;
 
@@ -61,6 +62,8 @@ pub enum Refusal {
 pub struct Asker<'a> {
     /// The interface it came in on.
     pub arrived: &'a Interface,
+    /// The way back to its source, by the routes of that interface's tenant.
+    pub back: Option<Hop>,
     /// Whether a filter rule allows it.
     pub by_rule: bool,
     /// The thread that will own the flow should an ALG read it.
@@ -106,10 +109,12 @@ impl Nat {
         let is_ours = self.ports.contains(view.dst) || self.statics.internal_of(view.dst).is_some();
         match (asker.arrived.side, is_ours) {
             (Side::External, true) => self.open_inbound(worker, router, key, asker, now),
-            (Side::External, false) if asker.by_rule => self.open_untranslated(worker, router, key, now),
+            (Side::External, false) if asker.by_rule => {
+                self.open_untranslated(worker, router, key, asker, now)
+            }
             (Side::External, false) => Err(Refusal::Drop(DropReason::NoMapping)),
             (Side::Internal, true) => self.open_hairpin(worker, router, key, asker, now),
-            (Side::Internal, false) => self.open_outbound(worker, router, key, asker.owner, now),
+            (Side::Internal, false) => self.open_outbound(worker, router, key, asker, now),
         }
     }
 
@@ -120,15 +125,16 @@ impl Nat {
         worker: &mut NatWorker,
         router: &Router,
         key: FlowKey,
+        asker: Asker<'_>,
         now: Instant,
     ) -> Result<Opened<'_>, Refusal> {
-        let [source, host] = [key.source(), key.destination()].map(Endpoint::host);
+        let host = key.destination().host();
         let hop = router.routes.lookup(host.tenant, host.address);
         if hop.and_then(|hop| router.interfaces.side_of(hop.interface)) != Some(Side::Internal) {
             return Err(Refusal::Drop(DropReason::NoMapping));
         }
         let internal_hop = next_hop(router, host, now)?;
-        let external_hop = reverse_hop(router, source, Side::External, now)?;
+        let external_hop = reverse_hop(router, asker.back, Side::External, now)?;
         let seat = self.seat(worker, key.protocol(), host, now)?;
         let new = NewSession {
             internal_key: key.reversed(),
@@ -151,10 +157,10 @@ impl Nat {
         worker: &mut NatWorker,
         router: &Router,
         key: FlowKey,
-        owner: WorkerId,
+        asker: Asker<'_>,
         now: Instant,
     ) -> Result<Opened<'_>, Refusal> {
-        let internal_hop = reverse_hop(router, key.source().host(), Side::Internal, now)?;
+        let internal_hop = reverse_hop(router, asker.back, Side::Internal, now)?;
         let is_static = self.statics.external_of(key.source().host()).is_some();
         let elsewhere = if is_static { None } else { self.policy.destination(key) };
         let remote = elsewhere.unwrap_or(key.destination()).in_tenant(key.tenant());
@@ -165,7 +171,9 @@ impl Nat {
         let is_translated = is_outside || elsewhere.is_some();
         let treatment = if is_translated { self.treatment(key)? } else { Treatment::None };
         let seat = self.seat(worker, key.protocol(), key.source().host(), now)?;
-        let source = match self.map_source(worker, key, treatment, seat, now) {
+        // The session's other key, as soon as it is known.
+        let begin = |external| self.sessions.prefetch_insert(FlowKey::new(key.protocol(), remote, external));
+        let source = match self.map_source(worker, key, treatment, seat, now, begin) {
             Ok(source) => source,
             Err(refusal) => {
                 self.unseat(worker, seat);
@@ -186,7 +194,7 @@ impl Nat {
             hold: source.hold,
             remote_mapping: None,
             parent,
-            alg_owner: self.alg_owner(key.protocol(), &[remote], parent, owner),
+            alg_owner: self.alg_owner(key.protocol(), &[remote], parent, asker.owner),
             subscriber: seat.subscriber,
         };
         self.create(worker, &new, seat, now).map(|session| (session, Facing::Internal))
@@ -204,7 +212,7 @@ impl Nat {
         let (target, parent) =
             self.admit_inbound(worker, router, key, (source.address, asker), Hold::Loose, now)?;
         let made = next_hop(router, target.endpoint.host(), now).and_then(|internal| {
-            let external = reverse_hop(router, source.host(), Side::External, now)?;
+            let external = reverse_hop(router, asker.back, Side::External, now)?;
             let parent = parent.and_then(|parent| self.sessions.by_handle(parent));
             let client = match self.is_masqueraded(key, parent) {
                 true => {
@@ -250,7 +258,7 @@ impl Nat {
         asker: Asker<'_>,
         now: Instant,
     ) -> Result<Opened<'_>, Refusal> {
-        let internal_hop = reverse_hop(router, key.source().host(), Side::Internal, now)?;
+        let internal_hop = reverse_hop(router, asker.back, Side::Internal, now)?;
         let treatment = self.treatment(key)?;
         let seat = self.seat(worker, key.protocol(), key.source().host(), now)?;
         let seen_as = self.seen_as(worker, key, treatment, seat);
@@ -276,7 +284,7 @@ impl Nat {
                         server,
                         external.interface,
                     )?),
-                    false => self.map_source(worker, key, treatment, seat, now)?,
+                    false => self.map_source(worker, key, treatment, seat, now, |_| {})?,
                 };
                 Ok((external, source))
             })
@@ -449,7 +457,8 @@ impl Nat {
     }
 
     /// The mapping of the sender that its rule asks for, made if there is none. What a forward or an ALG
-    /// has reserved for its endpoint comes first.
+    /// has reserved for its endpoint comes first. `taken` is told a new mapping's external endpoint before the mapping is
+    /// made.
     fn map_source(
         &self,
         worker: &mut NatWorker,
@@ -457,6 +466,7 @@ impl Nat {
         treatment: Treatment,
         seat: Seat,
         now: Instant,
+        taken: impl Fn(Endpoint),
     ) -> Result<Source, Refusal> {
         let (protocol, internal) = (key.protocol(), key.source());
         let translating = match treatment {
@@ -471,11 +481,20 @@ impl Nat {
             .or_else(|| self.mappings.acquire_internal(protocol, internal, translating.scope));
         let index = match index {
             Some(index) => index,
-            None => self.create_mapping(worker, protocol, internal, seat.subscriber, &translating, now)?,
+            None => {
+                self.create_mapping(worker, (protocol, internal), seat.subscriber, &translating, now, taken)?
+            }
         };
-        let external = self.mappings.mapping(index).map(|mapping| mapping.external);
-        let endpoint = external.ok_or(Refusal::Drop(DropReason::MappingTableFull))?;
+        let endpoint = self.mappings.external_of(index).ok_or(Refusal::Drop(DropReason::MappingTableFull))?;
         Ok(Source { endpoint, mapping: Some(index), hold: Hold::Firm })
+    }
+
+    /// Starts to fetch what an outbound flow of `key` will take when it is new.
+    pub fn prefetch_outbound(&self, key: FlowKey) {
+        self.subscribers.prefetch(key.source().host());
+        if let Some(Treatment::Translate(Translating { scope, .. })) = self.policy.treatment(key) {
+            self.mappings.prefetch_internal(key.protocol(), key.source(), scope);
+        }
     }
 
     /// The reserved mapping of an endpoint whose rule would make one of its own.
@@ -572,11 +591,13 @@ impl Nat {
     /// What a session tells address-dependent filtering, if its mapping has that.
     fn contact_of(&self, mapping: Option<u32>, internal_key: FlowKey) -> Option<u64> {
         let index = mapping?;
-        let filtering = self.mappings.mapping(index)?.filtering;
+        if self.mappings.filtering_of(index)? != Filtering::AddressDependent {
+            return None;
+        }
         // As it is outside: twice NAT shows the host another address.
         let elsewhere = self.policy.destination(internal_key);
         let remote = elsewhere.unwrap_or(internal_key.destination()).address;
-        (filtering == Filtering::AddressDependent).then_some(contact_key(index, remote))
+        Some(contact_key(index, remote))
     }
 
     /// A control session is known by its well-known port; an expected flow never is one.
@@ -626,22 +647,19 @@ fn check_opener(view: &Ipv4View) -> Result<(), DropReason> {
     }
 }
 
-/// The way back to a source, which must lead through the side that its packet came from: what comes from
+/// The way `back` to a source, which must lead through the side that its packet came from: what comes from
 /// elsewhere lies about its address (RFC 2827).
 pub(super) fn reverse_hop(
     router: &Router,
-    source: Host,
+    back: Option<Hop>,
     side: Side,
     now: Instant,
 ) -> Result<NextHop, Refusal> {
-    let hop = router
-        .routes
-        .lookup(source.tenant, source.address)
-        .ok_or(Refusal::Drop(DropReason::MartianSource))?;
+    let hop = back.ok_or(Refusal::Drop(DropReason::MartianSource))?;
     if router.interfaces.side_of(hop.interface) != Some(side) {
         return Err(Refusal::Drop(DropReason::MartianSource));
     }
-    next_hop(router, source, now)
+    router.resolve(hop, now).map_err(Refusal::Drop)
 }
 
 pub(super) fn next_hop(router: &Router, host: Host, now: Instant) -> Result<NextHop, Refusal> {

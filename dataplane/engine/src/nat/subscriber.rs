@@ -61,6 +61,11 @@ impl Subscribers {
         })
     }
 
+    /// Starts to fetch what [`Subscribers::enter`] looks at first.
+    pub fn prefetch(&self, host: Host) {
+        self.table.prefetch(host.to_u64());
+    }
+
     /// Takes one more reference on a subscriber that the caller holds already.
     pub fn hold(&self, slot: u32) {
         let is_held = self.table.hold(slot);

@@ -28,6 +28,13 @@ impl Delta {
         Self::normal(fold((!old) as u64 + new as u64))
     }
 
+    /// The change back, from new words to old ones.
+    #[must_use]
+    #[inline]
+    pub const fn reversed(self) -> Self {
+        Self::normal(!self.0)
+    }
+
     /// As a number, for a record.
     #[must_use]
     #[inline]

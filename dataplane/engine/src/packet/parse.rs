@@ -393,7 +393,7 @@ fn too_short(is_possible: bool, place: &L4Place) -> DropReason {
 
 /// RFC 1812 section 5.3.7, RFC 6890 section 2.2.2 (240/4 is not forwarded either way).
 #[inline]
-fn check_martians(src: u32, dst: u32) -> Result<(), DropReason> {
+pub(crate) fn check_martians(src: u32, dst: u32) -> Result<(), DropReason> {
     let (src_net, dst_net) = (src >> 24, dst >> 24);
     // 0/8, 127/8, multicast, 240/4 and broadcast never send.
     if src_net == 0 || src_net == 127 || src_net >= 224 {

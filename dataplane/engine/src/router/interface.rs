@@ -122,6 +122,40 @@ pub struct Interfaces {
     ports: Vec<Port>,
     /// By tenant and address; `None`: on an external interface, and so every tenant's.
     own: HashMap<(Option<TenantId>, u32), InterfaceId>,
+    special: AddressFilter,
+}
+
+/// Which addresses may be own ones or broadcast ones of any interface: a bit by hash, so that the answer for others is
+/// one load.
+#[derive(Debug)]
+struct AddressFilter(Box<[u64]>);
+
+impl AddressFilter {
+    fn new(interfaces: &[Interface]) -> Self {
+        let mut filter = Self(vec![0; FILTER_BITS / 64].into());
+        for own in interfaces.iter().flat_map(|interface| &interface.addresses) {
+            let (first, last) = own.range();
+            [own.address, first, last].into_iter().for_each(|address| filter.add(address));
+        }
+        filter
+    }
+
+    fn add(&mut self, address: u32) {
+        let (word, bit) = Self::place(address);
+        if let Some(word) = self.0.get_mut(word) {
+            *word |= bit;
+        }
+    }
+
+    fn may_hold(&self, address: u32) -> bool {
+        let (word, bit) = Self::place(address);
+        self.0.get(word).is_some_and(|word| word & bit != 0)
+    }
+
+    const fn place(address: u32) -> (usize, u64) {
+        let hash = address.wrapping_mul(0x9e37_79b1) as usize % FILTER_BITS;
+        (hash / 64, 1 << (hash % 64))
+    }
 }
 
 /// Where a frame came in.
@@ -176,7 +210,7 @@ impl Interfaces {
                 addresses,
             });
         }
-        Self { list, ports, own }
+        Self { special: AddressFilter::new(&list), list, ports, own }
     }
 
     /// The interface that a frame received on `nic_port` belongs to. Two dependent loads.
@@ -227,6 +261,9 @@ impl Interfaces {
     /// The interface whose own address `address` is, as `tenant` sees it.
     #[must_use]
     pub fn owner(&self, tenant: TenantId, address: u32) -> Option<InterfaceId> {
+        if !self.special.may_hold(address) {
+            return None;
+        }
         let owner = self.own.get(&(Some(tenant), address)).or_else(|| self.own.get(&(None, address)));
         owner.copied()
     }
@@ -238,14 +275,19 @@ impl Interfaces {
         self.owner(tenant, address).is_some()
     }
 
-    /// Whether `address` is the broadcast address of a connected prefix that `tenant` sees. For the slow
-    /// path: walks all interfaces.
+    /// Whether `address` is the broadcast address of a connected prefix that `tenant` sees. One load for most
+    /// addresses; where it is one, or may be, walks all interfaces.
     #[must_use]
     pub fn is_broadcast(&self, tenant: TenantId, address: u32) -> bool {
+        if !self.special.may_hold(address) {
+            return false;
+        }
         let seen = self.list.iter().filter(|interface| interface.is_seen_by(tenant));
         seen.flat_map(|interface| &interface.addresses).any(|own| own.is_broadcast(address))
     }
 }
 
+/// 8 KiB: of 1,000 interfaces' addresses one in twenty others is not told apart.
+const FILTER_BITS: usize = 1 << 16;
 const VLAN_IDS: usize = 4_096;
 const NOWHERE: Arrival = Arrival { interface: InterfaceId(u16::MAX), tenant: TenantId::NONE };

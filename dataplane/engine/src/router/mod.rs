@@ -23,7 +23,7 @@ use crate::ids::{InterfaceId, TenantId};
 use crate::router::egress::NextHop;
 use crate::router::interface::{Interface, InterfaceAddress, Interfaces};
 use crate::router::neighbor::Neighbors;
-use crate::router::route::Routes;
+use crate::router::route::{Hop, Routes};
 use crate::time::Instant;
 
 /// Everything the workers share to route.
@@ -55,7 +55,15 @@ impl Router {
     ///
     /// [`DropReason::NoRoute`], or [`DropReason::NeighborTableFull`].
     pub fn next_hop(&self, tenant: TenantId, dst: u32, now: Instant) -> Result<NextHop, DropReason> {
-        let hop = self.routes.lookup(tenant, dst).ok_or(DropReason::NoRoute)?;
+        self.resolve(self.routes.lookup(tenant, dst).ok_or(DropReason::NoRoute)?, now)
+    }
+
+    /// The neighbour that `hop` leads to; asks for its MAC address when it is new. For the slow path.
+    ///
+    /// # Errors
+    ///
+    /// [`DropReason::NeighborTableFull`].
+    pub fn resolve(&self, hop: Hop, now: Instant) -> Result<NextHop, DropReason> {
         let neighbor = self.neighbors.resolve(hop.interface, hop.address, now)?;
         Ok(NextHop { interface: hop.interface, neighbor })
     }

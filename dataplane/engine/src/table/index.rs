@@ -23,8 +23,8 @@
 //! other's slot, who has it not withdraws and starts over. No rival left: it commits, which fails if
 //! it was killed meanwhile; then it starts over. Finds see committed slots only.
 //!
-//! *At most one commits.* Let A and B publish the same key. Both have a full fence between publishing
-//! and looking, so one of them, say A, sees B's slot as B published it or later. If it is committed,
+//! *At most one commits.* Let A and B publish the same key. Both publish and look in the one order of all `SeqCst`
+//! operations, so one of them, say A, sees B's slot as B published it or later. If it is committed,
 //! A withdraws. If it is tentative, A withdraws or kills it; B's commit and A's kill are
 //! compare-exchanges of the same word, so one fails: A's, and it starts over, or B's, and it does.
 //! This holds whoever may kill whom; priority serves progress alone.
@@ -60,7 +60,7 @@
 //! bucket.) Displacing entries would bear more load, but a find could miss one on its way.
 
 use super::record::{LINE_WORDS, Line, Lines};
-use super::sync::{AtomicU64, Ordering, fence, spin_loop};
+use super::sync::{AtomicU64, Ordering, model_sequence, spin_loop};
 
 /// What became of an insert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +95,14 @@ impl IndexTable {
         self.buckets.prefetch(self.place(hash).first);
     }
 
+    /// Starts to fetch both buckets of `hash`, for an insert looks at both.
+    #[inline]
+    pub fn prefetch_pair(&self, hash: u64) {
+        let place = self.place(hash);
+        self.buckets.prefetch(place.first);
+        self.buckets.prefetch(place.second);
+    }
+
     /// A value that [`Self::find`] will probably return for `hash`, for prefetching its record: only
     /// the tag is compared. Looks into the first bucket only; when nothing is there, starts to fetch
     /// the second one.
@@ -107,6 +115,13 @@ impl IndexTable {
             self.buckets.prefetch(place.second);
         }
         found
+    }
+
+    /// As [`Self::peek`], of the second bucket.
+    #[must_use]
+    pub fn peek_second(&self, hash: u64) -> Option<u32> {
+        let place = self.place(hash);
+        self.find_in(place.second, place.committed_tag(), |_| true)
     }
 
     /// The value under `hash` for which `is_match` says that the record has the wanted key.
@@ -147,12 +162,12 @@ impl IndexTable {
                     continue;
                 }
             };
-            // Release: pairs with the Acquire loads of `survey`, `settle` and `find_in`.
-            if slot.compare_exchange(EMPTY, tentative, Ordering::Release, Ordering::Relaxed).is_err() {
+            // SeqCst: pairs with the loads of a rival's `settle`: of two that published, at least one sees the
+            // other. And a Release, for the Acquire loads of `survey`, `settle` and `find_in`.
+            if slot.compare_exchange(EMPTY, tentative, Ordering::SeqCst, Ordering::Relaxed).is_err() {
                 continue;
             }
-            // Pairs with itself in a rival: of two that published, at least one sees the other.
-            fence(Ordering::SeqCst);
+            model_sequence();
             match self.settle(place, position, is_polite, &same_key) {
                 Settled::Alone => {
                     // Fails when a rival killed us. Release: pairs with the Acquire load of `find_in`.
@@ -291,7 +306,26 @@ impl IndexTable {
     }
 
     /// Compares our published entry at `own` with all others.
+    #[inline]
     fn settle(&self, place: Place, own: usize, is_polite: bool, same_key: &impl Fn(u32) -> bool) -> Settled {
+        let others = self.buckets(place).fold(0, |others, (base, line)| {
+            others | (bits(line, |word| word >> TAG_SHIFT == place.tag) << base)
+        });
+        if others & !(1 << own) == 0 {
+            return Settled::Alone;
+        }
+        self.settle_among(place, own, is_polite, same_key)
+    }
+
+    /// The same where other entries have the tag.
+    #[cold]
+    fn settle_among(
+        &self,
+        place: Place,
+        own: usize,
+        is_polite: bool,
+        same_key: &impl Fn(u32) -> bool,
+    ) -> Settled {
         for (base, line) in self.buckets(place) {
             for (at, word) in tagged(line, place.tag) {
                 let position = base + at;
@@ -321,8 +355,8 @@ impl IndexTable {
 /// branches, for which of them it is is random.
 #[inline(always)]
 fn bits(line: &Line, is_set: impl Fn(u64) -> bool) -> u32 {
-    // Acquire: pairs with the Release of `insert`.
-    let bit = |slot: &AtomicU64| u32::from(is_set(slot.load(Ordering::Acquire)));
+    // SeqCst: pairs with the exchange of `insert`; on x86 it costs no more than an Acquire.
+    let bit = |slot: &AtomicU64| u32::from(is_set(slot.load(Ordering::SeqCst)));
     line.words.iter().take(SLOTS).rev().fold(0, |bits, slot| (bits << 1) | bit(slot))
 }
 

@@ -9,7 +9,7 @@
 //! What loom cannot see:
 //!
 //! - It treats a `SeqCst` load or store as acquire/release, so wherever the total order matters we use
-//!   `fence(SeqCst)`, which it models.
+//!   `fence(SeqCst)`, which it models, or [`model_sequence`].
 //! - It remembers one last access per atomic. A thread that loads a word and then swaps it hides from
 //!   loom that another has loaded the word before. So the models let the writer run first, in the
 //!   main thread, and readers in threads of their own, and fail when too few executions were explored.
@@ -36,6 +36,14 @@ pub use shuttle::{
     hint::spin_loop,
     sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering, fence},
 };
+
+/// Between a `SeqCst` write and `SeqCst` loads that must not be earlier: the language has them in order already, loom needs
+/// a fence to know it. A real fence would keep the CPU from loading ahead.
+#[inline(always)]
+pub fn model_sequence() {
+    #[cfg(loom)]
+    fence(Ordering::SeqCst);
+}
 
 /// Asks the CPU to fetch the cache line of `target`; no more than a hint.
 #[inline(always)]

@@ -10,6 +10,7 @@ use crate::nat::key::{FlowKey, Host};
 use crate::packet::parse::{Ipv4View, L4Class};
 use crate::router::icmp::{IcmpError, Offender};
 use crate::router::interface::Interface;
+use crate::router::route::Hop;
 use crate::worker::{Owned, Turn};
 
 /// What a packet that was not refused may do.
@@ -22,18 +23,19 @@ pub(super) enum Admission {
 }
 
 impl<P: PacketIo> Turn<'_, P> {
-    /// Judges a packet of no session. `None`: it is dropped, counted, and answered if it must be.
+    /// Judges a packet of no session, whose source the way `back` leads to. `None`: it is dropped, counted, and answered if it must be.
     pub(super) fn admit(
         &mut self,
         frame: &P::Frame,
         view: &Ipv4View,
         arrived: &Interface,
+        back: Option<Hop>,
     ) -> Option<Admission> {
         if self.engine.router.interfaces.is_broadcast(arrived.tenant, view.src) {
             self.drop(DropReason::MartianSource);
             return None;
         }
-        if source::is_spoofed(&self.engine.router, arrived, view.src) {
+        if source::is_spoofed(&self.engine.router, arrived, view.src, back) {
             self.drop(DropReason::SpoofedSource);
             return None;
         }

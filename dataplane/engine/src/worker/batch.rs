@@ -3,6 +3,8 @@
 //! Ordinary packets ([`Plain`]) wait in lanes, so that the cache misses of their lookups overlap; all others are
 //! handled one by one as they come ([`Turn::take`]).
 
+use algate_config::Side;
+
 use crate::drop_reason::DropReason;
 use crate::frame::{Frame, PacketIo};
 use crate::ids::{InterfaceId, NicPortId};
@@ -65,15 +67,39 @@ impl<P: PacketIo> Turn<'_, P> {
     #[inline]
     pub(super) fn handle(&mut self, batch: &mut Batch<P::Frame>) {
         let sessions = &self.engine.nat.sessions;
+        let mut is_complete = true;
         for lane in &mut batch.lanes {
             lane.candidate = sessions.prefetch_record(lane.hash);
-            if let (PROTOCOL_TCP, Some(candidate)) = (lane.plain.protocol, lane.candidate) {
-                sessions.prefetch_windows(candidate);
+            match lane.candidate {
+                Some(candidate) if lane.plain.protocol == PROTOCOL_TCP => {
+                    sessions.prefetch_windows(candidate)
+                }
+                Some(_) => {}
+                None => is_complete = false,
             }
+        }
+        if !is_complete {
+            self.look_further(batch);
         }
         let tick = Tick::of(self.context.now);
         for lane in batch.lanes.drain(..) {
             self.forward(lane, tick);
+        }
+    }
+
+    /// Looks for the other packets' sessions in their second buckets. Who has none there either probably begins a
+    /// flow: starts to fetch what that takes.
+    #[cold]
+    #[inline(never)]
+    fn look_further(&self, batch: &mut Batch<P::Frame>) {
+        let nat = &self.engine.nat;
+        for lane in batch.lanes.iter_mut().filter(|lane| lane.candidate.is_none()) {
+            lane.candidate = nat.sessions.prefetch_second(lane.hash);
+            let is_outbound =
+                || self.engine.router.interfaces.side_of(lane.interface) == Some(Side::Internal);
+            if lane.candidate.is_none() && is_outbound() {
+                nat.prefetch_outbound(lane.key);
+            }
         }
     }
 
@@ -108,18 +134,6 @@ impl<P: PacketIo> Turn<'_, P> {
                     Err(reason) => self.drop(reason),
                 }
             }
-            Err(reason) => self.drop(reason),
-        }
-    }
-
-    /// Handles a frame of a lane that the fast path does not send, step by step.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn take_lane(&mut self, frame: P::Frame, interface: InterfaceId) {
-        match parse(frame.head(), frame.len(), frame.rx_checksums()) {
-            Ok(Parsed { kind: ParsedKind::Ipv4(view), .. }) => self.look_up(frame, &view, interface),
-            // Not reached: what is ordinary parses as IPv4, or not at all.
-            Ok(_) => self.drop(DropReason::UnknownEthertype),
             Err(reason) => self.drop(reason),
         }
     }

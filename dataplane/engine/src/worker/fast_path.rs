@@ -5,11 +5,14 @@
 //! unusual, and this one may be short. Both give the same packets: `tests/engine/fast_path.rs` holds
 //! them against each other.
 
+use crate::drop_reason::DropReason;
 use crate::frame::{Frame, PacketIo};
 use crate::ids::InterfaceId;
+use crate::nat::key::FlowKey;
 use crate::nat::session::{Facing, Session};
 use crate::nat::tcp_state::{FLAG_FIN, FLAG_RST, FLAG_SYN};
 use crate::packet::PROTOCOL_TCP;
+use crate::packet::parse::check_martians;
 use crate::packet::plain::Plain;
 use crate::router::interface::Interface;
 use crate::time::Tick;
@@ -26,15 +29,29 @@ impl<P: PacketIo> Turn<'_, P> {
     /// Sends the packet of `lane` on its way, by the fast path where it can.
     #[inline(always)]
     pub(super) fn forward(&mut self, lane: Lane<P::Frame>, tick: Tick) {
-        let Lane { mut frame, key, hash, plain, candidate, interface } = lane;
-        let sessions = &self.engine.nat.sessions;
-        let found = sessions.find_candidate(candidate, hash, key);
-        let Some((session, facing)) = found else { return self.take_lane(frame, interface) };
-        let Some(way) = self.way(&plain, interface, session, facing) else {
-            return self.take_lane(frame, interface);
+        let Lane { frame, key, hash, plain, candidate, interface } = lane;
+        match self.engine.nat.sessions.find_candidate(candidate, hash, key) {
+            Some(found) => self.pass(frame, &plain, interface, found, tick),
+            None => self.open_lane(frame, &plain, interface, (key, hash), tick),
+        }
+    }
+
+    /// A packet of a known session.
+    #[inline(always)]
+    fn pass(
+        &mut self,
+        mut frame: P::Frame,
+        plain: &Plain,
+        came_in: InterfaceId,
+        (session, facing): (Session<'_>, Facing),
+        tick: Tick,
+    ) {
+        let Some(way) = self.way(plain, came_in, session, facing) else {
+            return self.hit_lane(frame, plain, came_in, session, facing);
         };
+        let sessions = &self.engine.nat.sessions;
         if plain.protocol == PROTOCOL_TCP {
-            self.note_segment(frame.head(), &plain, session, facing);
+            self.note_segment(frame.head(), plain, session, facing);
         } else if session.last_seen() != tick {
             sessions.touch(&session, facing, None, self.context.now);
         }
@@ -45,7 +62,7 @@ impl<P: PacketIo> Turn<'_, P> {
         }
         let head = frame.head_mut();
         if !plain.translate(head, &to) || !way.interface.put_header(head, way.dst_mac) {
-            return self.take_lane(frame, interface);
+            return self.drop(DropReason::NoHeadroom);
         }
         self.counters.forwarded.add(1);
         self.io.transmit(way.interface.nic_port, frame);
@@ -74,6 +91,40 @@ impl<P: PacketIo> Turn<'_, P> {
         }
         let dst_mac = self.engine.router.neighbors.known(hop.neighbor)?;
         Some(Way { interface, dst_mac })
+    }
+
+    /// A packet of a session that the fast path does not send, step by step.
+    #[cold]
+    #[inline(never)]
+    fn hit_lane(
+        &mut self,
+        frame: P::Frame,
+        plain: &Plain,
+        interface: InterfaceId,
+        session: Session<'_>,
+        facing: Facing,
+    ) {
+        self.hit(frame, &plain.view(), interface, session, facing);
+    }
+
+    /// A packet of no session.
+    #[cold]
+    #[inline(never)]
+    fn open_lane(
+        &mut self,
+        frame: P::Frame,
+        plain: &Plain,
+        interface: InterfaceId,
+        key: (FlowKey, u64),
+        tick: Tick,
+    ) {
+        let view = plain.view();
+        if let Err(reason) = check_martians(view.src, view.dst) {
+            return self.drop(reason);
+        }
+        if let Some((frame, found)) = self.open(frame, &view, interface, key) {
+            self.pass(frame, plain, interface, found, tick);
+        }
     }
 
     /// Notes a segment without SYN, FIN and RST, of which none is refused.

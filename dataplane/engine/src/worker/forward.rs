@@ -11,7 +11,7 @@ use crate::ids::InterfaceId;
 use crate::nat::key::FlowKey;
 use crate::nat::session::{Facing, Session};
 use crate::nat::tcp_state::{FLAG_RST, FLAG_SYN, TcpEvent};
-use crate::nat::{Asker, Refusal};
+use crate::nat::{Asker, Opened, Refusal};
 use crate::packet::parse::{FragmentKind, Ipv4View, L4Class};
 use crate::packet::rewrite::{clamp_mss, decrement_ttl, set_identification, translate};
 use crate::router::egress::NextHop;
@@ -20,7 +20,7 @@ use crate::worker::admission::Admission;
 use crate::worker::sctp::check_association_opener;
 use crate::worker::{Owned, Turn};
 
-impl<P: PacketIo> Turn<'_, P> {
+impl<'a, P: PacketIo> Turn<'a, P> {
     /// A packet of a known session.
     #[inline]
     pub(super) fn hit(
@@ -80,74 +80,96 @@ impl<P: PacketIo> Turn<'_, P> {
     /// The first packet of a flow, or one that belongs to none.
     pub(super) fn miss(
         &mut self,
-        mut frame: P::Frame,
+        frame: P::Frame,
         view: &Ipv4View,
         interface: InterfaceId,
         (mut key, mut hash): (FlowKey, u64),
     ) {
-        let router = &self.engine.router;
-        let Some(arrived) = router.interfaces.of(interface) else {
-            return self.drop(DropReason::UnknownVlan);
-        };
-        let by_address = self.engine.nat.without_call(view, arrived.tenant);
+        let tenant = self.engine.router.interfaces.tenant_of(interface);
+        let by_address = self.engine.nat.without_call(view, tenant);
         let view = by_address.as_ref().unwrap_or(view);
         if by_address.is_some() {
-            key = FlowKey::of(view, arrived.tenant);
+            key = FlowKey::of(view, tenant);
             hash = self.engine.nat.sessions.hash(key);
             if let Some((session, facing)) = self.engine.nat.find(hash, key) {
                 return self.hit(frame, view, interface, session, facing);
             }
         }
-        if router.interfaces.is_broadcast(arrived.tenant, view.dst) {
-            return self.drop(DropReason::MartianDestination);
+        if let Some((frame, (session, facing))) = self.open(frame, view, interface, (key, hash)) {
+            self.hit(frame, view, interface, session, facing);
         }
-        let Some(admission) = self.admit(&frame, view, arrived) else { return };
+    }
+
+    /// The session that a packet of none opens; or deals with it otherwise.
+    pub(super) fn open(
+        &mut self,
+        mut frame: P::Frame,
+        view: &Ipv4View,
+        interface: InterfaceId,
+        (key, hash): (FlowKey, u64),
+    ) -> Option<(P::Frame, Opened<'a>)> {
+        let engine = self.engine;
+        let router = &engine.router;
+        let Some(arrived) = router.interfaces.of(interface) else {
+            self.drop(DropReason::UnknownVlan);
+            return None;
+        };
+        if router.interfaces.is_broadcast(arrived.tenant, view.dst) {
+            self.drop(DropReason::MartianDestination);
+            return None;
+        }
+        let back = router.routes.lookup(arrived.tenant, view.src);
+        let admission = self.admit(&frame, view, arrived, back)?;
         if router.interfaces.is_own(arrived.tenant, view.dst) {
-            return self.local(frame, view, arrived);
+            self.local(frame, view, arrived);
+            return None;
         }
         let side = arrived.side;
         if side == Side::Internal && view.ttl <= 1 {
             // Before anything is made for it: traceroute must not use up ports.
             let error = (DropReason::TtlExceeded, IcmpError::TimeExceeded);
-            return self.refuse(&frame, view, interface, error);
+            self.refuse(&frame, view, interface, error);
+            return None;
         }
         if view.class == L4Class::Sctp
-            && self.engine.nat.names(view.protocol)
+            && engine.nat.names(view.protocol)
             && let Err(reason) = check_association_opener(&mut frame, view)
         {
-            return self.drop(reason);
+            self.drop(reason);
+            return None;
         }
-        let owner = self.engine.alg_owner(self.id, hash);
-        let nat = &self.engine.nat;
+        let owner = engine.alg_owner(self.id, hash);
+        let nat = &engine.nat;
         let now = self.context.now;
-        let asker = Asker { arrived, by_rule: admission == Admission::ByRule, owner };
+        let asker = Asker { arrived, back, by_rule: admission == Admission::ByRule, owner };
         let mut open = || nat.open(&mut self.owned.nat, router, view, asker, now);
         let opened = match open() {
             // Another worker has just made the session, or the mapping it needs: once more.
             Err(Refusal::Raced) => match nat.find(hash, key) {
-                Some((session, facing)) => return self.hit(frame, view, interface, session, facing),
+                Some(found) => return Some((frame, found)),
                 None => open(),
             },
             opened => opened,
         };
         match opened {
-            Ok((session, facing)) => {
+            Ok(opened) => {
                 self.counters.sessions_created.add(1);
-                self.hit(frame, view, interface, session, facing);
+                return Some((frame, opened));
             }
-            Err(Refusal::Drop(reason)) => match unreachable(reason, self.engine.config.icmp.refusal)
-                .filter(|_| side == Side::Internal)
-            {
-                Some(error) => self.refuse(&frame, view, interface, (reason, error)),
-                None => {
-                    if reason == DropReason::NoMapping {
-                        self.hold_syn(&frame, view, interface);
+            Err(Refusal::Drop(reason)) => {
+                match unreachable(reason, engine.config.icmp.refusal).filter(|_| side == Side::Internal) {
+                    Some(error) => self.refuse(&frame, view, interface, (reason, error)),
+                    None => {
+                        if reason == DropReason::NoMapping {
+                            self.hold_syn(&frame, view, interface);
+                        }
+                        self.drop(reason);
                     }
-                    self.drop(reason);
                 }
-            },
+            }
             Err(Refusal::Raced) => self.drop(DropReason::SessionTableFull),
         }
+        None
     }
 
     /// A packet of an ALG flow, in its owner's hands.

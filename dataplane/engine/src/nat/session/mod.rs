@@ -194,6 +194,19 @@ impl Sessions {
         Some(Candidate(value))
     }
 
+    /// As [`Sessions::prefetch_record`], of the second bucket, which that has started to fetch.
+    #[must_use]
+    pub fn prefetch_second(&self, hash: u64) -> Option<Candidate> {
+        let value = self.index.peek_second(hash)?;
+        self.lines.prefetch(value >> 1);
+        Some(Candidate(value))
+    }
+
+    /// Starts to fetch what [`Sessions::create`] looks at for `key`.
+    pub fn prefetch_insert(&self, key: FlowKey) {
+        self.index.prefetch_pair(self.hash(key));
+    }
+
     /// As [`Sessions::find`]; where `candidate` is right, without a second look at the bucket.
     #[inline]
     #[must_use]

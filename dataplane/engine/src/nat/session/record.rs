@@ -241,9 +241,7 @@ impl Session<'_> {
         set(INTERNAL_PORTS, new.internal_key.ports);
         set(EXTERNAL_ADDRESSES, new.external_key.addresses);
         set(EXTERNAL_PORTS, new.external_key.ports);
-        let outbound = deltas(new.internal_key, new.external_key.reversed());
-        let inbound = deltas(new.external_key, new.internal_key.reversed());
-        set(DELTAS, (outbound << 32) | inbound);
+        set(DELTAS, deltas(new.internal_key, new.external_key.reversed()));
         let hop = |hop: NextHop| u64::from(hop.neighbor.to_bits());
         set(HOPS, (hop(new.external_hop) << 32) | hop(new.internal_hop));
         let interfaces =
@@ -303,7 +301,7 @@ pub(super) struct Cold {
     pub(super) subscriber: AtomicU32,
 }
 
-/// IPv4 delta (high half) and L4 delta (low half) of a packet that turns from `old` into `new`. An
+/// IPv4 delta and L4 delta of a packet that turns from `old` into `new` (high half), and of one that is turned back. An
 /// ICMP checksum covers the identifier only, those with a pseudo header cover the addresses too.
 fn deltas(old: FlowKey, new: FlowKey) -> u64 {
     let address = Delta::of_u32(old.source().address, new.source().address)
@@ -311,7 +309,8 @@ fn deltas(old: FlowKey, new: FlowKey) -> u64 {
     let l4_ports = Delta::of_u16(old.source().l4_port, new.source().l4_port)
         + Delta::of_u16(old.destination().l4_port, new.destination().l4_port);
     let l4 = if has_pseudo_header(old.protocol()) { address + l4_ports } else { l4_ports };
-    (u64::from(address.to_bits()) << 16) | u64::from(l4.to_bits())
+    let word = |address: Delta, l4: Delta| (u64::from(address.to_bits()) << 16) | u64::from(l4.to_bits());
+    (word(address, l4) << 32) | word(address.reversed(), l4.reversed())
 }
 
 pub(super) const INTERNAL_ADDRESSES: usize = 0;
