@@ -32,6 +32,8 @@ mod rows_icmp;
 mod rows_tcp;
 mod rows_timers;
 mod rows_udp;
+#[cfg(shuttle)]
+mod shuttle_cycles;
 mod sim_ftp;
 mod sim_hosts;
 mod sim_irc;

@@ -1,6 +1,7 @@
 //! Sessions: two workers make one, packets against ageing, and the count of half-open ones.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use algate_config::{Config, Machine};
@@ -157,6 +158,27 @@ fn loom_the_sweep_comes_in_time_for_a_session_that_a_packet_shortens() {
         assert_eq!(session.tcp_state(), Some(TcpState::Transitory));
         let due = look.plus(table.idle_of(&session) + Duration::from_secs(1));
         assert_eq!(table.age(0, due), Ageing::Expired);
+    });
+}
+
+/// The maker sleeps for so long that its session would be too old before it is found by both keys.
+#[test]
+fn loom_a_session_is_made_before_it_can_be_too_old() {
+    let idle_times = idle_times();
+    model(Some(3), move || {
+        let table = sessions(&idle_times);
+        // Not loom's: it tells only what has happened.
+        let is_made = Arc::new(AtomicBool::new(false));
+        let was_made = Arc::clone(&is_made);
+        let late = Instant::default().plus(Duration::from_secs(10_000));
+        race(
+            &table,
+            move |table| assert!(table.age(0, late) == Ageing::Stays || was_made.load(Ordering::Relaxed)),
+            |table| {
+                create(flow(UDP, HOST, PUBLIC))(table).0.expect("there is room");
+                is_made.store(true, Ordering::Relaxed);
+            },
+        );
     });
 }
 

@@ -262,13 +262,15 @@ impl Sessions {
             return Err(CreateError::Full);
         };
         let is_pressed = is_tracked && half_open >= self.half_open_max - self.half_open_max / 4;
+        if let Some(not_before) = self.not_before.get(slot as usize) {
+            // However long this thread sleeps meanwhile, the sweep leaves alone what is not made yet.
+            not_before.store(u32::MAX, Ordering::Relaxed);
+        }
         session.fill(new, Tick::of(now), if is_pressed { PRESSED_FLAG } else { 0 });
         if let Some(windows) = self.windows.get(slot as usize) {
             windows.clear();
         }
-        if let Some(not_before) = self.not_before.get(slot as usize) {
-            not_before.store(Tick::of(now).plus(self.idle_of(&session)).0, Ordering::Relaxed);
-        }
+        let idle = self.idle_of(&session);
         if is_tracked {
             // Before anybody can find it, whose packet would uncount it.
             self.half_open.fetch_add(1, Ordering::Relaxed);
@@ -287,6 +289,7 @@ impl Sessions {
         match self.publish(slot, new, from) {
             Inserted::New => {
                 self.adopt(new.parent);
+                self.schedule_by(slot, Tick::of(now).plus(idle));
                 Ok(session)
             }
             refused => {
@@ -414,8 +417,9 @@ impl Sessions {
         let Some(session) = self.session(index) else { return Ageing::Stays };
         let word = session.line.word(STATE);
         // One load for all that follows: a session that somebody else ends after it must not be ended again.
-        let seen = word.load(Ordering::Relaxed);
-        if StateWord(seen).lifecycle() != LIVE {
+        // Acquire: pairs with the Release of `fill`; the second look at `not_before` is at the one of this session.
+        let seen = word.load(Ordering::Acquire);
+        if StateWord(seen).lifecycle() != LIVE || not_before.load(Ordering::Relaxed) > tick.0 {
             return Ageing::Stays;
         }
         let due = self.due(&session, seen);

@@ -256,7 +256,8 @@ impl Session<'_> {
         let remote = new.remote_mapping.map_or(0, |mapping| mapping + 1);
         self.cold.remote_mapping.store(remote, Ordering::Relaxed);
         self.cold.subscriber.store(new.subscriber, Ordering::Relaxed);
-        set(STATE, StateWord::first(new, now).0 | flags);
+        // Release: pairs with the Acquire of `Sessions::age`.
+        self.line.word(STATE).store(StateWord::first(new, now).0 | flags, Ordering::Release);
     }
 
     /// Makes the session `dying`. Its last word, if it was this call that did.
