@@ -30,7 +30,8 @@ pub enum Subject {
     Routes,
     /// Filter rules in their order, and how many packets each decided about
     Filter,
-    /// What the ALGs read, rewrote and refused; alg rules: the rules and their hits; alg audit: changed messages
+    /// ALGs: what each protocol's read, rewrote and refused, and what it expects; alg rules: the rules and their hits;
+    /// alg audit: changed messages
     Alg,
     /// `show alg rules`
     #[value(skip)]
@@ -58,7 +59,7 @@ pub enum Report {
     Neighbors(Vec<NeighborRow>),
     Routes(Vec<RouteRow>),
     Filter(Vec<FilterRow>),
-    Alg(Vec<CounterRow>),
+    Alg(Vec<AlgRow>),
     AlgRules(Vec<AlgRuleRow>),
     AlgAudit(Vec<AlgAuditRow>),
     Events(Vec<EventRow>),
@@ -130,6 +131,29 @@ pub struct ExpectationRow {
     pub uses: u32,
     /// Until it ends unused.
     pub expires_seconds: u64,
+}
+
+/// One protocol with an ALG.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlgRow {
+    /// Its name, that of its table in the configuration.
+    pub protocol: String,
+    /// Whether it is read at all.
+    pub enabled: bool,
+    /// Control sessions begun.
+    pub flows: u64,
+    /// Messages decided about.
+    pub messages: u64,
+    /// Those that left with their addresses translated.
+    pub rewritten: u64,
+    /// Those that policy refused.
+    pub denied: u64,
+    /// Control sessions that were another protocol's.
+    pub detached: u64,
+    /// Expectations made.
+    pub expectations: u64,
+    /// Those that wait now.
+    pub open: u64,
 }
 
 /// One counter.
@@ -376,6 +400,24 @@ impl From<snapshot::ExpectationRow> for ExpectationRow {
             uses: row.uses,
             expires_seconds: row.expires.as_secs(),
         }
+    }
+}
+
+impl From<snapshot::AlgRow> for AlgRow {
+    fn from(row: snapshot::AlgRow) -> Self {
+        let snapshot::AlgRow {
+            enabled,
+            flows,
+            messages,
+            rewritten,
+            denied,
+            detached,
+            expectations,
+            open,
+            ..
+        } = row;
+        let protocol = row.protocol.to_owned();
+        Self { protocol, enabled, flows, messages, rewritten, denied, detached, expectations, open }
     }
 }
 

@@ -104,7 +104,7 @@ impl Reporter {
             Subject::Neighbors => Report::Neighbors(self.neighbors(limit)),
             Subject::Routes => Report::Routes(self.routes()),
             Subject::Filter => Report::Filter(self.filter(limit)),
-            Subject::Alg => Report::Alg(shown(self.alg())),
+            Subject::Alg => Report::Alg(rows(self.engine.alg_rows())),
             Subject::AlgRules => Report::AlgRules(self.alg_watch.rule_rows(&self.engine.oversight, limit)),
             Subject::AlgAudit => Report::AlgAudit(self.alg_watch.audit_rows(now, limit)),
             Subject::Events => Report::Events(self.events.rows(limit)),
@@ -148,12 +148,6 @@ impl Reporter {
         rows.push(CounterRow { name: "events.not_written".to_owned(), value: failed });
         rows.push(CounterRow { name: "mbufs_in_use".to_owned(), value: self.pool.in_use().into() });
         rows.push(CounterRow { name: "uptime_seconds".to_owned(), value: uptime });
-        rows
-    }
-
-    fn alg(&self) -> Vec<CounterRow> {
-        let mut rows: Vec<CounterRow> = rows(self.engine.counter_rows());
-        rows.retain(|row| row.name.starts_with("alg."));
         rows
     }
 

@@ -4,8 +4,8 @@ use std::net::SocketAddrV4;
 
 use crate::event_log::line::EventRow;
 use crate::report::{
-    AlgAuditRow, AlgRuleRow, CounterRow, ExpectationRow, FilterRow, InterfaceRow, MappingRow, NeighborRow,
-    PortRow, Report, RouteRow, SessionRow, WorkerRow,
+    AlgAuditRow, AlgRow, AlgRuleRow, CounterRow, ExpectationRow, FilterRow, InterfaceRow, MappingRow,
+    NeighborRow, PortRow, Report, RouteRow, SessionRow, WorkerRow,
 };
 
 /// The report as a table, with a heading and one line per row.
@@ -15,7 +15,8 @@ pub fn render(report: &Report) -> String {
         Report::Sessions(rows) => table(rows),
         Report::Mappings(rows) => table(rows),
         Report::Expectations(rows) => table(rows),
-        Report::Counters(rows) | Report::Alg(rows) => table(rows),
+        Report::Counters(rows) => table(rows),
+        Report::Alg(rows) => table(rows),
         Report::AlgRules(rows) => table(rows),
         Report::AlgAudit(rows) => table(rows),
         Report::Ports(rows) => table(rows),
@@ -78,6 +79,17 @@ columns! { ExpectationRow as row:
     "target" = row.target,
     "uses" = if row.uses == u32::MAX { ANY.to_owned() } else { row.uses.to_string() },
     "expires" = seconds(row.expires_seconds),
+}
+columns! { AlgRow as row:
+    "alg" = row.protocol,
+    "state" = if row.enabled { "on" } else { "off" },
+    "flows" = row.flows,
+    "messages" = row.messages,
+    "rewritten" = row.rewritten,
+    "denied" = row.denied,
+    "detached" = row.detached,
+    "expectations" = row.expectations,
+    "open" = row.open,
 }
 columns! { CounterRow as row:
     "counter" = row.name,
@@ -266,6 +278,24 @@ mod tests {
         let ping = FilterRow { destination_ports: vec![], icmp_types: vec![8, 13], ..row };
         assert_eq!(ping.cells().last().map(String::as_str), Some("8 13"));
         assert_eq!(ping.cells().len(), FilterRow::COLUMNS.len());
+    }
+
+    #[test]
+    fn an_alg_says_whether_it_is_on_and_what_it_did() {
+        let row = AlgRow {
+            protocol: "sip".to_owned(),
+            enabled: true,
+            flows: 3,
+            messages: 40,
+            rewritten: 30,
+            denied: 1,
+            detached: 0,
+            expectations: 12,
+            open: 4,
+        };
+        let text = "alg  state  flows  messages  rewritten  denied  detached  expectations  open\n\
+                    sip  on     3      40        30         1       0         12            4\n";
+        assert_eq!(render(&Report::Alg(vec![row])), text);
     }
 
     #[test]

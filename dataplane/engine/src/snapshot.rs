@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use algate_alg::{Direction, Event, ProtocolId};
 
+use crate::alg_stage::protocols::gateway;
 use crate::counters::{Counter, ProtocolCounters, WorkerCounters};
 use crate::drop_reason::DropReason;
 use crate::engine::Engine;
@@ -88,6 +89,29 @@ pub struct ExpectationRow {
     pub expires: Duration,
 }
 
+/// What became of one protocol's control sessions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlgRow {
+    /// Its name.
+    pub protocol: &'static str,
+    /// Whether it is read at all.
+    pub enabled: bool,
+    /// Control sessions begun.
+    pub flows: u64,
+    /// Messages that the ALG decided about.
+    pub messages: u64,
+    /// Those that left with their addresses translated.
+    pub rewritten: u64,
+    /// Those that policy refused.
+    pub denied: u64,
+    /// Control sessions that turned out to be another protocol's.
+    pub detached: u64,
+    /// Expectations made.
+    pub expectations: u64,
+    /// Those that wait now.
+    pub open: u64,
+}
+
 /// One neighbour.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NeighborRow {
@@ -161,6 +185,40 @@ impl Engine {
                 expires: expectation.expires.since(Tick::of(now)),
             })
             .collect()
+    }
+
+    /// Each protocol with an ALG.
+    #[must_use]
+    pub fn alg_rows(&self) -> Vec<AlgRow> {
+        let expectations = &self.nat.expectations;
+        let mut open = ProtocolId::ALL.map(|_| 0);
+        let waiting = (0..expectations.high_water())
+            .filter_map(|slot| expectations.expectation(slot))
+            .filter(|expectation| expectation.uses > 0);
+        for expectation in waiting {
+            let parent = self.nat.sessions.by_handle(expectation.parent);
+            let protocol = parent.and_then(|parent| parent.alg_protocol());
+            if let Some(count) = protocol.and_then(|protocol| open.get_mut(usize::from(protocol.number()))) {
+                *count += 1;
+            }
+        }
+        let row = |(protocol, open): (ProtocolId, u64)| {
+            let total = |read: fn(&ProtocolCounters) -> u64| {
+                self.counters().iter().map(|counters| read(counters.alg.of(protocol))).sum()
+            };
+            AlgRow {
+                protocol: protocol.name(),
+                enabled: gateway(&self.config.alg, protocol).enabled,
+                flows: total(|counters| counters.flows.value()),
+                messages: total(|counters| counters.messages.value()),
+                rewritten: total(|counters| counters.of(Event::Rewritten)),
+                denied: total(|counters| counters.of(Event::Denied)),
+                detached: total(|counters| counters.of(Event::Detached)),
+                expectations: total(|counters| counters.expectations.value()),
+                open,
+            }
+        };
+        ProtocolId::ALL.into_iter().zip(open).map(row).collect()
     }
 
     /// Neighbours, at most `limit`.

@@ -40,5 +40,6 @@ mod sim_irc;
 mod sim_pptp;
 mod sim_rtsp;
 mod sim_sip;
+mod sim_slipstream;
 mod sim_tftp;
 mod tenants;

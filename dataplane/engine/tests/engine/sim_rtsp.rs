@@ -155,6 +155,12 @@ fn a_09_a_stream_is_kept_by_requests_and_ends_with_the_connection() {
         say(&mut lab, &talk, CLIENT, &request("GET_PARAMETER", cseq));
     }
     assert_eq!(expected(&lab.net), 2, "a quarter of an hour");
+    let rows = lab.net.engine.alg_rows();
+    let row = rows.iter().find(|row| row.protocol == "rtsp").unwrap();
+    assert_eq!((row.enabled, row.flows, row.expectations, row.open), (true, 1, 2, 2));
+    assert_eq!((row.messages, row.rewritten, row.denied, row.detached), (20, 2, 0, 0));
+    let sip = rows.iter().find(|row| row.protocol == "sip").unwrap();
+    assert_eq!((sip.enabled, sip.flows, sip.open), (false, 0, 0));
     talk.close(&mut lab);
     lab.net.advance(Duration::from_secs(1));
     assert_eq!(expected(&lab.net), 0);

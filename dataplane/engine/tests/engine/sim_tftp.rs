@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use algate_engine::drop_reason::DropReason;
 
-use crate::common::packets::{Seen, at, icmp, sum, udp, udp_between, with_dont_fragment, with_ip_byte};
+use crate::common::packets::{Seen, at, fragment, icmp, udp, udp_between, with_dont_fragment, with_ip_byte};
 use crate::common::{INSIDE, Net, OUTSIDE};
 
 const TFTP: &str = r#"
@@ -201,30 +201,13 @@ fn a_datagram_with_ip_options_passes_and_opens_nothing() {
 fn a_request_in_fragments_is_read_whole_and_overlapping_ones_die() {
     let mut net = strict();
     let whole = udp(CLIENT, SERVER, RRQ);
-    let out = net.send_all(INSIDE, &[piece(&whole, 0, 24, 7), piece(&whole, 24, usize::MAX, 7)]);
+    let out = net.send_all(INSIDE, &[fragment(&whole, 0, 24, 7), fragment(&whole, 24, usize::MAX, 7)]);
     assert_eq!((out.len(), out[0].payload.as_slice(), expected(&net)), (1, RRQ, 1));
 
     let mut net = strict();
-    let out = net.send_all(INSIDE, &[piece(&whole, 0, 24, 8), piece(&whole, 16, usize::MAX, 8)]);
+    let out = net.send_all(INSIDE, &[fragment(&whole, 0, 24, 8), fragment(&whole, 16, usize::MAX, 8)]);
     assert_eq!((out.len(), expected(&net)), (0, 0));
     assert!(net.dropped(DropReason::FragmentOverlap) > 0, "{:?}", net.drops());
-}
-
-/// The part of a packet's data that lies at `start..end`, as a fragment.
-fn piece(frame: &[u8], start: usize, end: usize, identification: u16) -> Vec<u8> {
-    let data = &frame[34..];
-    let is_last = end >= data.len();
-    let mut piece = frame[..34].to_vec();
-    piece.extend(&data[start..end.min(data.len())]);
-    let total = (piece.len() - 14) as u16;
-    piece[16..18].copy_from_slice(&total.to_be_bytes());
-    piece[18..20].copy_from_slice(&identification.to_be_bytes());
-    let place = (start / 8) as u16 | if is_last { 0 } else { 0x2000 };
-    piece[20..22].copy_from_slice(&place.to_be_bytes());
-    piece[24..26].fill(0);
-    let field = !sum(&piece[14..34], 0);
-    piece[24..26].copy_from_slice(&field.to_be_bytes());
-    piece
 }
 
 #[test]

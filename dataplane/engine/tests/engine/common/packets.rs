@@ -268,6 +268,23 @@ pub(crate) fn with_dont_fragment(frame: Vec<u8>) -> Vec<u8> {
     with_ip_byte(frame, 6, 0x40)
 }
 
+/// The part of a packet's data that lies at `start..end`, as a fragment.
+pub(crate) fn fragment(frame: &[u8], start: usize, end: usize, identification: u16) -> Vec<u8> {
+    let data = &frame[34..];
+    let is_last = end >= data.len();
+    let mut piece = frame[..34].to_vec();
+    piece.extend(&data[start..end.min(data.len())]);
+    let total = (piece.len() - 14) as u16;
+    piece[16..18].copy_from_slice(&total.to_be_bytes());
+    piece[18..20].copy_from_slice(&identification.to_be_bytes());
+    let place = (start / 8) as u16 | if is_last { 0 } else { 0x2000 };
+    piece[20..22].copy_from_slice(&place.to_be_bytes());
+    piece[24..26].fill(0);
+    let field = !sum(&piece[14..34], 0);
+    piece[24..26].copy_from_slice(&field.to_be_bytes());
+    piece
+}
+
 /// What the host asked for by an ARP request answers; nobody asks for algate's own addresses here.
 pub(crate) fn arp_reply_to(nic_port: u16, frame: &[u8]) -> Option<Vec<u8>> {
     let request = match SlicedPacket::from_ethernet(frame).ok()?.net? {
