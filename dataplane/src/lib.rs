@@ -8,6 +8,7 @@ pub mod control;
 pub mod dpdk;
 pub mod edge;
 pub mod event_log;
+pub mod huge_pages;
 pub mod report;
 pub mod reporter;
 pub mod runtime;

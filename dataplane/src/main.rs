@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use algate::cli::{AlgPart, Cli, Command};
 use algate::control::{Request, ask};
 use algate::event_log::line::Configuration;
+use algate::huge_pages::HugePages;
 use algate::report::Subject;
 use algate::runtime::{self, Outcome};
 use algate::table;
@@ -17,6 +18,9 @@ use algate_config::{Config, LogLevel, Machine};
 use clap::Parser;
 use jiff::Timestamp;
 use log::LevelFilter;
+
+#[global_allocator]
+static ALLOCATOR: HugePages = HugePages;
 
 fn main() -> ExitCode {
     match Cli::parse().command {

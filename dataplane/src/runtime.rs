@@ -11,7 +11,7 @@ use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use algate_config::{Config, Idle};
+use algate_config::{Config, Hugepages, Idle};
 use algate_engine::alg_stage::handover::Handover;
 use algate_engine::engine::Engine;
 use algate_engine::ids::WorkerId;
@@ -25,6 +25,7 @@ use crate::dpdk::mbuf::Mbuf;
 use crate::dpdk::nic_port::{Link, NicPort};
 use crate::edge::Edge;
 use crate::event_log::EventLog;
+use crate::huge_pages;
 use crate::reporter::{Reporter, ThreadReport};
 use crate::secret;
 use crate::setup_error::SetupError;
@@ -44,6 +45,9 @@ pub enum Outcome {
 /// # Errors
 /// When the set-up fails; nothing has been forwarded then.
 pub fn run(config: &Config) -> Result<Outcome, SetupError> {
+    if config.eal.hugepages == Hugepages::Never {
+        huge_pages::forbid();
+    }
     let stop = stop_flag()?;
     let naps = naps(config.workers.idle);
     let mut control = ControlServer::bind(&config.control.socket)?;

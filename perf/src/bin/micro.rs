@@ -6,9 +6,13 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use algate::huge_pages::HugePages;
 use algate_perf::clock::ticks_per_nano;
 use algate_perf::items;
 use algate_perf::sample::{Item, measure};
+
+#[global_allocator]
+static ALLOCATOR: HugePages = HugePages;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
