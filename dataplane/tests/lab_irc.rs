@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::thread;
 
 use lab::capture::{Capture, assert_nothing_internal, tcp_payload};
-use lab::{Lab, SERVER, Side, write_random};
+use lab::{Lab, SERVER, Side, is_of_pool, write_random};
 
 /// A user: a connection to the server that has been welcomed.
 struct User {
@@ -78,7 +78,7 @@ fn endpoint_of(offer: &[String]) -> SocketAddrV4 {
 }
 
 fn is_external(address: &Ipv4Addr) -> bool {
-    address.to_string().starts_with("203.0.113.1")
+    is_of_pool(*address)
 }
 
 /// One end sends the file, the other reads it to its end.

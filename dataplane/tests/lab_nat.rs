@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 use lab::capture::{Capture, assert_nothing_internal};
-use lab::{FORWARDED, Lab, SERVER, Side, binary, is_full};
+use lab::{FORWARDED, Lab, SERVER, Side, binary, is_full, is_of_pool};
 
 /// The interface of the second internal host, 10.0.1.2.
 const SECOND_LAN: &str = r#"
@@ -90,7 +90,7 @@ fn greet(mut client: TcpStream, listener: &TcpListener) -> SocketAddr {
 }
 
 fn is_external(endpoint: SocketAddr) -> bool {
-    endpoint.ip().to_string().starts_with("203.0.113.1")
+    is_of_pool(endpoint.ip())
 }
 
 /// UDP and TCP from the first internal host to the second one, by an external address of it.

@@ -12,7 +12,7 @@ pub mod raw;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -336,6 +336,12 @@ impl Side {
 /// The algate under test: this build's, or the file that `ALGATE` names.
 pub fn binary() -> String {
     env::var("ALGATE").unwrap_or_else(|_| env!("CARGO_BIN_EXE_algate").to_owned())
+}
+
+/// Whether an address is of the lab's pool, 203.0.113.10 to 203.0.113.20.
+pub fn is_of_pool(address: impl Into<IpAddr>) -> bool {
+    let pool = Ipv4Addr::new(203, 0, 113, 10)..=Ipv4Addr::new(203, 0, 113, 20);
+    matches!(address.into(), IpAddr::V4(address) if pool.contains(&address))
 }
 
 /// Whether the whole matrix is asked for (`scripts/test --full`) or each case once.
