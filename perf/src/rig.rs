@@ -34,6 +34,15 @@ pub struct Rig {
     burst: Vec<PoolFrame>,
 }
 
+/// How the engine of a rig gives out ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Site {
+    /// One by one; mappings are not recorded.
+    SinglePorts,
+    /// In blocks of each host's own, which are recorded.
+    PortBlocks,
+}
+
 impl Rig {
     /// Room for `sessions` sessions.
     ///
@@ -41,7 +50,21 @@ impl Rig {
     /// When the built-in configuration is not accepted.
     #[must_use]
     pub fn new(sessions: usize) -> Self {
+        Self::at(Site::SinglePorts, sessions)
+    }
+
+    /// As [`Rig::new`], with ports given out as `site` says.
+    ///
+    /// # Panics
+    /// When the built-in configuration is not accepted.
+    #[must_use]
+    pub fn at(site: Site, sessions: usize) -> Self {
+        let (pool, events) = match site {
+            Site::SinglePorts => ("", "mappings = \"never\""),
+            Site::PortBlocks => ("block_size = 64\nblocks_per_host = 4", ""),
+        };
         let text = CONFIG.replace("SESSIONS", &sessions.to_string());
+        let text = text.replace("POOL_KEYS", pool).replace("EVENT_KEYS", events);
         let config = match Config::parse(&text, "rig", &Machine::unchecked()) {
             Ok(config) => config,
             #[expect(clippy::panic, reason = "the configuration is part of this file")]
@@ -195,6 +218,7 @@ via = "198.18.0.2"
 [[nat.pool]]
 name = "bench"
 addresses = ["198.19.0.0/24"]
+POOL_KEYS
 
 [[nat.rule]]
 internal = "10.64.0.0/10"
@@ -202,6 +226,9 @@ pool = "bench"
 
 [alg.ftp]
 enabled = true
+
+[events]
+EVENT_KEYS
 
 [tables]
 sessions = SESSIONS
