@@ -1,7 +1,7 @@
 //! `[alg]` and a table for each protocol: application-level gateways.
 //!
 //! RFC 4787 REQ-10 and RFC 5382 REQ-6 ask for ALGs to be off by default and to have one switch each. A new
-//! protocol is a file beside `tftp.rs`, its line in [`read`], in [`print`] and in the table of all sections, and a field of
+//! protocol is a file beside `tftp.rs`, its line in [`read`], in [`print()`] and in the table of all sections, and a field of
 //! [`Alg`].
 
 pub(crate) mod common;
