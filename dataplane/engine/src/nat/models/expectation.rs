@@ -22,7 +22,7 @@ fn promised(uses: u32) -> (Arc<Expectations>, Handle) {
         parent: PARENT,
         mapping: None,
     };
-    let handle = table.create(&promise, 0).expect("there is room");
+    let handle = table.create(&promise, 0, false).expect("there is room");
     (table, handle)
 }
 
