@@ -30,7 +30,6 @@ use crate::event::Kind;
 use crate::ids::TenantId;
 use crate::nat::allocation::Seat;
 use crate::nat::key::{Endpoint, FlowKey, Host};
-use crate::nat::mapping::Hold;
 use crate::nat::policy::{Translating, Treatment};
 use crate::nat::ports::CANDIDATES;
 use crate::nat::session::{CreateError, Facing, NewSession, Session};
@@ -151,17 +150,12 @@ impl Nat {
         let source = if is_translated { source } else { key.source() };
         let seat = self.seat(worker, key.protocol(), key.source().host(), now)?;
         let new = NewSession {
-            internal_key: key,
-            external_key: FlowKey::new(key.protocol(), remote, source),
-            initiator: Facing::Internal,
-            internal_hop,
-            external_hop,
-            mapping: None,
-            hold: Hold::Firm,
-            remote_mapping: None,
             parent,
-            alg_owner: None,
-            subscriber: seat.subscriber,
+            ..NewSession::between(
+                (key, internal_hop),
+                (FlowKey::new(key.protocol(), remote, source), external_hop),
+                seat.subscriber,
+            )
         };
         let made = self.create_unique(worker, &new, now);
         let opened = made.unwrap_or(Err(Refusal::Drop(DropReason::AddressInUse)));
@@ -194,17 +188,12 @@ impl Nat {
         };
         let seat = self.seat(worker, key.protocol(), key.source().host(), now)?;
         let new = NewSession {
-            internal_key: key,
-            external_key: FlowKey::new(key.protocol(), remote, key.source()),
-            initiator: Facing::Internal,
-            internal_hop,
-            external_hop,
-            mapping: None,
-            hold: Hold::Firm,
-            remote_mapping: None,
             parent: self.admit_outbound(worker, key, key.destination().in_tenant(key.tenant()), now),
-            alg_owner: None,
-            subscriber: seat.subscriber,
+            ..NewSession::between(
+                (key, internal_hop),
+                (FlowKey::new(key.protocol(), remote, key.source()), external_hop),
+                seat.subscriber,
+            )
         };
         let opened = match translating {
             None => self.create_unique(worker, &new, now).unwrap_or(Err(Refusal::Raced)),

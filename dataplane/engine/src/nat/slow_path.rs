@@ -137,17 +137,8 @@ impl Nat {
         let external_hop = reverse_hop(router, asker.back, Side::External, now)?;
         let seat = self.seat(worker, key.protocol(), host, now)?;
         let new = NewSession {
-            internal_key: key.reversed(),
-            external_key: key,
             initiator: Facing::External,
-            internal_hop,
-            external_hop,
-            mapping: None,
-            hold: Hold::Firm,
-            remote_mapping: None,
-            parent: None,
-            alg_owner: None,
-            subscriber: seat.subscriber,
+            ..NewSession::between((key.reversed(), internal_hop), (key, external_hop), seat.subscriber)
         };
         self.create(worker, &new, seat, now).map(|session| (session, Facing::External))
     }
@@ -185,17 +176,15 @@ impl Nat {
         let announced = if elsewhere.is_some() { announced } else { announced.in_tenant(key.tenant()) };
         let parent = self.admit_outbound(worker, key, announced, now);
         let new = NewSession {
-            internal_key: key,
-            external_key: FlowKey::new(key.protocol(), remote, source.endpoint),
-            initiator: Facing::Internal,
-            internal_hop,
-            external_hop,
             mapping: source.mapping,
             hold: source.hold,
-            remote_mapping: None,
             parent,
             alg_owner: self.alg_owner(key.protocol(), &[remote], parent, asker.owner),
-            subscriber: seat.subscriber,
+            ..NewSession::between(
+                (key, internal_hop),
+                (FlowKey::new(key.protocol(), remote, source.endpoint), external_hop),
+                seat.subscriber,
+            )
         };
         self.create(worker, &new, seat, now).map(|session| (session, Facing::Internal))
     }
@@ -232,17 +221,16 @@ impl Nat {
         };
         let ends = [key.destination(), target.endpoint];
         let new = NewSession {
-            internal_key: FlowKey::new(key.protocol(), target.endpoint, client),
-            external_key: key,
             initiator: Facing::External,
-            internal_hop,
-            external_hop,
             mapping: target.mapping,
             hold: target.hold,
-            remote_mapping: None,
             parent,
             alg_owner: self.alg_owner(key.protocol(), &ends, parent, asker.owner),
-            subscriber: seat.subscriber,
+            ..NewSession::between(
+                (FlowKey::new(key.protocol(), target.endpoint, client), internal_hop),
+                (key, external_hop),
+                seat.subscriber,
+            )
         };
         self.create(worker, &new, seat, now).map(|session| (session, Facing::External))
     }
@@ -303,17 +291,16 @@ impl Nat {
             false => target.endpoint,
         };
         let new = NewSession {
-            internal_key: key,
-            external_key: FlowKey::new(key.protocol(), callee, source.endpoint),
-            initiator: Facing::Internal,
-            internal_hop,
-            external_hop,
             mapping: source.mapping,
             hold: source.hold,
             remote_mapping: target.mapping,
             parent,
             alg_owner: self.alg_owner(key.protocol(), &ends, parent, asker.owner),
-            subscriber: seat.subscriber,
+            ..NewSession::between(
+                (key, internal_hop),
+                (FlowKey::new(key.protocol(), callee, source.endpoint), external_hop),
+                seat.subscriber,
+            )
         };
         self.create(worker, &new, seat, now).map(|session| (session, Facing::Internal))
     }

@@ -96,6 +96,29 @@ pub struct NewSession {
 }
 
 impl NewSession {
+    /// Between two flows, each with its hop, and counted for the subscriber in slot `subscriber`: begun from
+    /// inside, without mapping, parent and ALG.
+    #[must_use]
+    pub const fn between(
+        (internal_key, internal_hop): (FlowKey, NextHop),
+        (external_key, external_hop): (FlowKey, NextHop),
+        subscriber: u32,
+    ) -> Self {
+        Self {
+            internal_key,
+            external_key,
+            initiator: Facing::Internal,
+            internal_hop,
+            external_hop,
+            mapping: None,
+            hold: Hold::Firm,
+            remote_mapping: None,
+            parent: None,
+            alg_owner: None,
+            subscriber,
+        }
+    }
+
     const fn key(&self, facing: Facing) -> FlowKey {
         match facing {
             Facing::Internal => self.internal_key,
