@@ -13,6 +13,7 @@ mod allocation;
 pub mod block;
 mod by_address;
 pub mod counted;
+mod creation;
 pub mod deterministic;
 pub mod expectation;
 pub mod explicit;

@@ -26,17 +26,17 @@
 use algate_config::Side;
 
 use crate::drop_reason::DropReason;
-use crate::event::Kind;
 use crate::ids::WorkerId;
 use crate::nat::allocation::Seat;
+use crate::nat::creation::contact_key;
 use crate::nat::expectation::{Admission, Expectation};
 use crate::nat::key::{Endpoint, FlowKey, Host};
 use crate::nat::mapping::{Filtering, Hold, Mapping};
 use crate::nat::policy::{Translating, Treatment, reserved_scope};
 use crate::nat::ports::PortSpace;
-use crate::nat::session::{AlgOwner, CreateError, Facing, NewSession, Session};
+use crate::nat::session::{AlgOwner, Facing, NewSession, Session};
 use crate::nat::tcp_state::{FLAG_ACK, FLAG_RST, FLAG_SYN};
-use crate::nat::{Nat, NatWorker, Retiree};
+use crate::nat::{Nat, NatWorker};
 use crate::packet::parse::{Ipv4View, L4Class};
 use crate::router::Router;
 use crate::router::egress::NextHop;
@@ -507,86 +507,6 @@ impl Nat {
         is_reserved.then_some(index)
     }
 
-    fn create(
-        &self,
-        worker: &mut NatWorker,
-        new: &NewSession,
-        seat: Seat,
-        now: Instant,
-    ) -> Result<Session<'_>, Refusal> {
-        let contact = self.contact_of(new.mapping, new.internal_key);
-        let contact = contact.map(|contact| self.contacts.enter(contact, |_| {}));
-        let made = match contact {
-            _ if !self.mappings_have_room(new) => Err(CreateError::MappingFull),
-            Some(None) => Err(CreateError::Full),
-            _ => self.sessions.create(new, now, |slot| worker.retire(Retiree::Session(slot))),
-        };
-        if made.is_ok() {
-            self.record_session(worker, Kind::SessionCreated, new.internal_key, new.external_key);
-        }
-        made.or_else(|error| {
-            if let Some(Some(contact)) = contact {
-                self.leave_contact(worker, contact);
-            }
-            self.release_mapping(worker, new.mapping, new.hold);
-            self.release_mapping(worker, new.remote_mapping, Hold::Firm);
-            let reason = match error {
-                CreateError::Exists(_) => None,
-                CreateError::Full => Some(DropReason::SessionTableFull),
-                CreateError::HalfOpenFull => Some(DropReason::HalfOpenFull),
-                CreateError::MappingFull => Some(DropReason::QuotaMappingMemory),
-            };
-            match reason {
-                Some(DropReason::QuotaMappingMemory) => {
-                    self.note_full_quota(worker, seat.subscriber, DropReason::QuotaMappingMemory);
-                }
-                Some(reason) => self.note_full_table(worker, reason),
-                None => {}
-            }
-            self.unseat(worker, seat);
-            match (error, reason) {
-                (_, Some(reason)) => Err(Refusal::Drop(reason)),
-                (CreateError::Exists(slot), _) => self.sessions.same(slot, new).ok_or(Refusal::Raced),
-                (_, None) => Err(Refusal::Raced),
-            }
-        })
-    }
-
-    /// Whether the mappings that a new session uses, its references on them counted already, may have it.
-    fn mappings_have_room(&self, new: &NewSession) -> bool {
-        let mut mappings = [new.mapping, new.remote_mapping].into_iter().flatten();
-        mappings.all(|mapping| self.mappings.references(mapping) <= self.mapping_references)
-    }
-
-    /// Gives back what `create` noted for address-dependent filtering.
-    pub(super) fn forget_contact(&self, worker: &mut NatWorker, session: &Session<'_>) {
-        let [mapping, _] = session.mappings();
-        let contact = self.contact_of(mapping, session.internal_key());
-        if let Some(contact) = contact.and_then(|contact| self.contacts.find(contact)) {
-            // The session's reference, and the one just taken.
-            self.leave_contact(worker, contact);
-            self.leave_contact(worker, contact);
-        }
-    }
-
-    fn leave_contact(&self, worker: &mut NatWorker, contact: u32) {
-        if self.contacts.release(contact) {
-            worker.retire(Retiree::Contact(contact));
-        }
-    }
-
-    /// What a session tells address-dependent filtering, if its mapping has that.
-    fn contact_of(&self, mapping: Option<u32>, internal_key: FlowKey) -> Option<u64> {
-        let index = mapping?;
-        if self.mappings.filtering_of(index)? != Filtering::AddressDependent {
-            return None;
-        }
-        // As it is outside: twice NAT shows the host another address.
-        let elsewhere = self.policy.destination(internal_key);
-        let remote = elsewhere.unwrap_or(internal_key.destination()).address;
-        Some(contact_key(index, remote))
-    }
-
     /// A control session is known by its well-known port; an expected flow never is one.
     fn alg_owner(
         &self,
@@ -617,10 +537,6 @@ fn called(key: FlowKey) -> FlowKey {
 
 const fn is_query(key: FlowKey) -> bool {
     key.protocol() == crate::packet::PROTOCOL_ICMP
-}
-
-const fn contact_key(mapping: u32, remote: u32) -> u64 {
-    ((mapping as u64) << 32) | remote as u64
 }
 
 /// Whether a packet may begin a flow at all.

@@ -1,0 +1,102 @@
+//! The last step of opening a session: publishing it, with all that is noted beside it.
+//!
+//! A session under address-dependent filtering notes whom its internal endpoint has contacted. What was taken for
+//! a session that cannot be made is given back here, so that the steps before need not.
+
+use crate::drop_reason::DropReason;
+use crate::event::Kind;
+use crate::nat::allocation::Seat;
+use crate::nat::key::FlowKey;
+use crate::nat::mapping::{Filtering, Hold};
+use crate::nat::session::{CreateError, NewSession, Session};
+use crate::nat::{Nat, NatWorker, Refusal, Retiree};
+use crate::time::Instant;
+
+impl Nat {
+    /// Makes `new`, which holds references on its mappings and has its `seat`. Where that fails, all of these are given
+    /// back; where another worker has just made the same session, that one is returned.
+    pub(super) fn create(
+        &self,
+        worker: &mut NatWorker,
+        new: &NewSession,
+        seat: Seat,
+        now: Instant,
+    ) -> Result<Session<'_>, Refusal> {
+        let contact = self.contact_of(new.mapping, new.internal_key);
+        let contact = contact.map(|contact| self.contacts.enter(contact, |_| {}));
+        let made = match contact {
+            _ if !self.mappings_have_room(new) => Err(CreateError::MappingFull),
+            Some(None) => Err(CreateError::Full),
+            _ => self.sessions.create(new, now, |slot| worker.retire(Retiree::Session(slot))),
+        };
+        if made.is_ok() {
+            self.record_session(worker, Kind::SessionCreated, new.internal_key, new.external_key);
+        }
+        made.or_else(|error| {
+            if let Some(Some(contact)) = contact {
+                self.leave_contact(worker, contact);
+            }
+            self.release_mapping(worker, new.mapping, new.hold);
+            self.release_mapping(worker, new.remote_mapping, Hold::Firm);
+            let reason = match error {
+                CreateError::Exists(_) => None,
+                CreateError::Full => Some(DropReason::SessionTableFull),
+                CreateError::HalfOpenFull => Some(DropReason::HalfOpenFull),
+                CreateError::MappingFull => Some(DropReason::QuotaMappingMemory),
+            };
+            match reason {
+                Some(DropReason::QuotaMappingMemory) => {
+                    self.note_full_quota(worker, seat.subscriber, DropReason::QuotaMappingMemory);
+                }
+                Some(reason) => self.note_full_table(worker, reason),
+                None => {}
+            }
+            self.unseat(worker, seat);
+            match (error, reason) {
+                (_, Some(reason)) => Err(Refusal::Drop(reason)),
+                (CreateError::Exists(slot), _) => self.sessions.same(slot, new).ok_or(Refusal::Raced),
+                (_, None) => Err(Refusal::Raced),
+            }
+        })
+    }
+
+    /// Whether the mappings that a new session uses, its references on them counted already, may have it.
+    fn mappings_have_room(&self, new: &NewSession) -> bool {
+        let mut mappings = [new.mapping, new.remote_mapping].into_iter().flatten();
+        mappings.all(|mapping| self.mappings.references(mapping) <= self.mapping_references)
+    }
+
+    /// Gives back what `create` noted for address-dependent filtering.
+    pub(super) fn forget_contact(&self, worker: &mut NatWorker, session: &Session<'_>) {
+        let [mapping, _] = session.mappings();
+        let contact = self.contact_of(mapping, session.internal_key());
+        if let Some(contact) = contact.and_then(|contact| self.contacts.find(contact)) {
+            // The session's reference, and the one just taken.
+            self.leave_contact(worker, contact);
+            self.leave_contact(worker, contact);
+        }
+    }
+
+    fn leave_contact(&self, worker: &mut NatWorker, contact: u32) {
+        if self.contacts.release(contact) {
+            worker.retire(Retiree::Contact(contact));
+        }
+    }
+
+    /// What a session tells address-dependent filtering, if its mapping has that.
+    fn contact_of(&self, mapping: Option<u32>, internal_key: FlowKey) -> Option<u64> {
+        let index = mapping?;
+        if self.mappings.filtering_of(index)? != Filtering::AddressDependent {
+            return None;
+        }
+        // As it is outside: twice NAT shows the host another address.
+        let elsewhere = self.policy.destination(internal_key);
+        let remote = elsewhere.unwrap_or(internal_key.destination()).address;
+        Some(contact_key(index, remote))
+    }
+}
+
+/// The key of a contact: whom the endpoint of `mapping` has a session with.
+pub(super) const fn contact_key(mapping: u32, remote: u32) -> u64 {
+    ((mapping as u64) << 32) | remote as u64
+}
