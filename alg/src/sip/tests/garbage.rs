@@ -44,7 +44,7 @@ proptest! {
 
     #[test]
     fn s_23_damaged_dialogues_of_either_side_never_panic_and_never_depend_on_their_cuts(
-        choice in 0u8..8,
+        choice in 0u8..16,
         damage in prop::collection::vec((any::<prop::sample::Index>(), prop::sample::select(
             &b"\0\r\n \t\"\\<>,;:=/?@[]*09aZ\x16\x80\xff"[..]), 0u8..3), 0..8),
     ) {

@@ -10,13 +10,12 @@ use std::time::Duration;
 
 use crate::contract::{
     Alg, Announced, Context, Direction, Edits, Event, Events, ExpectError, Expectation, ExpectationId,
-    Injections, Nat, Peer, Policy, Protocol, Ruling, SessionEndpoints, Step, Subject, Verdict,
+    Injections, Nat, Peer, Policy, Ruling, SessionEndpoints, Step, Subject, Verdict,
 };
-use crate::ftp::{Ftp, FtpSettings};
-use crate::irc::{Irc, IrcSettings};
-use crate::pptp::{Pptp, PptpSettings};
-use crate::rtsp::{Rtsp, RtspSettings};
-use crate::sip::{Sip, SipSettings};
+
+mod fuzz;
+
+pub use fuzz::*;
 
 /// A NAT that announces the end's address as the peer sees it, with ports counted up from 20,000
 /// where that differs from its own, and records what it was asked. The same request gets the same
@@ -432,31 +431,6 @@ impl<A: Alg> Driver<A> {
     }
 }
 
-/// Runs FTP over arbitrary bytes, as [`fuzz_streams`] does.
-pub fn fuzz_ftp(data: &[u8]) {
-    let settings = FtpSettings { line_bytes: 100, ..FtpSettings::default() };
-    fuzz_streams(|| Ftp::new(settings), internal_client(21), data);
-}
-
-/// Runs IRC over arbitrary bytes, as [`fuzz_streams`] does.
-pub fn fuzz_irc(data: &[u8]) {
-    let settings = IrcSettings { line_bytes: 100, ..IrcSettings::default() };
-    fuzz_streams(|| Irc::new(settings), internal_client(6667), data);
-}
-
-/// Runs RTSP over arbitrary bytes, as [`fuzz_streams`] does, with a client and with a server that is internal.
-pub fn fuzz_rtsp(data: &[u8]) {
-    let settings = RtspSettings { message_bytes: 300, ..RtspSettings::default() };
-    fuzz_streams(|| Rtsp::new(settings), internal_client(554), data);
-    fuzz_streams(|| Rtsp::new(settings), internal_server(554), data);
-}
-
-/// Runs PPTP over arbitrary bytes, as [`fuzz_streams`] does, with a client and with a server that is internal.
-pub fn fuzz_pptp(data: &[u8]) {
-    fuzz_streams(|| Pptp::new(PptpSettings::default()), internal_client(1723), data);
-    fuzz_streams(|| Pptp::new(PptpSettings::default()), internal_server(1723), data);
-}
-
 /// An internal client 10.0.0.2 seen as 198.51.100.240, an external server 203.0.113.9.
 #[must_use]
 pub fn internal_client(l4_port: u16) -> SessionEndpoints {
@@ -476,90 +450,5 @@ pub fn internal_server(l4_port: u16) -> SessionEndpoints {
         originator_seen: SocketAddrV4::new([203, 0, 113, 50].into(), 40_000),
         responder: SocketAddrV4::new([10, 0, 0, 9].into(), l4_port),
         responder_seen: SocketAddrV4::new([198, 51, 100, 7].into(), l4_port),
-    }
-}
-
-/// Runs an ALG over arbitrary bytes, once as they come and once byte by byte, and compares.
-///
-/// `data` is a row of turns: a byte whose top bit says who sends and whose other bits say how many
-/// of the following bytes (0 to 127) are sent at once.
-pub fn fuzz_streams<A: Alg>(alg: impl Fn() -> A, endpoints: SessionEndpoints, data: &[u8]) {
-    let mut whole = Driver::new(alg(), endpoints);
-    let mut bytewise = Driver::new(alg(), endpoints);
-    let mut data = data;
-    while let Some((&head, rest)) = data.split_first() {
-        let direction = if head & 0x80 == 0 { Direction::Original } else { Direction::Reply };
-        let (turn, rest) = rest.split_at(usize::from(head & 0x7f).min(rest.len()));
-        whole.feed(direction, turn);
-        for byte in turn.chunks(1) {
-            bytewise.feed(direction, byte);
-        }
-        data = rest;
-    }
-    for direction in [Direction::Original, Direction::Reply] {
-        whole.end(direction);
-        bytewise.end(direction);
-    }
-    assert_eq!(whole.outcome().joined(), bytewise.outcome().joined());
-}
-
-/// Runs SIP over arbitrary bytes. Over TCP once as they come and once byte by byte, and compares; over UDP
-/// as datagrams.
-///
-/// The first byte chooses: bit 0 the transport, bit 1 the end that is translated, bit 2 a short limit of
-/// messages. Then come turns: two bytes, the top bit says who sends and the others say how many of the following bytes
-/// (0 to 32,767) are sent at once.
-pub fn fuzz_sip(data: &[u8]) {
-    let Some((&choice, data)) = data.split_first() else { return };
-    let internal = SocketAddrV4::new([10, 0, 0, 2].into(), 5060);
-    let seen = SocketAddrV4::new([198, 51, 100, 7].into(), 30_000);
-    let external = SocketAddrV4::new([203, 0, 113, 5].into(), 5060);
-    let endpoints = if choice & 2 == 0 {
-        SessionEndpoints {
-            originator: internal,
-            originator_seen: seen,
-            responder: external,
-            responder_seen: external,
-        }
-    } else {
-        SessionEndpoints {
-            originator: external,
-            originator_seen: external,
-            responder: internal,
-            responder_seen: seen,
-        }
-    };
-    let mut settings = SipSettings::default();
-    if choice & 4 != 0 {
-        settings.message_bytes = 600;
-    }
-    let transport = if choice & 1 == 0 { Protocol::Udp } else { Protocol::Tcp };
-    let mut whole = Driver::new(Sip::new(settings, transport), endpoints);
-    let mut bytewise = Driver::new(Sip::new(settings, transport), endpoints);
-    let mut data = data;
-    while let Some((&[high, low], rest)) = data.split_first_chunk() {
-        let direction = if high & 0x80 == 0 { Direction::Original } else { Direction::Reply };
-        let length = usize::from(u16::from_be_bytes([high & 0x7f, low]));
-        let (turn, rest) = rest.split_at(length.min(rest.len()));
-        if transport == Protocol::Udp {
-            whole.datagram(direction, turn);
-        } else {
-            whole.feed(direction, turn);
-            for byte in turn.chunks(1) {
-                bytewise.feed(direction, byte);
-            }
-        }
-        data = rest;
-    }
-    if transport == Protocol::Tcp {
-        for direction in [Direction::Original, Direction::Reply] {
-            whole.end(direction);
-            bytewise.end(direction);
-        }
-        let (whole, bytewise) = (whole.outcome(), bytewise.outcome());
-        // What is not read is decided in the pieces it comes in, so the verdicts are not compared.
-        assert_eq!(whole.original, bytewise.original);
-        assert_eq!(whole.reply, bytewise.reply);
-        assert_eq!((whole.events, whole.calls), (bytewise.events, bytewise.calls));
     }
 }

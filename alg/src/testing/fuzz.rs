@@ -1,0 +1,182 @@
+//! Every ALG over arbitrary bytes, with both ends hostile: what the fuzz targets run, and the tests with random bytes.
+//!
+//! A run is a row of turns. The ALG sees it once as it comes and once byte by byte, and must do the same both times; what
+//! the contract forbids is found by [`Driver`] on each call. The policy refuses and removes what it is asked about by a
+//! rule that looks random and depends on nothing but the subject.
+
+use std::net::SocketAddrV4;
+
+use super::{Driver, FakePolicy, internal_client, internal_server};
+use crate::contract::{Alg, Direction, Protocol, Ruling, SessionEndpoints, Subject};
+use crate::ftp::{Ftp, FtpSettings};
+use crate::irc::{Irc, IrcSettings};
+use crate::pptp::{Pptp, PptpSettings};
+use crate::rtsp::{Rtsp, RtspSettings};
+use crate::sip::{Sip, SipSettings};
+use crate::tftp::{Tftp, TftpSettings};
+
+/// Runs FTP over arbitrary bytes, as [`fuzz_streams`] does.
+pub fn fuzz_ftp(data: &[u8]) {
+    let settings = FtpSettings { line_bytes: 100, ..FtpSettings::default() };
+    fuzz_streams(|| Ftp::new(settings), 21, data);
+}
+
+/// Runs IRC over arbitrary bytes, as [`fuzz_streams`] does.
+pub fn fuzz_irc(data: &[u8]) {
+    let settings = IrcSettings { line_bytes: 100, ..IrcSettings::default() };
+    fuzz_streams(|| Irc::new(settings), 6667, data);
+}
+
+/// Runs RTSP over arbitrary bytes, as [`fuzz_streams`] does.
+pub fn fuzz_rtsp(data: &[u8]) {
+    let settings = RtspSettings { message_bytes: 300, ..RtspSettings::default() };
+    fuzz_streams(|| Rtsp::new(settings), 554, data);
+}
+
+/// Runs PPTP over arbitrary bytes, as [`fuzz_streams`] does.
+pub fn fuzz_pptp(data: &[u8]) {
+    fuzz_streams(|| Pptp::new(PptpSettings::default()), 1723, data);
+}
+
+/// Runs TFTP over arbitrary datagrams, in turns as [`fuzz_streams`] has them.
+pub fn fuzz_tftp(data: &[u8]) {
+    let mut driver = Driver::new(Tftp::new(TftpSettings::default()), endpoints(69, data));
+    driver.policy = policy(data);
+    for (direction, turn) in turns(data) {
+        driver.datagram(direction, turn);
+    }
+}
+
+/// Runs an ALG over arbitrary bytes, once as they come and once byte by byte, and compares.
+///
+/// `data` is a row of turns: a byte whose top bit says who sends and whose other bits say how many
+/// of the following bytes (0 to 127) are sent at once. All bytes together also choose the policy, and whether client or
+/// server is internal.
+pub fn fuzz_streams<A: Alg>(alg: impl Fn() -> A, l4_port: u16, data: &[u8]) {
+    let turns: Vec<_> = turns(data).collect();
+    let [whole, bytewise] = both_ways(&alg, endpoints(l4_port, data), policy(data), &turns);
+    assert_eq!(whole.outcome().joined(), bytewise.outcome().joined());
+}
+
+/// Runs SIP over arbitrary bytes. Over TCP once as they come and once byte by byte, and compares; over UDP
+/// as datagrams.
+///
+/// The first byte chooses: bit 0 the transport, bit 1 the end that is translated, bit 2 a short limit of
+/// messages, bit 3 a policy. Then come turns: two bytes, the top bit says who sends and the others say how many of the
+/// following bytes (0 to 32,767) are sent at once.
+pub fn fuzz_sip(data: &[u8]) {
+    let Some((&choice, data)) = data.split_first() else { return };
+    let endpoints = sip_endpoints(choice & 2 == 0);
+    let mut settings = SipSettings::default();
+    if choice & 4 != 0 {
+        settings.message_bytes = 600;
+    }
+    let policy = if choice & 8 == 0 { FakePolicy(|_| Ruling::Allow) } else { FakePolicy(by_chance) };
+    let turns: Vec<_> = long_turns(data).collect();
+    if choice & 1 == 0 {
+        let mut driver = Driver::new(Sip::new(settings, Protocol::Udp), endpoints);
+        driver.policy = policy;
+        for (direction, turn) in turns {
+            driver.datagram(direction, turn);
+        }
+        return;
+    }
+    let [whole, bytewise] = both_ways(&|| Sip::new(settings, Protocol::Tcp), endpoints, policy, &turns);
+    let (whole, bytewise) = (whole.outcome(), bytewise.outcome());
+    // What is not read is decided in the pieces it comes in, so the verdicts are not compared.
+    assert_eq!(whole.original, bytewise.original);
+    assert_eq!(whole.reply, bytewise.reply);
+    assert_eq!((whole.events, whole.calls), (bytewise.events, bytewise.calls));
+}
+
+/// A phone 10.0.0.2 seen as 198.51.100.7, a server 203.0.113.5.
+fn sip_endpoints(is_outbound: bool) -> SessionEndpoints {
+    let internal = SocketAddrV4::new([10, 0, 0, 2].into(), 5060);
+    let seen = SocketAddrV4::new([198, 51, 100, 7].into(), 30_000);
+    let external = SocketAddrV4::new([203, 0, 113, 5].into(), 5060);
+    if is_outbound {
+        SessionEndpoints {
+            originator: internal,
+            originator_seen: seen,
+            responder: external,
+            responder_seen: external,
+        }
+    } else {
+        SessionEndpoints {
+            originator: external,
+            originator_seen: external,
+            responder: internal,
+            responder_seen: seen,
+        }
+    }
+}
+
+fn both_ways<A: Alg>(
+    alg: &impl Fn() -> A,
+    endpoints: SessionEndpoints,
+    policy: FakePolicy,
+    turns: &[(Direction, &[u8])],
+) -> [Driver<A>; 2] {
+    let mut drivers = [Driver::new(alg(), endpoints), Driver::new(alg(), endpoints)];
+    let [whole, bytewise] = &mut drivers;
+    whole.policy = policy;
+    bytewise.policy = policy;
+    for &(direction, turn) in turns {
+        whole.feed(direction, turn);
+        for byte in turn.chunks(1) {
+            bytewise.feed(direction, byte);
+        }
+    }
+    for direction in [Direction::Original, Direction::Reply] {
+        whole.end(direction);
+        bytewise.end(direction);
+    }
+    drivers
+}
+
+fn endpoints(l4_port: u16, data: &[u8]) -> SessionEndpoints {
+    if choice(data) & 8 == 0 { internal_client(l4_port) } else { internal_server(l4_port) }
+}
+
+/// Everything is allowed in seven of eight runs.
+fn policy(data: &[u8]) -> FakePolicy {
+    if choice(data) & 7 == 7 { FakePolicy(by_chance) } else { FakePolicy(|_| Ruling::Allow) }
+}
+
+fn choice(data: &[u8]) -> u8 {
+    data.iter().fold(0_u8, |sum, byte| sum.rotate_left(1) ^ byte)
+}
+
+/// A ruling that is the same for the same subject.
+fn by_chance(subject: &Subject<'_>) -> Ruling {
+    let sum =
+        subject.command.iter().chain(subject.argument).fold(7_u8, |sum, byte| sum.rotate_left(3) ^ byte);
+    match sum & 3 {
+        0 => Ruling::Deny,
+        1 => Ruling::Drop,
+        _ => Ruling::Allow,
+    }
+}
+
+fn turns(mut data: &[u8]) -> impl Iterator<Item = (Direction, &[u8])> {
+    std::iter::from_fn(move || {
+        let (&head, rest) = data.split_first()?;
+        let (turn, rest) = rest.split_at(usize::from(head & 0x7f).min(rest.len()));
+        data = rest;
+        Some((direction(head), turn))
+    })
+}
+
+fn long_turns(mut data: &[u8]) -> impl Iterator<Item = (Direction, &[u8])> {
+    std::iter::from_fn(move || {
+        let (&[high, low], rest) = data.split_first_chunk()?;
+        let length = usize::from(u16::from_be_bytes([high & 0x7f, low]));
+        let (turn, rest) = rest.split_at(length.min(rest.len()));
+        data = rest;
+        Some((direction(high), turn))
+    })
+}
+
+fn direction(head: u8) -> Direction {
+    if head & 0x80 == 0 { Direction::Original } else { Direction::Reply }
+}

@@ -1,0 +1,7 @@
+//! FTP with both ends hostile: see `algate_alg::testing`.
+#![no_main]
+
+use algate_alg::testing::fuzz_ftp;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| fuzz_ftp(data));

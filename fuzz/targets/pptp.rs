@@ -1,0 +1,7 @@
+//! PPTP with both ends hostile: see `algate_alg::testing`.
+#![no_main]
+
+use algate_alg::testing::fuzz_pptp;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| fuzz_pptp(data));
