@@ -27,12 +27,28 @@ is_root() { [ "$(id -u)" = 0 ]; }
 # The packages of one list, one a line.
 packages() { sed -e 's/#.*//' -e 's/[[:space:]]//g' -e '/^$/d' "$ROOT/scripts/packages/$1.txt"; }
 
+# Servers that Debian lets nobody install beside vsftpd and tftpd-hpa: scripts/setup unpacks each into a directory of its name.
+UNPACKED=/var/cache/algate-lab
+UNPACKED_PACKAGES=(pure-ftpd proftpd-core atftpd)
+
+# Those that are not unpacked, one a line.
+missing_unpacked() {
+  local package
+  for package in "${UNPACKED_PACKAGES[@]}"; do
+    [ -e "$UNPACKED/$package" ] || say "$package"
+  done
+}
+
 # Why labs cannot run here; prints nothing where they can.
 lab_obstacle() {
   local probe="algate-probe-$$" tool
   is_root || { say "not root"; return; }
-  for tool in ip ethtool tcpdump vsftpd curl nginx dnsmasq iperf3 socat ab traceroute turnserver in.tftpd tftp sipp ngircd gst-launch-1.0 pptpd pptp; do
+  for tool in ip ethtool tcpdump vsftpd curl nginx dnsmasq iperf3 socat ab traceroute turnserver in.tftpd tftp lftp tnftp ncftpget atftp sipp ngircd gst-launch-1.0 pptpd pptp; do
     command -v "$tool" >/dev/null || { say "$tool is not installed (scripts/setup lab)"; return; }
+  done
+  for tool in $(missing_unpacked); do
+    say "$tool is not unpacked (scripts/setup lab)"
+    return
   done
   if ip netns add "$probe" 2>/dev/null; then
     ip netns delete "$probe"

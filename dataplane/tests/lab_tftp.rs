@@ -1,11 +1,11 @@
-//! TFTP through the NAT: curl and tftp-hpa against in.tftpd, both sides having the server once.
+//! TFTP through the NAT: curl, tftp-hpa and atftp against in.tftpd and atftpd, both sides having the server once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod lab;
 
 use std::fs;
 
-use lab::capture::{Capture, assert_nothing_internal};
+use lab::capture::{Capture, assert_nothing_internal, udp_payload};
 use lab::{FORWARDED, Lab, SERVER, Side, assert_same, write_random};
 
 /// A client, and the options it asks for.
@@ -15,23 +15,44 @@ enum Client {
     Plain,
     /// curl: tsize, blksize of this many bytes, timeout.
     Curl(&'static str),
+    /// atftp: tsize, blksize of this many bytes, and so many blocks in a row (RFC 7440).
+    Atftp { block: &'static str, window: &'static str },
 }
 
-const CLIENTS: [Client; 3] = [Client::Plain, Client::Curl("512"), Client::Curl("1428")];
+const CLIENTS: [Client; 5] = [
+    Client::Plain,
+    Client::Curl("512"),
+    Client::Curl("1428"),
+    Client::Atftp { block: "1024", window: "1" },
+    Client::Atftp { block: "1428", window: "4" },
+];
 
-/// A lab with in.tftpd on one side and algate running.
-fn with_server(side: Side, tables: &str) -> Option<Lab> {
+const SERVERS: [&str; 2] = ["tftpd", "atftpd"];
+
+impl Client {
+    /// The bytes of a block, as agreed on with a server that knows options.
+    fn block_bytes(self) -> usize {
+        match self {
+            Self::Plain => 512,
+            Self::Curl(block) | Self::Atftp { block, .. } => block.parse().unwrap(),
+        }
+    }
+}
+
+/// A lab with a server on one side and algate running.
+fn with_server(side: Side, server: &str, tables: &str) -> Option<Lab> {
     let mut lab = Lab::up()?;
-    lab.serve(side, "tftpd");
+    lab.serve(side, server);
     let config = lab.config(&[]) + tables;
     lab.start_from(&config);
     Some(lab)
 }
 
-/// Fetches a file and stores another; compares both ends.
+/// Fetches a file and stores another; compares both ends, and what an observer outside saw.
 fn transfer(lab: &Lab, side: Side, client: Client, host: &str, server: Side) {
     let home = lab.home(server);
     let (got, put) = (lab.state.join("got"), lab.state.join("put"));
+    let capture = Capture::start(lab, Side::Ex);
     // A multiple of all block sizes ends with an empty block; the other with a short one.
     for bytes in [512 * 357, 100_001] {
         for old in [&got, &put, &home.join("stored")] {
@@ -52,21 +73,36 @@ fn transfer(lab: &Lab, side: Side, client: Client, host: &str, server: Side) {
                 lab.expect(side, "curl", &[&common[..], &["--output", got_name, &file]].concat());
                 lab.expect(side, "curl", &[&common[..], &["--upload-file", put_name, &stored]].concat());
             }
+            Client::Atftp { block, window } => {
+                let options = [format!("blksize {block}"), format!("windowsize {window}")];
+                let mut common = vec!["--option", "tsize 0"];
+                common.extend(options.iter().flat_map(|option| ["--option", option]));
+                let fetch = ["--get", "--remote-file", "file", "--local-file", got_name, host];
+                let store = ["--put", "--remote-file", "stored", "--local-file", put_name, host];
+                lab.expect(side, "atftp", &[&common[..], &fetch].concat());
+                lab.expect(side, "atftp", &[&common[..], &store].concat());
+            }
         }
         assert_same(&home.join("file"), &got);
         assert_same(&put, &home.join("stored"));
     }
+    let frames = capture.frames();
+    assert_nothing_internal(&frames);
+    // Four bytes of opcode and number, and a block.
+    let largest = frames.iter().filter_map(|frame| udp_payload(frame)).map(<[u8]>::len).max();
+    assert_eq!(largest, Some(4 + client.block_bytes()), "{client:?}: the options were not agreed on");
 }
 
 #[test]
 fn files_arrive_equal_both_ways_from_a_server_outside() {
-    let Some(mut lab) = with_server(Side::Ex, "\n[alg.tftp]\nenabled = true\n") else { return };
-    let capture = Capture::start(&lab, Side::Ex);
-    for client in CLIENTS {
-        transfer(&lab, Side::In, client, SERVER, Side::Ex);
+    for server in SERVERS {
+        let Some(mut lab) = with_server(Side::Ex, server, "\n[alg.tftp]\nenabled = true\n") else { return };
+        for client in CLIENTS {
+            eprintln!("{server} {client:?}");
+            transfer(&lab, Side::In, client, SERVER, Side::Ex);
+        }
+        lab.stop();
     }
-    assert_nothing_internal(&capture.frames());
-    lab.stop();
 }
 
 #[test]
@@ -92,11 +128,12 @@ fn files_arrive_equal_both_ways_from_a_server_inside() {
     let forward = format!(
         "\n[alg.tftp]\nenabled = true\n[[nat.forward]]\nprotocol = \"udp\"\nexternal = \"{FORWARDED}:69\"\ninternal = \"10.0.0.2:69\"\n"
     );
-    let Some(mut lab) = with_server(Side::In, &forward) else { return };
-    let capture = Capture::start(&lab, Side::Ex);
-    for client in CLIENTS {
-        transfer(&lab, Side::Ex, client, FORWARDED, Side::In);
+    for server in SERVERS {
+        let Some(mut lab) = with_server(Side::In, server, &forward) else { return };
+        for client in CLIENTS {
+            eprintln!("{server} {client:?}");
+            transfer(&lab, Side::Ex, client, FORWARDED, Side::In);
+        }
+        lab.stop();
     }
-    assert_nothing_internal(&capture.frames());
-    lab.stop();
 }

@@ -7,7 +7,10 @@
 
 pub mod capture;
 pub mod conversation;
+pub mod drill;
 pub mod ftp;
+pub mod ftp_clients;
+pub mod lossy;
 pub mod raw;
 
 use std::collections::BTreeMap;
