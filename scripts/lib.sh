@@ -43,7 +43,8 @@ missing_unpacked() {
 lab_obstacle() {
   local probe="algate-probe-$$" tool
   is_root || { say "not root"; return; }
-  for tool in ip ethtool tcpdump vsftpd curl nginx dnsmasq iperf3 socat ab traceroute turnserver in.tftpd tftp lftp tnftp ncftpget atftp sipp ngircd gst-launch-1.0 pptpd pptp; do
+  for tool in ip ethtool tcpdump vsftpd curl nginx dnsmasq iperf3 socat ab traceroute turnserver in.tftpd tftp lftp tnftp ncftpget atftp \
+    sipp kamailio ngircd inspircd weechat-headless irssi gst-launch-1.0 ffmpeg pptpd pptp; do
     command -v "$tool" >/dev/null || { say "$tool is not installed (scripts/setup lab)"; return; }
   done
   for tool in $(missing_unpacked); do

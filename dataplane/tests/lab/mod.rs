@@ -10,8 +10,12 @@ pub mod conversation;
 pub mod drill;
 pub mod ftp;
 pub mod ftp_clients;
+pub mod hardship;
+pub mod irc;
 pub mod lossy;
+pub mod phone;
 pub mod raw;
+pub mod rtp;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

@@ -1,0 +1,195 @@
+//! Real phones (PJSIP) at a real registrar and proxy (kamailio) outside: two inside, one outside, with audio. Neither phone nor
+//! proxy works around the NAT here.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod lab;
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::thread;
+use std::time::Duration;
+
+use lab::capture::{Capture, assert_nothing_internal};
+use lab::phone::{self, Phone};
+use lab::rtp::{Packet, assert_arrived, packets};
+use lab::{Lab, SERVER, Side, is_of_pool, wait_until};
+
+/// A lab with kamailio outside, and SIP served.
+fn with_proxy(settings: &[&str]) -> Option<Lab> {
+    if let Some(obstacle) = phone::obstacle() {
+        eprintln!("SKIPPED: {obstacle}");
+        return None;
+    }
+    let mut lab = Lab::up()?;
+    lab.serve(Side::Ex, "kamailio");
+    let rule = "pool = \"pool\"\n";
+    let narrow = format!("{rule}filtering = \"address_and_port_dependent\"\n");
+    lab.start_from(&(lab.config(settings).replace(rule, &narrow) + "\n[alg.sip]\nenabled = true\n"));
+    Some(lab)
+}
+
+/// Alice and carol inside, bob outside, registered.
+struct Phones {
+    alice: Phone,
+    carol: Phone,
+    bob: Phone,
+}
+
+impl Phones {
+    fn registered(lab: &Lab, transport: &str) -> Self {
+        let start =
+            |side, name, address, tone| Phone::start(lab, side, (name, address), (transport, SERVER), tone);
+        let mut phones = Self {
+            alice: start(Side::In, "alice", ALICE, ALICE_HZ),
+            carol: start(Side::In, "carol", CAROL, CAROL_HZ),
+            bob: start(Side::Ex, "bob", BOB, BOB_HZ),
+        };
+        for phone in [&mut phones.alice, &mut phones.carol, &mut phones.bob] {
+            phone.register();
+        }
+        phones
+    }
+}
+
+/// Where the proxy believes a phone to be.
+fn location(lab: &Lab, name: &str) -> Option<SocketAddrV4> {
+    let socket = format!("unixs:{}", lab.state.join("ex/kamailio.ctl").display());
+    let dump = lab.expect(Side::Ex, "kamcmd", &["-s", &socket, "ul.dump"]);
+    let contact = dump.lines().find_map(|line| line.split_once(&format!("Address: sip:{name}@")))?.1;
+    contact.split(';').next()?.trim().parse().ok()
+}
+
+/// One calls the other; both hear each other.
+fn call(caller: &mut Phone, callee: (&mut Phone, &str)) {
+    caller.say(&format!("call {}", callee.1));
+    for phone in [&*callee.0, &*caller] {
+        phone.expect("confirmed");
+    }
+}
+
+fn hang_up(one: &mut Phone, other: &Phone) {
+    one.say("hang up");
+    one.expect("ended 200");
+    other.expect("ended 200");
+}
+
+/// Waits until no expectation stands for media.
+fn assert_closed(lab: &Lab) {
+    let media = || {
+        let rows = lab.show("expectations");
+        let is_media = |target: &str| {
+            target.parse().is_ok_and(|target: SocketAddrV4| (4_000..4_100).contains(&target.port()))
+        };
+        rows.iter()
+            .filter_map(|row| row["target"].as_str().map(str::to_owned))
+            .filter(|target| is_media(target))
+            .count()
+    };
+    assert!(wait_until(Duration::from_secs(3), || media() == 0), "{:?}", lab.show("expectations"));
+}
+
+/// Waits until a phone has got this many more packets of media.
+fn listen(phone: &mut Phone, packets: u32) {
+    let [_, before, _] = phone.count();
+    let has_heard = || {
+        thread::sleep(Duration::from_millis(100));
+        phone.count()[1] >= before + packets
+    };
+    assert!(wait_until(Duration::from_secs(10), has_heard), "{:?}", phone.count());
+}
+
+/// The way of the media of one call between alice and bob: all that was sent arrived. Each capture is of one cable.
+fn assert_heard([inside, outside]: &[Vec<Packet>; 2], (least, early): (usize, usize)) {
+    assert_arrived(inside, ALICE.parse().unwrap(), outside, (least, 0));
+    assert_arrived(outside, BOB.parse().unwrap(), inside, (least, early));
+    let is_alices = |packet: &&Packet| packet.destination.ip().to_string() == BOB;
+    assert!(outside.iter().filter(is_alices).all(|packet| is_of_pool(*packet.source.ip())));
+}
+
+/// All that telephones do in a day; `early` packets may come before the answer that names their sender.
+fn a_day(transport: &str, early: usize, settings: &[&str]) {
+    let Some(mut lab) = with_proxy(settings) else { return };
+    let captures = || [Side::In, Side::Ex].map(|side| Capture::start(&lab, side));
+    let cables = captures();
+    let Phones { mut alice, mut carol, mut bob } = Phones::registered(&lab, transport);
+    for name in ["alice", "carol"] {
+        let location = location(&lab, name).expect("it is registered");
+        assert!(is_of_pool(*location.ip()), "{name} is at {location}");
+    }
+
+    // Out, with a pause on the way.
+    call(&mut alice, (&mut bob, "bob"));
+    listen(&mut bob, 40);
+    alice.say("hold");
+    bob.expect("silent");
+    alice.expect("silent");
+    alice.say("resume");
+    bob.expect("speaking");
+    alice.expect("speaking");
+    listen(&mut alice, 40);
+    let lost = [alice.count()[2], bob.count()[2]];
+    assert_eq!(lost, [0, 0]);
+    hang_up(&mut alice, &bob);
+    assert_closed(&lab);
+    let cables = cables.map(Capture::frames);
+    assert_nothing_internal(&cables[1]);
+    assert_heard(&cables.map(|frames| packets(&frames)), (80, early));
+
+    // In.
+    let cables = captures();
+    call(&mut bob, (&mut alice, "alice"));
+    listen(&mut alice, 40);
+    hang_up(&mut bob, &alice);
+    assert_closed(&lab);
+    let cables = cables.map(Capture::frames);
+    assert_nothing_internal(&cables[1]);
+    assert_heard(&cables.map(|frames| packets(&frames)), (40, early));
+
+    // Inside, by way of the proxy outside: the media do not leave the gateway's inside.
+    let cables = captures();
+    call(&mut alice, (&mut carol, "carol"));
+    listen(&mut alice, 40);
+    listen(&mut carol, 20);
+    hang_up(&mut carol, &alice);
+    assert_closed(&lab);
+    let [inside, outside] = cables.map(Capture::frames);
+    assert_nothing_internal(&outside);
+    assert_eq!(packets(&outside), []);
+    let (sent, arrived): (Vec<Packet>, Vec<Packet>) =
+        packets(&inside).into_iter().partition(|packet| is_of_pool(*packet.destination.ip()));
+    for address in [ALICE, CAROL].map(|address| address.parse::<Ipv4Addr>().unwrap()) {
+        assert_arrived(&sent, address, &arrived, (40, early));
+    }
+
+    // The registration is kept where it is, and taken back.
+    let before = location(&lab, "alice");
+    assert!(before.is_some());
+    alice.register();
+    assert_eq!(location(&lab, "alice"), before);
+    carol.say("unregister");
+    carol.expect("gone 200");
+    assert_eq!(location(&lab, "carol"), None);
+    for (phone, others) in [(alice, [BOB_HZ, CAROL_HZ, ALICE_HZ]), (bob, [ALICE_HZ, ALICE_HZ, BOB_HZ])] {
+        let shares = phone.hear(&others);
+        assert!(shares[0] > 0.1 && shares[1] > 0.1 && shares[2] < 0.01, "{others:?}: {shares:?}");
+    }
+    drop(carol);
+    lab.stop();
+}
+
+#[test]
+fn phones_at_a_proxy_outside_call_each_other_over_udp() {
+    a_day("udp", 0, &[]);
+}
+
+#[test]
+fn phones_at_a_proxy_outside_call_each_other_over_tcp() {
+    a_day("tcp", 10, &[]);
+}
+
+const ALICE: &str = "10.0.0.2";
+const CAROL: &str = "10.0.0.3";
+const BOB: &str = "198.51.100.2";
+/// The tones that they play, in Hz.
+const ALICE_HZ: u32 = 440;
+const CAROL_HZ: u32 = 620;
+const BOB_HZ: u32 = 880;
