@@ -22,6 +22,7 @@ use crate::alg_stage::{AlgStage, Handled, Surroundings};
 use crate::drop_reason::DropReason;
 use crate::frame::{Frame, PacketIo};
 use crate::nat::session::{Facing, Session};
+use crate::nat::shift::Shifts;
 use crate::packet::build::{self, Ipv4Fields, L3_OFFSET};
 use crate::packet::datagram::{replace_payload, verified_payload};
 use crate::packet::parse::Ipv4View;
@@ -105,12 +106,12 @@ impl AlgStage {
                 if let Some(flow) = self.flows.get_mut(at) {
                     flow.promises.leave_all();
                 }
-                session.leave_alg();
+                session.leave_alg(Shifts::default());
                 self.release(around.nat, around.nat_worker, at);
                 Handled::Forward
             }
             Verdict::Detach => {
-                session.leave_alg();
+                session.leave_alg(Shifts::default());
                 self.release(around.nat, around.nat_worker, at);
                 Handled::Forward
             }

@@ -71,6 +71,12 @@ impl<F> Handover<F> {
         self.queues.get(usize::from(owner.0))?.pop()
     }
 
+    /// Whether no packet is on its way to `owner`.
+    #[must_use]
+    pub fn is_empty(&self, owner: WorkerId) -> bool {
+        self.queues.get(usize::from(owner.0)).is_none_or(ArrayQueue::is_empty)
+    }
+
     /// Hands a fragment to `owner`.
     ///
     /// # Errors

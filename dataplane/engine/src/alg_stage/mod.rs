@@ -23,7 +23,7 @@ pub mod oversight;
 pub mod protocols;
 pub mod records;
 
-use algate_alg::{ProtocolId, Scratch, Settings};
+use algate_alg::{Direction, ProtocolId, Scratch, Settings};
 use algate_config::Config;
 use hashbrown::HashMap;
 
@@ -36,6 +36,7 @@ use crate::fragment::identification::Identifications;
 use crate::frame::{Frame, PacketIo, RxChecksum};
 use crate::ids::WorkerId;
 use crate::nat::session::{Facing, Session};
+use crate::nat::shift::Shifts;
 use crate::nat::tcp_state::TcpEvent;
 use crate::nat::{Nat, NatWorker};
 use crate::packet::icmp_error::IcmpErrorView;
@@ -80,6 +81,8 @@ pub struct Surroundings<'a, P: PacketIo> {
     pub oversight: &'a Oversight,
     /// The thread.
     pub thread: WorkerId,
+    /// Nothing that others received is on its way to the thread.
+    pub is_caught_up: bool,
 }
 
 /// What became of a packet given to the stage.
@@ -165,7 +168,7 @@ impl AlgStage {
         facing: Facing,
     ) -> Handled {
         if !around.oversight.reads(&session) && self.known_flow(around, &session).is_none() {
-            session.leave_alg();
+            session.leave_alg(Shifts::default());
             return Handled::Forward;
         }
         match view.class {
@@ -354,14 +357,23 @@ impl AlgStage {
         if let Some(deadline) = stream.deadline(&self.limits) {
             self.next_timer = self.next_timer.min(deadline);
         }
-        let is_unshifted = stream.settled().is_some_and(|deltas| deltas.iter().all(|delta| delta.0 == 0));
+        let shifts = stream.settled().and_then(Shifts::of).filter(|_| around.is_caught_up);
         if stream.status().closed {
             // Goes away after four silent minutes, unless data follows (RFC 7857 section 2.2).
             let now = around.context.now;
             around.nat.sessions.touch(session, Facing::External, Some(TcpEvent::Rst), now);
             flow.promises.withdraw_all(around.nat, around.nat_worker);
-        } else if is_unshifted {
-            session.leave_alg();
+        } else if let Some(shifts) = shifts {
+            let edges = stream.edges();
+            if let (Some(edges), Some(windows)) = (edges, around.nat.sessions.windows(session)) {
+                let [original, reply] = edges;
+                let of = |facing| match session.direction(facing) {
+                    Direction::Original => original,
+                    Direction::Reply => reply,
+                };
+                windows.resume([of(Facing::Internal), of(Facing::External)]);
+            }
+            session.leave_alg(shifts);
             self.release(around.nat, around.nat_worker, at);
         }
     }

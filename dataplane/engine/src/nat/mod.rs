@@ -29,6 +29,7 @@ mod records;
 mod reservation;
 pub mod sctp_state;
 pub mod session;
+pub mod shift;
 mod shortage;
 mod slow_path;
 mod state_word;

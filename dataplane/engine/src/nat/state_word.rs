@@ -71,3 +71,5 @@ pub(super) const INTERNAL_ONLY_FLAG: u64 = 1 << 50;
 pub(super) const LOOSE_FLAG: u64 = 1 << 51;
 /// Begun while half-open sessions were many.
 pub(super) const PRESSED_FLAG: u64 = 1 << 52;
+/// Its streams were edited and are read no more: numbers move by a constant.
+pub(super) const SHIFT_FLAG: u64 = 1 << 53;

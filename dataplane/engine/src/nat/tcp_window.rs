@@ -101,6 +101,17 @@ impl TcpWindow {
         self.icmp_errors.store(0, Ordering::Relaxed);
     }
 
+    /// Begins in the middle: what an ALG knows that has read the session up to now, of the internal and of the external side.
+    pub fn resume(&self, [internal, external]: [StreamEdge; 2]) {
+        self.set_side(Facing::Internal, internal.side());
+        self.set_side(Facing::External, external.side());
+        let scale =
+            |side, edge: StreamEdge| u64::from(edge.window_scale.unwrap_or(NO_SCALE)) << scale_shift(side);
+        let scales = scale(Facing::Internal, internal) | scale(Facing::External, external);
+        let is_open = open_flag(Facing::Internal) | open_flag(Facing::External);
+        self.info.store(BOTH_KNOWN | is_open | scales, Ordering::Relaxed);
+    }
+
     /// The verification tags, when the session is an SCTP association.
     #[must_use]
     pub const fn tags(&self) -> Tags<'_> {
@@ -257,6 +268,23 @@ impl TcpWindow {
             Facing::Internal => internal.store(word, Ordering::Relaxed),
             Facing::External => external.store(word, Ordering::Relaxed),
         }
+    }
+}
+
+/// How far a side has come, in its own numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StreamEdge {
+    /// The highest number acknowledged to it.
+    pub acked: u32,
+    /// The right edge of the widest window it was offered.
+    pub edge: u32,
+    /// Scale of the windows that it offers.
+    pub window_scale: Option<u8>,
+}
+
+impl StreamEdge {
+    const fn side(self) -> Side {
+        Side { acked: self.acked, edge: self.edge }
     }
 }
 
@@ -439,6 +467,24 @@ mod tests {
         windows.observe(CLIENT, false, &segment(FLAG_ACK, 1, 2));
         assert_eq!(windows.observe(SERVER, false, &segment(FLAG_RST, 0xdead_beef, 0)), Fit::Inside);
         assert!(windows.is_in_flight(CLIENT, 0xdead_beef));
+    }
+
+    #[test]
+    fn a_session_that_an_alg_has_left_is_judged_by_what_the_alg_knew() {
+        let windows = TcpWindow::default();
+        let edge = |acked, edge| StreamEdge { acked, edge, window_scale: Some(7) };
+        windows.resume([edge(100, 1_000), edge(u32::MAX - 5, 500)]);
+        for (seq, fit) in [
+            (u32::MAX - 6, Fit::Outside),
+            (u32::MAX - 5, Fit::Inside),
+            (500, Fit::Inside),
+            (501, Fit::Outside),
+        ] {
+            assert_eq!(windows.observe(SERVER, false, &segment(FLAG_RST, seq, 0)), fit, "{seq}");
+        }
+        // Windows go on in the scale of the handshake.
+        windows.observe(CLIENT, false, &segment(FLAG_ACK, 100, 400));
+        assert_eq!(windows.side(SERVER), Side { acked: 400, edge: 400 + (8_192 << 7) });
     }
 
     #[test]

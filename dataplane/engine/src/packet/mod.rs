@@ -18,6 +18,7 @@ pub mod parse;
 pub mod plain;
 pub mod rewrite;
 pub mod sctp;
+pub mod shift;
 pub mod vec_frame;
 
 #[cfg(test)]

@@ -44,6 +44,7 @@ use self::segment::Outgoing;
 use self::seq::{SeqDelta, SeqNum, Target};
 use self::transmit::Cause;
 use crate::drop_reason::DropReason;
+use crate::nat::tcp_window::StreamEdge;
 use crate::time::Instant;
 
 /// Bounds of every stream of a worker.
@@ -252,6 +253,18 @@ impl TcpStream {
                 .then(|| SeqDelta((half.end.0 - half.decided.0) as i32))
         });
         if self.is_signed { Some([SeqDelta(0); 2]) } else { Some([original?, reply?]) }
+    }
+
+    /// How far each end has come (original, reply), in its own numbers. `None`: the stream was never read.
+    #[must_use]
+    pub fn edges(&self) -> Option<[StreamEdge; 2]> {
+        let edge = |half: &Half| StreamEdge {
+            acked: half.shown.seq(half.isn).0,
+            edge: half.right_shown.seq(half.isn).0,
+            window_scale: half.sender.window_scale,
+        };
+        let is_read = self.original.opened && self.reply.opened;
+        is_read.then(|| [edge(&self.original), edge(&self.reply)])
     }
 
     /// When [`TcpStream::on_timer`] wants to be called, if at all.

@@ -14,6 +14,7 @@ use crate::nat::tcp_state::{FLAG_RST, FLAG_SYN, TcpEvent};
 use crate::nat::{Asker, Opened, Refusal};
 use crate::packet::parse::{FragmentKind, Ipv4View, L4Class};
 use crate::packet::rewrite::{clamp_mss, decrement_ttl, set_identification, translate};
+use crate::packet::shift::{shift_ack, shift_seq};
 use crate::router::egress::NextHop;
 use crate::router::icmp::{IcmpError, Offender};
 use crate::worker::admission::Admission;
@@ -41,10 +42,16 @@ impl<'a, P: PacketIo> Turn<'a, P> {
         if is_query_backwards(view.class, session.direction(facing)) {
             return self.drop(DropReason::BadIcmp);
         }
+        // Looked at once: it may leave its stage at any moment.
+        let is_alg = session.is_alg();
+        let shifts = session.shifts().filter(|_| !is_alg && view.class == L4Class::Tcp);
+        if let Some(shifts) = shifts {
+            shift_ack(frame.head_mut(), view, shifts.of_ack(session.direction(facing)));
+        }
         let sessions = &self.engine.nat.sessions;
         let tcp_event = match view.class {
             // The stage judges resets by numbers of its own, and tells what became of the session.
-            L4Class::Tcp if session.is_alg() => Some(TcpEvent::of_flags(view.tcp_flags & !FLAG_RST)),
+            L4Class::Tcp if is_alg => Some(TcpEvent::of_flags(view.tcp_flags & !FLAG_RST)),
             L4Class::Tcp => match sessions.judge_segment(&session, facing, frame.head(), view) {
                 None => return self.drop(DropReason::TcpRstOutOfWindow),
                 heeded => heeded,
@@ -58,10 +65,13 @@ impl<'a, P: PacketIo> Turn<'a, P> {
         if sessions.touch(&session, facing, tcp_event, self.context.now) {
             self.engine.nat.keep_mapping(&mut self.owned.nat, &session);
         }
-        if view.fragment != FragmentKind::None {
-            return self.open_datagram(frame, view, came_in, session, facing);
+        if let Some(shifts) = shifts {
+            shift_seq(frame.head_mut(), view, shifts.of_seq(session.direction(facing)));
         }
-        if session.is_alg() {
+        if view.fragment != FragmentKind::None {
+            return self.open_datagram(frame, view, came_in, (session, facing, is_alg));
+        }
+        if is_alg {
             return self.alg_hit(frame, view, session, facing);
         }
         self.translate_and_send(frame, view, session, facing);
@@ -185,6 +195,11 @@ impl<'a, P: PacketIo> Turn<'a, P> {
         }
         if !session.is_alg() {
             // It left the stage while this packet was on its way here.
+            if let Some(shifts) = session.shifts().filter(|_| view.class == L4Class::Tcp) {
+                let direction = session.direction(facing);
+                shift_ack(frame.head_mut(), view, shifts.of_ack(direction));
+                shift_seq(frame.head_mut(), view, shifts.of_seq(direction));
+            }
             return self.translate_and_send(frame, view, session, facing);
         }
         let mut view = *view;

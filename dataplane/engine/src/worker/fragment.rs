@@ -73,15 +73,14 @@ impl<P: PacketIo> Turn<'_, P> {
         self.owned.fragments.settle(datagram, &self.counters.drops);
     }
 
-    /// The session of a first fragment is known: all fragments of its datagram follow.
+    /// The session of a first fragment is known, and whether an ALG reads it: all fragments of its datagram follow.
     #[cold]
     pub(super) fn open_datagram(
         &mut self,
         frame: P::Frame,
         view: &Ipv4View,
         came_in: InterfaceId,
-        session: Session<'_>,
-        facing: Facing,
+        (session, facing, is_alg): (Session<'_>, Facing, bool),
     ) {
         if view.class == L4Class::Sctp && is_untranslatable(view, &session.translation(facing)) {
             // Before it is open: what follows is refused with it.
@@ -90,7 +89,7 @@ impl<P: PacketIo> Turn<'_, P> {
         let Some(datagram) = self.owned.opening.take() else {
             return self.drop(DropReason::FragmentRefused);
         };
-        if session.is_alg() {
+        if is_alg {
             self.owned.fragments.gather(datagram, view);
             return self.keep_fragment(frame, view, came_in, datagram);
         }

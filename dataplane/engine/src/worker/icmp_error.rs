@@ -63,13 +63,17 @@ impl<P: PacketIo> Turn<'_, P> {
         if view.dont_fragment && out.is_none_or(|interface| view.packet_bytes() > interface.mtu) {
             return self.drop(DropReason::TooBig);
         }
-        if let Err(reason) = self.believe(&frame, &error, session, facing) {
+        // Looked at once: it may leave its stage at any moment.
+        let is_alg = session.is_alg();
+        let sent = if is_alg { None } else { sent_seq(&error, session, facing) };
+        let as_sent = IcmpErrorView { tcp_seq: sent.or(error.tcp_seq), ..error };
+        if let Err(reason) = self.believe(&frame, &as_sent, session, facing, is_alg) {
             return self.drop(reason);
         }
-        if session.is_alg() {
+        if is_alg {
             return self.alg_hit(frame, view, session, facing);
         }
-        self.send_icmp_error(frame, view, &error, None, session, facing);
+        self.send_icmp_error(frame, view, &error, sent, session, facing);
     }
 
     /// Whether the error may be what it says (RFC 5927): a forger knows addresses and ports at best.
@@ -79,6 +83,7 @@ impl<P: PacketIo> Turn<'_, P> {
         error: &IcmpErrorView,
         session: Session<'_>,
         facing: Facing,
+        is_alg: bool,
     ) -> Result<(), DropReason> {
         // RFC 6633 (source quench); RFC 1812 section 5.2.7.2 (a redirect is for the link it is sent on).
         if matches!(error.icmp_type, SOURCE_QUENCH | REDIRECT) {
@@ -92,7 +97,7 @@ impl<P: PacketIo> Turn<'_, P> {
         let Some(windows) = self.engine.nat.sessions.windows(&session) else { return Ok(()) };
         // The stage knows the windows of its own flows.
         if let Some(seq) = error.tcp_seq
-            && !session.is_alg()
+            && !is_alg
             && !windows.is_in_flight(facing.opposite(), seq)
         {
             return Err(DropReason::IcmpOutOfWindow);
@@ -127,6 +132,7 @@ impl<P: PacketIo> Turn<'_, P> {
         match self.with_stage(|stage, around| stage.icmp_error(around, frame.head(), &error, session, facing))
         {
             IcmpVerdict::Forward { tcp_seq } => {
+                let tcp_seq = tcp_seq.or_else(|| sent_seq(&error, session, facing));
                 self.send_icmp_error(frame, view, &error, tcp_seq, session, facing);
             }
             IcmpVerdict::Heeded => self.counters.local.add(1),
@@ -187,6 +193,14 @@ impl<P: PacketIo> Turn<'_, P> {
             }
         }
     }
+}
+
+/// The embedded sequence number as the sender of the packet counts, where the session's numbers are shifted. The packet
+/// travelled towards the error's author, who is at `facing`.
+fn sent_seq(error: &IcmpErrorView, session: Session<'_>, facing: Facing) -> Option<u32> {
+    let shifts = session.shifts()?;
+    let by = shifts.of_seq(session.direction(facing.opposite()));
+    error.tcp_seq.map(|seq| seq.wrapping_add_signed(-by))
 }
 
 /// A packet of the same flow in the direction of the error, which came from `tenant`: what its sender would

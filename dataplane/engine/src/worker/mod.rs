@@ -222,6 +222,7 @@ impl<P: PacketIo> Turn<'_, P> {
             counters: &self.counters.alg,
             oversight: &self.engine.oversight,
             thread: self.id,
+            is_caught_up: self.handover.is_empty(self.id),
         };
         act(stage, &mut around)
     }

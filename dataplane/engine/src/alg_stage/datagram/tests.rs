@@ -79,6 +79,7 @@ fn with_session(
         counters: &counters.alg,
         oversight: &engine.oversight,
         thread: WorkerId(0),
+        is_caught_up: true,
     };
     act(&mut around, session, &mut AlgStage::new(&config));
     io.take()

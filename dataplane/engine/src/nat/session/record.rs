@@ -9,7 +9,8 @@ use super::{AlgOwner, Facing, NewSession};
 use crate::ids::{InterfaceId, TenantId, WorkerId};
 use crate::nat::key::FlowKey;
 use crate::nat::mapping::Hold;
-use crate::nat::state_word::{ALG_FLAG, LIVE, LOOSE_FLAG, StateWord};
+use crate::nat::shift::Shifts;
+use crate::nat::state_word::{ALG_FLAG, LIVE, LOOSE_FLAG, SHIFT_FLAG, StateWord};
 use crate::nat::tcp_state::{TcpState, is_tracked};
 use crate::packet::checksum::Delta;
 use crate::packet::other::has_pseudo_header;
@@ -94,11 +95,12 @@ impl Session<'_> {
         }
     }
 
-    /// Whether its packets are not for the fast path: an ALG reads it, or it holds its mapping loosely.
+    /// Whether its packets are not for the fast path: an ALG reads it or has left its numbers shifted, or it holds its mapping
+    /// loosely.
     #[inline]
     #[must_use]
     pub fn needs_care(&self) -> bool {
-        self.state().0 & (ALG_FLAG | LOOSE_FLAG) != 0
+        self.state().0 & (ALG_FLAG | LOOSE_FLAG | SHIFT_FLAG) != 0
     }
 
     /// Where a packet that came from `facing` leaves.
@@ -158,9 +160,21 @@ impl Session<'_> {
         self.state().0 & ALG_FLAG != 0
     }
 
-    /// Gives the session to the fast path for good.
-    pub fn leave_alg(&self) {
-        self.line.word(STATE).fetch_and(!ALG_FLAG, Ordering::Relaxed);
+    /// Takes the session from its ALG for good. From now on its numbers are shifted by `shifts`; without any it is for the
+    /// fast path.
+    pub fn leave_alg(&self, shifts: Shifts) {
+        self.cold.shifts.store(shifts.to_bits(), Ordering::Relaxed);
+        let flag = if shifts == Shifts::default() { 0 } else { SHIFT_FLAG };
+        // Release: pairs with the Acquire of `shifts`.
+        let left = |word: u64| Some((word & !ALG_FLAG) | flag);
+        let _always = self.line.word(STATE).fetch_update(Ordering::Release, Ordering::Relaxed, left);
+    }
+
+    /// By how much its numbers are shifted, if they are: its streams were edited.
+    #[must_use]
+    pub fn shifts(&self) -> Option<Shifts> {
+        let is_shifted = self.line.word(STATE).load(Ordering::Acquire) & SHIFT_FLAG != 0;
+        is_shifted.then(|| Shifts::from_bits(self.cold.shifts.load(Ordering::Relaxed)))
     }
 
     /// The thread that owns its ALG flow.
@@ -300,6 +314,8 @@ pub(super) struct Cold {
     pub(super) remote_mapping: AtomicU32,
     /// Slot of the subscriber that it is counted for.
     pub(super) subscriber: AtomicU32,
+    /// [`Shifts`], while the state word says that there are any.
+    pub(super) shifts: AtomicU32,
 }
 
 /// IPv4 delta and L4 delta of a packet that turns from `old` into `new` (high half), and of one that is turned back. An
