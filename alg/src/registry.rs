@@ -8,7 +8,7 @@ use crate::ftp::{Ftp, FtpSettings};
 use crate::irc::{Irc, IrcSettings};
 use crate::pptp::{Pptp, PptpSettings};
 use crate::rtsp::{Rtsp, RtspSettings};
-use crate::sip::{Sip, SipSettings};
+use crate::sip::{CallTable, Sip, SipSettings};
 use crate::tftp::{Tftp, TftpSettings};
 
 /// A protocol with an ALG.
@@ -128,6 +128,38 @@ impl Instance {
             ProtocolId::Rtsp => Self::Rtsp(Rtsp::new(settings.rtsp)),
             ProtocolId::Irc => Self::Irc(Irc::new(settings.irc)),
             ProtocolId::Pptp => Self::Pptp(Pptp::new(settings.pptp)),
+        }
+    }
+}
+
+/// What the instances of one thread share, taken at start: today the calls of SIP.
+#[derive(Debug, Default)]
+pub struct Memory {
+    calls: Option<Box<CallTable>>,
+}
+
+impl Memory {
+    /// For `flows` control sessions, of the protocols that `reads` names.
+    #[must_use]
+    pub fn new(settings: &Settings, flows: usize, reads: impl Fn(ProtocolId) -> bool) -> Self {
+        let SipSettings { calls, calls_per_flow, .. } = settings.sip;
+        let table = || Box::new(CallTable::new(flows, calls, calls_per_flow));
+        Self { calls: reads(ProtocolId::Sip).then(table) }
+    }
+}
+
+impl Instance {
+    /// Lends it the memory that all share, before it is asked; a second call takes it back.
+    pub fn lend(&mut self, memory: &mut Memory) {
+        if let Self::Sip(sip) = self {
+            sip.lend(&mut memory.calls);
+        }
+    }
+
+    /// Its control session has ended: it leaves nothing in the memory that all share.
+    pub fn end(&mut self, memory: &mut Memory) {
+        if let (Self::Sip(sip), Some(calls)) = (self, memory.calls.as_deref_mut()) {
+            sip.end(calls);
         }
     }
 }

@@ -163,6 +163,7 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!(gateways.map(|gateway| gateway.expectations), [64, 64, 8, 32]);
     assert_eq!(gateways.map(|gateway| gateway.expectation_lifetime.as_secs()), [180, 60, 300, 600]);
     assert_eq!(alg.sip.call_lifetime.as_secs(), 1_800);
+    assert_eq!((alg.sip.calls_per_flow, alg.sip.calls), (64, 1_024));
     assert!(!alg.rtsp.follows_source && alg.irc.admits_any);
     assert_eq!(config.timeouts.tcp_established, Duration::from_secs(2 * 3600 + 4 * 60));
     assert_eq!(config.timeouts.arp, Duration::from_secs(1200));

@@ -15,8 +15,8 @@
 //! ```
 //!
 //! A call is known by its Call-ID: its forks (several To tags) share the media of the offer. Calls of
-//! one flow share nothing. When the table is full, the oldest call without an answer makes room, then
-//! the oldest answered one; the latter's expectations are left to their lifetime, since it goes on.
+//! one flow share nothing. Where a flow has as many as it may ([`super::table`]), its oldest call without an answer
+//! makes room, then the oldest answered one; the latter's expectations are left to their lifetime, since it goes on.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
@@ -26,23 +26,23 @@ use crate::contract::{Direction, Event, ExpectationId, Peer, Protocol};
 use super::asking::Asking;
 use super::reader::{Message, Method};
 use super::sdp::{Connection, MAX_SECTIONS, Sdp};
+use super::table::{CallTable, FlowCalls};
 
+/// One call.
 #[derive(Debug, Clone, Copy)]
-struct Call {
-    /// Names the Call-ID; 0: free.
+pub(super) struct Call {
+    /// Names the Call-ID, never 0.
     name: u64,
     answered: bool,
     /// Tags of those who answered with a 2xx and have not hung up.
     forks: [u32; MAX_FORKS],
     /// What each end has named in `c=`, per media section. Unspecified: nothing.
     addresses: [[Ipv4Addr; MAX_SECTIONS]; 2],
-    age: u32,
+    media: [Option<Media>; MAX_MEDIA],
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Media {
-    /// Names the Call-ID; 0: free.
-    call: u64,
     owner: Direction,
     section: u8,
     protocol: Protocol,
@@ -58,12 +58,10 @@ struct Media {
     stale: bool,
 }
 
-/// The calls of one signalling session.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Calls {
-    calls: [Call; MAX_CALLS],
-    media: [Media; MAX_MEDIA],
-    clock: u32,
+/// The calls of one signalling flow, in the table of its thread.
+pub(super) struct Calls<'a> {
+    pub(super) table: &'a mut CallTable,
+    pub(super) of: &'a mut FlowCalls,
 }
 
 /// A flow, or a pair, that a description names.
@@ -75,19 +73,15 @@ pub(super) struct Wanted {
     pub(super) pair: bool,
 }
 
-impl Calls {
-    pub(super) const fn new() -> Self {
-        Self { calls: [Call::FREE; MAX_CALLS], media: [Media::FREE; MAX_MEDIA], clock: 0 }
-    }
-
+impl Calls<'_> {
     /// Notes a request; true to its kind, before its description is read.
     pub(super) fn on_request(&mut self, message: &Message, asking: &mut Asking<'_>) {
         match message.method {
-            Method::Invite => {
-                self.keep(message.call, asking);
-            }
-            Method::Cancel if self.find(message.call).is_some_and(|call| !call.answered) => {
-                self.renew(message.call, TRANSACTION, asking);
+            Method::Invite => self.keep(message.call, asking),
+            Method::Cancel => {
+                if let Some(call) = self.find(message.call).filter(|call| !call.answered) {
+                    call.renew(TRANSACTION, asking);
+                }
             }
             Method::Bye => self.on_bye(message, asking),
             _ => {}
@@ -99,32 +93,29 @@ impl Calls {
         let status = message.status.unwrap_or(0);
         let changes = matches!(message.method, Method::Invite | Method::Update | Method::Prack);
         let invite = message.method == Method::Invite;
-        let ringing = invite && (101..200).contains(&status);
-        if ringing && self.find(message.call).is_some_and(|call| !call.answered) {
-            self.renew(message.call, asking.settings.media_lifetime, asking);
+        let Some(call) = self.find(message.call) else { return };
+        if invite && (101..200).contains(&status) && !call.answered {
+            call.renew(asking.settings.media_lifetime, asking);
         }
         if status < 200 || !changes {
             return;
         }
-        let Some(call) = self.find(message.call) else { return };
         if status < 300 {
             if invite {
-                call.answer(message.to_tag);
+                self.table.answer(self.of, message.call, message.to_tag);
             }
-            let answered = call.answered;
-            self.drop_media(message.call, asking, |media| media.stale);
-            self.settle(message.call);
-            if answered {
+            let Some(call) = self.find(message.call) else { return };
+            call.drop_media(asking, |media| media.stale);
+            call.settle();
+            if call.answered {
                 let lifetime = message.session_expires.map_or(asking.settings.call_lifetime, |seconds| {
                     Duration::from_secs(u64::from(seconds.clamp(90, LONGEST_SESSION))) + TRANSACTION
                 });
-                self.renew(message.call, lifetime, asking);
+                call.renew(lifetime, asking);
             }
         } else if call.answered || !invite {
-            self.drop_media(message.call, asking, |media| media.fresh);
-            for media in self.media.iter_mut().filter(|media| media.call == message.call) {
-                media.stale = false;
-            }
+            call.drop_media(asking, |media| media.fresh);
+            call.media.iter_mut().flatten().for_each(|media| media.stale = false);
         } else {
             self.end(message.call, asking);
         }
@@ -139,8 +130,7 @@ impl Calls {
         if ringing && call.answered && !call.forks.contains(&message.to_tag) {
             return;
         }
-        let lifetime =
-            if call.answered { asking.settings.call_lifetime } else { asking.settings.media_lifetime };
+        let lifetime = call.lifetime(asking);
         let Some(addresses) = call.addresses.get_mut(sender as usize) else { return };
         for (section, address) in sdp.sections().iter().zip(addresses) {
             if let Connection::Address(named) = sdp.connection_of(section)
@@ -151,10 +141,7 @@ impl Calls {
             }
         }
         let addresses = call.addresses;
-        for media in self.media.iter_mut() {
-            if media.call != message.call || media.owner == sender {
-                continue;
-            }
+        for media in call.media.iter_mut().flatten().filter(|media| media.owner != sender) {
             let peer = peer_of(&addresses, sender, usize::from(media.section));
             if peer != media.peer && peer != Peer::OtherEnd {
                 media.peer = peer;
@@ -167,24 +154,26 @@ impl Calls {
 
     /// The ACK that carries an answer ends its exchange.
     pub(super) fn settle(&mut self, call: u64) {
-        for media in self.media.iter_mut().filter(|media| media.call == call) {
-            media.fresh = false;
+        if let Some(call) = self.find(call) {
+            call.settle();
         }
     }
 
     /// Begins to read a description of the sender: what it does not name is no longer wanted.
     pub(super) fn begin(&mut self, call: u64, asking: &mut Asking<'_>) {
         self.keep(call, asking);
-        let of_sender = |media: &&mut Media| media.call == call && media.owner == asking.sender;
-        for media in self.media.iter_mut().filter(of_sender) {
-            media.stale = true;
+        let sender = asking.sender;
+        if let Some(call) = self.find(call) {
+            let of_sender = call.media.iter_mut().flatten().filter(|media| media.owner == sender);
+            of_sender.for_each(|media| media.stale = true);
         }
     }
 
     /// A section on hold by `c=0.0.0.0` still has its port.
     pub(super) fn hold(&mut self, call: u64, l4_port: u16, asking: &Asking<'_>) {
-        for media in &mut self.media {
-            if media.call == call && media.owner == asking.sender && media.target.port() == l4_port {
+        let Some(call) = self.find(call) else { return };
+        for media in call.media.iter_mut().flatten() {
+            if media.owner == asking.sender && media.target.port() == l4_port {
                 media.stale = false;
             }
         }
@@ -197,12 +186,12 @@ impl Calls {
         wanted: Wanted,
         asking: &mut Asking<'_>,
     ) -> Result<SocketAddrV4, Event> {
+        let call = self.find(call).ok_or(Event::TooManyOutstanding)?;
         let owner = asking.sender;
-        let Some(found) = self.find(call) else { return Err(Event::OutOfPlace) };
-        let peer = peer_of(&found.addresses, owner.reversed(), wanted.section);
-        let lifetime =
-            if found.answered { asking.settings.call_lifetime } else { asking.settings.media_lifetime };
-        for media in self.media.iter_mut().filter(|media| media.is(call, owner, &wanted)) {
+        let peer = peer_of(&call.addresses, owner.reversed(), wanted.section);
+        let lifetime = call.lifetime(asking);
+        for slot in &mut call.media {
+            let Some(media) = slot.as_mut().filter(|media| media.is(owner, &wanted)) else { continue };
             let changed = (peer != media.peer && peer != Peer::OtherEnd).then_some(peer);
             if media.ids().iter().all(|id| asking.nat.renew(*id, lifetime, changed)) {
                 media.peer = changed.unwrap_or(media.peer);
@@ -210,8 +199,9 @@ impl Calls {
                 return Ok(media.announced);
             }
             media.withdraw(asking);
+            *slot = None;
         }
-        let at = self.room(call, asking).ok_or(Event::TooManyOutstanding)?;
+        let slot = call.media.iter_mut().find(|slot| slot.is_none()).ok_or(Event::TooManyOutstanding)?;
         let (announced, ids) = if wanted.pair {
             let [lower, upper] = asking.expect_pair(wanted.protocol, wanted.target, peer, lifetime)?;
             (lower.endpoint, [lower.id, upper.id])
@@ -219,22 +209,32 @@ impl Calls {
             let one = asking.expect(wanted.protocol, wanted.target, peer, lifetime)?;
             (one.endpoint, [one.id; 2])
         };
-        if let Some(slot) = self.media.get_mut(at) {
-            *slot = Media {
-                call,
-                owner,
-                section: u8::try_from(wanted.section).unwrap_or(u8::MAX),
-                protocol: wanted.protocol,
-                target: wanted.target,
-                announced,
-                ids,
-                pair: wanted.pair,
-                peer,
-                fresh: true,
-                stale: false,
-            };
-        }
+        *slot = Some(Media {
+            owner,
+            section: u8::try_from(wanted.section).unwrap_or(u8::MAX),
+            protocol: wanted.protocol,
+            target: wanted.target,
+            announced,
+            ids,
+            pair: wanted.pair,
+            peer,
+            fresh: true,
+            stale: false,
+        });
         Ok(announced)
+    }
+
+    /// A call as it is, to be put back by [`Calls::restore`].
+    pub(super) fn snapshot(&mut self, name: u64) -> Option<Call> {
+        self.find(name).copied()
+    }
+
+    /// The message was not translated after all: what it opened was withdrawn, and its call is as it was.
+    pub(super) fn restore(&mut self, name: u64, before: Option<&Call>) {
+        match before {
+            Some(before) => self.table.restore(self.of, before),
+            None => self.table.remove(self.of, name),
+        }
     }
 
     fn on_bye(&mut self, message: &Message, asking: &mut Asking<'_>) {
@@ -250,81 +250,60 @@ impl Calls {
     }
 
     fn find(&mut self, name: u64) -> Option<&mut Call> {
-        self.calls.iter_mut().find(|call| call.name == name)
+        self.table.find(self.of, name)
     }
 
-    /// Finds a call or makes a record for it.
+    /// Finds a call or makes a record for it, for which its flow's oldest one gives way if it must. A flow that has none,
+    /// and finds no room, goes without.
     fn keep(&mut self, name: u64, asking: &mut Asking<'_>) {
-        self.clock = self.clock.wrapping_add(1);
-        let age = self.clock;
-        if let Some(call) = self.find(name) {
-            call.age = age;
-            return;
-        }
-        if self.calls.iter().all(|call| call.name != 0) {
-            self.evict(name, asking);
-        }
-        if let Some(free) = self.calls.iter_mut().find(|call| call.name == 0) {
-            *free = Call { name, age, ..Call::FREE };
-        }
-    }
-
-    /// A free place for media of `call`.
-    fn room(&mut self, call: u64, asking: &mut Asking<'_>) -> Option<usize> {
-        loop {
-            let free = self.media.iter().position(|media| media.call == 0);
-            if free.is_some() || !self.evict(call, asking) {
-                return free;
-            }
+        if self.find(name).is_some() {
+            self.table.touch(self.of, name);
+        } else if !self.table.insert(self.of, name) && self.evict(name, asking) {
+            let is_kept = self.table.insert(self.of, name);
+            debug_assert!(is_kept, "what the evicted call has left was its flow's own");
         }
     }
 
     /// Forgets the oldest call but `keep`; unanswered ones first.
     fn evict(&mut self, keep: u64, asking: &mut Asking<'_>) -> bool {
-        let others = self.calls.iter().filter(|call| call.name != 0 && call.name != keep);
-        let Some(oldest) = others.min_by_key(|call| (call.answered, call.age)).copied() else { return false };
+        let Some(oldest) = self.table.oldest(self.of, keep).copied() else { return false };
         if oldest.answered {
-            for media in self.media.iter_mut().filter(|media| media.call == oldest.name) {
-                *media = Media::FREE;
-            }
+            self.table.remove(self.of, oldest.name);
+        } else {
+            self.end(oldest.name, asking);
         }
-        self.end(oldest.name, asking);
         true
     }
 
     fn end(&mut self, name: u64, asking: &mut Asking<'_>) {
-        self.drop_media(name, asking, |_| true);
         if let Some(call) = self.find(name) {
-            *call = Call::FREE;
-        }
-    }
-
-    fn drop_media(&mut self, call: u64, asking: &mut Asking<'_>, which: impl Fn(&Media) -> bool) {
-        for media in self.media.iter_mut().filter(|media| media.call == call && which(media)) {
-            media.withdraw(asking);
-        }
-    }
-
-    fn renew(&mut self, call: u64, lifetime: Duration, asking: &mut Asking<'_>) {
-        for media in self.media.iter().filter(|media| media.call == call) {
-            for id in media.ids() {
-                asking.nat.renew(*id, lifetime, None);
-            }
+            call.drop_media(asking, |_| true);
+            self.table.remove(self.of, name);
         }
     }
 }
 
 impl Call {
-    const FREE: Self = Self {
-        name: 0,
-        answered: false,
-        forks: [0; MAX_FORKS],
-        addresses: [[Ipv4Addr::UNSPECIFIED; MAX_SECTIONS]; 2],
-        age: 0,
-    };
+    pub(super) const fn new(name: u64) -> Self {
+        Self {
+            name,
+            answered: false,
+            forks: [0; MAX_FORKS],
+            addresses: [[Ipv4Addr::UNSPECIFIED; MAX_SECTIONS]; 2],
+            media: [None; MAX_MEDIA],
+        }
+    }
+
+    pub(super) const fn name(&self) -> u64 {
+        self.name
+    }
+
+    pub(super) const fn is_answered(&self) -> bool {
+        self.answered
+    }
 
     /// One more fork; beyond the last place it counts with the others.
-    fn answer(&mut self, tag: u32) {
+    pub(super) fn answer(&mut self, tag: u32) {
         self.answered = true;
         if !self.forks.contains(&tag)
             && let Some(free) = self.forks.iter_mut().find(|fork| **fork == 0)
@@ -332,37 +311,46 @@ impl Call {
             *free = tag;
         }
     }
+
+    /// How long media may wait.
+    fn lifetime(&self, asking: &Asking<'_>) -> Duration {
+        if self.answered { asking.settings.call_lifetime } else { asking.settings.media_lifetime }
+    }
+
+    fn settle(&mut self) {
+        self.media.iter_mut().flatten().for_each(|media| media.fresh = false);
+    }
+
+    fn drop_media(&mut self, asking: &mut Asking<'_>, which: impl Fn(&Media) -> bool) {
+        for slot in &mut self.media {
+            if let Some(media) = slot.filter(|media| which(media)) {
+                media.withdraw(asking);
+                *slot = None;
+            }
+        }
+    }
+
+    fn renew(&self, lifetime: Duration, asking: &mut Asking<'_>) {
+        for id in self.media.iter().flatten().flat_map(Media::ids) {
+            asking.nat.renew(*id, lifetime, None);
+        }
+    }
 }
 
 impl Media {
-    const FREE: Self = Self {
-        call: 0,
-        owner: Direction::Original,
-        section: 0,
-        protocol: Protocol::Udp,
-        target: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
-        announced: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
-        ids: [ExpectationId(0); 2],
-        pair: false,
-        peer: Peer::OtherEnd,
-        fresh: false,
-        stale: false,
-    };
-
     fn ids(&self) -> &[ExpectationId] {
         self.ids.get(..if self.pair { 2 } else { 1 }).unwrap_or_default()
     }
 
-    fn is(&self, call: u64, owner: Direction, wanted: &Wanted) -> bool {
-        (self.call, self.owner, self.protocol, self.target, self.pair)
-            == (call, owner, wanted.protocol, wanted.target, wanted.pair)
+    fn is(&self, owner: Direction, wanted: &Wanted) -> bool {
+        (self.owner, self.protocol, self.target, self.pair)
+            == (owner, wanted.protocol, wanted.target, wanted.pair)
     }
 
-    fn withdraw(&mut self, asking: &mut Asking<'_>) {
+    fn withdraw(&self, asking: &mut Asking<'_>) {
         for id in self.ids() {
             asking.nat.withdraw(*id);
         }
-        *self = Self::FREE;
     }
 }
 
@@ -375,6 +363,9 @@ fn peer_of(addresses: &[[Ipv4Addr; MAX_SECTIONS]; 2], end: Direction, section: u
 /// 64*T1, RFC 3261 section 17.1.1.2: after that no more copy of a message is on its way.
 const TRANSACTION: Duration = Duration::from_secs(32);
 const LONGEST_SESSION: u32 = 86_400;
-const MAX_CALLS: usize = 12;
-const MAX_MEDIA: usize = 32;
+/// Flows, or pairs of them, of one call: both ends' descriptions, and those of an offer that is not yet accepted.
+const MAX_MEDIA: usize = 16;
 const MAX_FORKS: usize = 4;
+
+/// Bytes of one call: a table of them is taken at start, so growth is decided, not an accident.
+const _: () = assert!(size_of::<Call>() <= 896);

@@ -41,6 +41,8 @@ use message::Start;
 use reader::{Message, Method};
 use refusal::Refusal;
 use registrations::Registrations;
+use table::FlowCalls;
+pub use table::{CallTable, SURE_CALLS};
 use tokens::Tokens;
 
 mod aliases;
@@ -52,6 +54,7 @@ mod refusal;
 mod registrations;
 mod rewrite;
 mod sdp;
+mod table;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -70,6 +73,10 @@ pub struct SipSettings {
     /// How long media may begin anew in an answered call without Session-Expires. Flows that have begun
     /// live on by themselves.
     pub call_lifetime: Duration,
+    /// Calls of which one signalling flow knows the state. The oldest makes room for one more.
+    pub calls_per_flow: usize,
+    /// Calls that the flows of a thread may have beyond the [`SURE_CALLS`] of each.
+    pub calls: usize,
 }
 
 impl Default for SipSettings {
@@ -78,17 +85,24 @@ impl Default for SipSettings {
             message_bytes: MAX_MESSAGE_BYTES,
             media_lifetime: Duration::from_secs(180),
             call_lifetime: Duration::from_secs(1800),
+            calls_per_flow: 64,
+            calls: 1024,
         }
     }
 }
 
 /// The dialogue of one signalling flow.
-#[derive(Debug, Clone)]
+///
+/// Its calls are kept in a [`CallTable`] that all flows of a thread share: [`Sip::lend`] one before it is asked. Without one every
+/// message passes unchanged.
+#[derive(Debug)]
 pub struct Sip {
     settings: SipSettings,
     transport: Protocol,
     halves: [Half; 2],
     state: State,
+    calls: FlowCalls,
+    table: Option<Box<CallTable>>,
 }
 
 /// What one direction has shown.
@@ -109,7 +123,6 @@ struct Half {
 struct State {
     aliases: Aliases,
     registrations: Registrations,
-    calls: Calls,
 }
 
 /// Why a message is not read.
@@ -139,9 +152,25 @@ impl Sip {
     pub fn new(settings: SipSettings, transport: Protocol) -> Self {
         let settings =
             SipSettings { message_bytes: settings.message_bytes.min(MAX_MESSAGE_BYTES), ..settings };
-        let state =
-            State { aliases: Aliases::new(), registrations: Registrations::new(), calls: Calls::new() };
-        Self { settings, transport, halves: [Half::default(); 2], state }
+        let state = State { aliases: Aliases::new(), registrations: Registrations::new() };
+        Self {
+            settings,
+            transport,
+            halves: [Half::default(); 2],
+            state,
+            calls: FlowCalls::new(),
+            table: None,
+        }
+    }
+
+    /// Exchanges the table it has, or none, for `table`: lends it, or takes it back.
+    pub fn lend(&mut self, table: &mut Option<Box<CallTable>>) {
+        std::mem::swap(&mut self.table, table);
+    }
+
+    /// The flow has ended: its calls leave the table.
+    pub fn end(&mut self, table: &mut CallTable) {
+        table.end(&mut self.calls);
     }
 
     fn inspect_datagram(&mut self, direction: Direction, input: &[u8], cx: &mut Context<'_>) -> Step {
@@ -273,13 +302,17 @@ impl Sip {
             return Step::Message { length, verdict: Verdict::Remove };
         }
         let decided = read.map_err(Fault::event).and_then(|message| {
-            let before = self.state;
+            let table = self.table.as_deref_mut().ok_or(Event::TooManyOutstanding)?;
+            let mut calls = Calls { table, of: &mut self.calls };
+            let (before, call) = (self.state, calls.snapshot(message.call));
             let mut asking =
                 Asking::new(direction, cx.endpoints, &mut *cx.nat, self.settings, self.transport);
+            let state = &mut self.state;
             let translated =
-                self.state.translate(bytes, &message, &mut tokens, &mut asking, cx.edits, cx.events);
+                state.translate(bytes, &message, &mut tokens, &mut calls, &mut asking, cx.edits, cx.events);
             if translated.is_err() {
                 asking.undo();
+                calls.restore(message.call, call.as_ref());
                 self.state = before;
             }
             translated
@@ -307,11 +340,13 @@ impl Sip {
 }
 
 impl State {
+    #[expect(clippy::too_many_arguments, reason = "the message, what is kept, and what may be done")]
     fn translate(
         &mut self,
         bytes: &[u8],
         message: &Message,
         tokens: &mut Tokens,
+        calls: &mut Calls<'_>,
         asking: &mut Asking<'_>,
         edits: &mut Edits,
         events: &mut Events,
@@ -319,10 +354,10 @@ impl State {
         rewrite::translate_headers(message, tokens, &mut self.aliases, asking)?;
         if message.status.is_none() {
             self.registrations.on_request(message);
-            self.calls.on_request(message, asking);
+            calls.on_request(message, asking);
         }
         if let Some(sdp) = &message.sdp {
-            rewrite::translate_sdp(message, sdp, tokens, &mut self.calls, asking, events)?;
+            rewrite::translate_sdp(message, sdp, tokens, calls, asking, events)?;
         }
         rewrite::write(message, tokens, edits)?;
         if edits.iter().next().is_some() && !rewrite::reads_back(bytes, message, tokens, edits) {
@@ -332,7 +367,7 @@ impl State {
             let user = message.to_user.of(bytes);
             let aliases = &mut self.aliases;
             self.registrations.on_response(message, tokens.as_slice(), user, aliases, asking, events);
-            self.calls.on_response(message, asking);
+            calls.on_response(message, asking);
         }
         Ok(())
     }

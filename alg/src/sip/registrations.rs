@@ -3,7 +3,8 @@
 //! Only an answer to an outstanding REGISTER counts. What was granted is, per Contact: its `expires`,
 //! else Expires, else 3600 s (section 10.2.1.1). For that long, and the time of a late refresh, the
 //! expectations behind the registered endpoints live; over UDP the flow's own mapping is held, too.
-//! A flow may register several users (a private exchange does): it is held until the last is gone.
+//! A flow may register several users (a private exchange does): it is held until the last is gone. Where it has more
+//! of them than are kept here, it is held as long as was granted, whoever leaves.
 
 use std::time::Duration;
 
@@ -23,13 +24,22 @@ pub(super) struct Registrations {
     /// Names the users that are registered, with the end they belong to.
     users: [Option<(Direction, u64)>; USERS],
     next_user: usize,
+    /// Some were registered that `users` has forgotten.
+    forgot: bool,
     /// What holds the mapping of the flow, per end.
     held: [Option<ExpectationId>; 2],
 }
 
 impl Registrations {
     pub(super) const fn new() -> Self {
-        Self { pending: [0; PENDING], next_pending: 0, users: [None; USERS], next_user: 0, held: [None; 2] }
+        Self {
+            pending: [0; PENDING],
+            next_pending: 0,
+            users: [None; USERS],
+            next_user: 0,
+            forgot: false,
+            held: [None; 2],
+        }
     }
 
     /// Whether `user` is registered at that end.
@@ -104,6 +114,7 @@ impl Registrations {
         let name = Some((end, hash(user)));
         if !self.users.contains(&name) {
             let free = self.users.iter().position(Option::is_none);
+            self.forgot |= free.is_none();
             if let Some(slot) = self.users.get_mut(free.unwrap_or(self.next_user % USERS)) {
                 *slot = name;
             }
@@ -116,7 +127,7 @@ impl Registrations {
         for slot in self.users.iter_mut().filter(|slot| **slot == name) {
             *slot = None;
         }
-        if self.users.iter().flatten().any(|(of, _)| *of == end) {
+        if self.forgot || self.users.iter().flatten().any(|(of, _)| *of == end) {
             return;
         }
         if let Some(id) = self.held.get_mut(end as usize).and_then(Option::take) {
@@ -154,5 +165,5 @@ fn granted(seconds: u32) -> Duration {
 const DEFAULT_EXPIRES: u32 = 3600;
 /// A registrar that grants more is taken to have granted a week.
 const LONGEST_EXPIRES: u32 = 604_800;
-const PENDING: usize = 16;
-const USERS: usize = 8;
+const PENDING: usize = 64;
+const USERS: usize = 64;

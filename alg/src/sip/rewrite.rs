@@ -93,7 +93,7 @@ pub(super) fn translate_sdp(
     message: &Message,
     sdp: &Sdp,
     tokens: &mut Tokens,
-    calls: &mut Calls,
+    calls: &mut Calls<'_>,
     asking: &mut Asking<'_>,
     events: &mut Events,
 ) -> Result<(), Event> {
@@ -176,7 +176,7 @@ fn open_section(
     section: &Section,
     tokens: &mut Tokens,
     opened: &mut Opened,
-    calls: &mut Calls,
+    calls: &mut Calls<'_>,
     asking: &mut Asking<'_>,
 ) -> Result<(), Event> {
     let own = *asking.own(asking.sender).ip();

@@ -6,13 +6,13 @@
 
 use std::net::SocketAddrV4;
 
-use super::{Driver, FakePolicy, internal_client, internal_server};
+use super::{Driver, FakePolicy, internal_client, internal_server, sip};
 use crate::contract::{Alg, Direction, Protocol, Ruling, SessionEndpoints, Subject};
 use crate::ftp::{Ftp, FtpSettings};
 use crate::irc::{Irc, IrcSettings};
 use crate::pptp::{Pptp, PptpSettings};
 use crate::rtsp::{Rtsp, RtspSettings};
-use crate::sip::{Sip, SipSettings};
+use crate::sip::SipSettings;
 use crate::tftp::{Tftp, TftpSettings};
 
 /// Runs FTP over arbitrary bytes, as [`fuzz_streams`] does.
@@ -67,21 +67,21 @@ pub fn fuzz_streams<A: Alg>(alg: impl Fn() -> A, l4_port: u16, data: &[u8]) {
 pub fn fuzz_sip(data: &[u8]) {
     let Some((&choice, data)) = data.split_first() else { return };
     let endpoints = sip_endpoints(choice & 2 == 0);
-    let mut settings = SipSettings::default();
+    let mut settings = SipSettings { calls: 8, calls_per_flow: 4, ..SipSettings::default() };
     if choice & 4 != 0 {
         settings.message_bytes = 600;
     }
     let policy = if choice & 8 == 0 { FakePolicy(|_| Ruling::Allow) } else { FakePolicy(by_chance) };
     let turns: Vec<_> = long_turns(data).collect();
     if choice & 1 == 0 {
-        let mut driver = Driver::new(Sip::new(settings, Protocol::Udp), endpoints);
+        let mut driver = Driver::new(sip(settings, Protocol::Udp), endpoints);
         driver.policy = policy;
         for (direction, turn) in turns {
             driver.datagram(direction, turn);
         }
         return;
     }
-    let [whole, bytewise] = both_ways(&|| Sip::new(settings, Protocol::Tcp), endpoints, policy, &turns);
+    let [whole, bytewise] = both_ways(&|| sip(settings, Protocol::Tcp), endpoints, policy, &turns);
     let (whole, bytewise) = (whole.outcome(), bytewise.outcome());
     // What is not read is decided in the pieces it comes in, so the verdicts are not compared.
     assert_eq!(whole.original, bytewise.original);

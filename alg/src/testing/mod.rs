@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use crate::contract::{
     Alg, Announced, Context, Direction, Edits, Event, Events, ExpectError, Expectation, ExpectationId,
-    Injections, Nat, Peer, Policy, Ruling, SessionEndpoints, Step, Subject, Verdict,
+    Injections, Nat, Peer, Policy, Protocol, Ruling, SessionEndpoints, Step, Subject, Verdict,
 };
+use crate::sip::{CallTable, Sip, SipSettings};
 
 mod fuzz;
 
@@ -250,6 +251,11 @@ impl<A: Alg> Driver<A> {
         }
     }
 
+    /// Ends the session and gives the ALG back.
+    pub fn into_alg(self) -> A {
+        self.alg
+    }
+
     /// Shows `bytes` sent in `direction` and carries out all verdicts that follow.
     pub fn feed(&mut self, direction: Direction, bytes: &[u8]) {
         self.stream(direction).held.extend_from_slice(bytes);
@@ -451,4 +457,12 @@ pub fn internal_server(l4_port: u16) -> SessionEndpoints {
         responder: SocketAddrV4::new([10, 0, 0, 9].into(), l4_port),
         responder_seen: SocketAddrV4::new([198, 51, 100, 7].into(), l4_port),
     }
+}
+
+/// SIP with a table of calls of its own.
+#[must_use]
+pub fn sip(settings: SipSettings, transport: Protocol) -> Sip {
+    let mut sip = Sip::new(settings, transport);
+    sip.lend(&mut Some(Box::new(CallTable::new(1, settings.calls, settings.calls_per_flow))));
+    sip
 }

@@ -25,6 +25,8 @@ pub(crate) struct Protocol {
     pub(crate) lifetime: Duration,
     /// Expectations of one control session, by default.
     pub(crate) expectations: usize,
+    /// The same, at most.
+    pub(crate) most_expectations: u64,
 }
 
 pub(crate) const ENABLED: Key = Key {
@@ -40,7 +42,7 @@ pub(crate) const EXPECTATION_LIFETIME: Key = Key {
 pub(crate) const EXPECTATIONS: Key = Key {
     name: "expectations",
     example: "8",
-    reason: "Promised data sessions outstanding per control session, 1 to 64; few are needed at a time.",
+    reason: "Promised data sessions outstanding per control session, 1 to 64, of SIP 8192; few are needed at a time.",
 };
 
 pub(crate) const INTERNAL: Key = Key {
@@ -76,7 +78,9 @@ pub(crate) fn read<'a>(protocol: &'static Protocol, table: &Table<'a>, claims: &
             None => vec![protocol.default_l4_port],
         },
         expectation_lifetime: table.get(&EXPECTATION_LIFETIME, lifetime).unwrap_or(protocol.lifetime),
-        expectations: table.get(&EXPECTATIONS, value::integer(1..=64)).unwrap_or(protocol.expectations),
+        expectations: table
+            .get(&EXPECTATIONS, value::integer(1..=protocol.most_expectations))
+            .unwrap_or(protocol.expectations),
         internal: rule::prefixes(table, &INTERNAL),
         tenants: tenants(table),
         shadow: table.get(&SHADOW, value::boolean).unwrap_or(false),

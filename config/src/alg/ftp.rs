@@ -39,6 +39,7 @@ const PROTOCOL: Protocol = Protocol {
     default_l4_port: 21,
     lifetime: Duration::from_secs(60),
     expectations: 8,
+    most_expectations: 64,
 };
 
 pub(crate) fn read<'a>(alg: &Table<'a>, claims: &mut Claims<'a>) -> Ftp {

@@ -32,6 +32,7 @@ const PROTOCOL: Protocol = Protocol {
     default_l4_port: 1723,
     lifetime: Duration::from_secs(600),
     expectations: 32,
+    most_expectations: 64,
 };
 
 pub(crate) fn read<'a>(alg: &Table<'a>, claims: &mut Claims<'a>) -> Gateway {

@@ -40,6 +40,7 @@ const PROTOCOL: Protocol = Protocol {
     default_l4_port: 554,
     lifetime: Duration::from_secs(60),
     expectations: 64,
+    most_expectations: 64,
 };
 
 pub(crate) fn read<'a>(alg: &Table<'a>, claims: &mut Claims<'a>) -> Rtsp {

@@ -23,6 +23,8 @@ pub(crate) const SECTION: Section = Section {
         common::TENANTS,
         common::SHADOW,
         CALL_LIFETIME,
+        CALLS_PER_FLOW,
+        CALLS,
     ],
 };
 
@@ -32,6 +34,16 @@ const CALL_LIFETIME: Key = Key {
     example: "\"30m\"",
     reason: "How long an answered call without Session-Expires may begin new media, 1m to 1d; what flows lives on.",
 };
+const CALLS_PER_FLOW: Key = Key {
+    name: "calls_per_flow",
+    example: "64",
+    reason: "Calls of one signalling flow whose ends are noticed, 1 to 16384; a trunk has hundreds, each two expectations.",
+};
+const CALLS: Key = Key {
+    name: "calls",
+    example: "1024",
+    reason: "Calls of all flows of a thread beyond the four each flow is sure of, 0 to 1048576; each takes 1 KiB.",
+};
 
 const PROTOCOL: Protocol = Protocol {
     section: &SECTION,
@@ -40,6 +52,7 @@ const PROTOCOL: Protocol = Protocol {
     default_l4_port: 5060,
     lifetime: Duration::from_secs(180),
     expectations: 64,
+    most_expectations: 8_192,
 };
 
 pub(crate) fn read<'a>(alg: &Table<'a>, claims: &mut Claims<'a>) -> Sip {
@@ -48,10 +61,14 @@ pub(crate) fn read<'a>(alg: &Table<'a>, claims: &mut Claims<'a>) -> Sip {
     Sip {
         gateway: common::read(&PROTOCOL, &table, claims),
         call_lifetime: table.get(&CALL_LIFETIME, lifetime).unwrap_or(Duration::from_secs(1_800)),
+        calls_per_flow: table.get(&CALLS_PER_FLOW, value::integer(1..=16_384)).unwrap_or(64),
+        calls: table.get(&CALLS, value::integer(0..=1_048_576)).unwrap_or(1_024),
     }
 }
 
 pub(crate) fn print(sip: &Sip, out: &mut Printer) {
     common::print(&PROTOCOL, &sip.gateway, out)
-        .key(&CALL_LIFETIME, quoted(duration::print(sip.call_lifetime)));
+        .key(&CALL_LIFETIME, quoted(duration::print(sip.call_lifetime)))
+        .key(&CALLS_PER_FLOW, sip.calls_per_flow)
+        .key(&CALLS, sip.calls);
 }

@@ -32,6 +32,7 @@ const PROTOCOL: Protocol = Protocol {
     default_l4_port: 69,
     lifetime: Duration::from_secs(60),
     expectations: 1,
+    most_expectations: 64,
 };
 
 pub(crate) fn read<'a>(alg: &Table<'a>, claims: &mut Claims<'a>) -> Gateway {

@@ -55,6 +55,10 @@ pub struct Sip {
     pub gateway: Gateway,
     /// How long an answered call without Session-Expires may begin new media.
     pub call_lifetime: Duration,
+    /// Calls of one signalling flow of which the ALG knows the state.
+    pub calls_per_flow: usize,
+    /// Calls of all flows of a thread beyond those that each flow is sure of.
+    pub calls: usize,
 }
 
 /// `[alg.rtsp]`

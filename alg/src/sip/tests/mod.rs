@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use super::{Sip, SipSettings};
 use crate::contract::{Direction, Event, Peer, Protocol, SessionEndpoints};
-use crate::testing::{Driver, NatCall};
+use crate::testing::{Driver, NatCall, sip};
 
 mod descriptions;
 mod dialogues;
 mod faults;
 mod garbage;
 mod hostile;
+mod limits;
 mod policy;
 mod segmentation;
 
@@ -49,11 +50,11 @@ fn at(text: &str) -> SocketAddrV4 {
 }
 
 fn udp(endpoints: SessionEndpoints) -> Driver<Sip> {
-    Driver::new(Sip::new(SipSettings::default(), Protocol::Udp), endpoints)
+    Driver::new(sip(SipSettings::default(), Protocol::Udp), endpoints)
 }
 
 fn tcp(endpoints: SessionEndpoints) -> Driver<Sip> {
-    Driver::new(Sip::new(SipSettings::default(), Protocol::Tcp), endpoints)
+    Driver::new(sip(SipSettings::default(), Protocol::Tcp), endpoints)
 }
 
 /// A message of these lines, with its Content-Length. Lines of text become lines of the wire.

@@ -1,8 +1,8 @@
 //! One control session in its owner's hands.
 
 use algate_alg::{
-    Alg, Context as AlgContext, Direction, Edits, Event, Events, Injections, Instance, Protocol, ProtocolId,
-    SessionEndpoints, Settings, Step,
+    Alg, Context as AlgContext, Direction, Edits, Event, Events, Injections, Instance, Memory, Protocol,
+    ProtocolId, SessionEndpoints, Settings, Step,
 };
 
 use crate::alg_stage::emitter::{Emitter, HeaderTemplate};
@@ -77,9 +77,15 @@ impl Flow {
     }
 
     /// The dialogue over TCP begins anew: the same endpoints have opened another connection.
-    pub(super) fn reopen(&mut self, settings: &Settings) {
+    pub(super) fn reopen(&mut self, settings: &Settings, shared: &mut Memory) {
+        self.end(shared);
         self.alg = Instance::new(self.protocol, Protocol::Tcp, settings);
         self.health = Health::default();
+    }
+
+    /// The dialogue is over: nothing of it stays in the memory that ALGs share.
+    pub(super) fn end(&mut self, shared: &mut Memory) {
+        self.alg.end(shared);
     }
 
     /// Calls `act` with the stream and everything it needs, and adds up what was counted. `None`: it has no stream.
@@ -113,7 +119,8 @@ impl Flow {
             templates: self.templates,
             made: 0,
         };
-        let PolicyMemory { scratch, changed } = shared.policy;
+        let PolicyMemory { scratch, changed, shared: of_all } = shared.policy;
+        self.alg.lend(of_all);
         let mut judge = Judge { watched, scratch };
         let mut alg = Guard {
             alg: &mut self.alg,
@@ -133,6 +140,7 @@ impl Flow {
             out: &mut out,
         };
         let result = act(stream, &mut cx);
+        self.alg.lend(of_all);
         around.counters.segments_out.add(out.made);
         counters.add(&events);
         if events.of(Event::Detached) > 0 {
@@ -165,7 +173,8 @@ impl Flow {
             counters,
             now: around.context.now,
         };
-        let PolicyMemory { scratch, changed } = policy;
+        let PolicyMemory { scratch, changed, shared } = policy;
+        self.alg.lend(shared);
         let mut judge = Judge { watched, scratch };
         let mut alg = Guard {
             alg: &mut self.alg,
@@ -188,6 +197,7 @@ impl Flow {
             at_end: true,
         };
         let step = alg.inspect(direction, datagram, &mut cx);
+        self.alg.lend(shared);
         counters.add(&events);
         Some(step)
     }

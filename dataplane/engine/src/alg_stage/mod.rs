@@ -23,7 +23,7 @@ pub mod oversight;
 pub mod protocols;
 pub mod records;
 
-use algate_alg::{Direction, ProtocolId, Scratch, Settings};
+use algate_alg::{Direction, Memory, ProtocolId, Scratch, Settings};
 use algate_config::Config;
 use hashbrown::HashMap;
 
@@ -48,16 +48,17 @@ use crate::stream::seq::SeqNum;
 use crate::stream::{FragmentationNeeded, Outcome, StreamLimits, StreamMemory, TcpStream};
 use crate::time::Instant;
 
-/// Where messages are judged and changed ones kept: memory of a stage.
+/// Where messages are judged and changed ones kept, and what ALGs share: memory of a stage.
 #[derive(Debug)]
 struct PolicyMemory {
     scratch: Scratch,
     changed: Vec<u8>,
+    shared: Memory,
 }
 
 impl PolicyMemory {
-    fn new(bytes: usize) -> Self {
-        Self { scratch: Scratch::new(bytes), changed: Vec::with_capacity(bytes) }
+    fn new(bytes: usize, shared: Memory) -> Self {
+        Self { scratch: Scratch::new(bytes), changed: Vec::with_capacity(bytes), shared }
     }
 }
 
@@ -140,7 +141,10 @@ impl AlgStage {
         let settings = protocols::settings(&config.alg);
         let expectations =
             ProtocolId::ALL.map(|protocol| protocols::gateway(&config.alg, protocol).expectations);
-        let most = expectations.iter().copied().max().unwrap_or(0);
+        let is_on = |protocol| protocols::gateway(&config.alg, protocol).enabled;
+        let most = ProtocolId::ALL.iter().zip(&expectations).filter(|(protocol, _)| is_on(**protocol));
+        let most = most.map(|(_, most)| *most).max().unwrap_or(0);
+        let shared = Memory::new(&settings, count, is_on);
         Self {
             flows: (0..count).map(|_| Flow::new(most, &settings)).collect(),
             free: (0..count).rev().collect(),
@@ -152,7 +156,7 @@ impl AlgStage {
             limits,
             settings,
             expectations,
-            policy: PolicyMemory::new(limits.held_bytes.max(usize::from(u16::MAX))),
+            policy: PolicyMemory::new(limits.held_bytes.max(usize::from(u16::MAX)), shared),
             next_timer: Instant::default(),
             next_review: Instant::default(),
         }
@@ -339,7 +343,7 @@ impl AlgStage {
                 if let Some(stream) = &mut flow.stream {
                     stream.reset(&mut self.memory);
                 }
-                flow.reopen(&self.settings);
+                flow.reopen(&self.settings, &mut self.policy.shared);
                 flow.promises.withdraw_all(around.nat, around.nat_worker);
                 let shared = Shared { memory: &mut self.memory, policy: &mut self.policy };
                 flow.with_stream(around, shared, *session, |stream, cx| {
@@ -416,6 +420,7 @@ impl AlgStage {
                 stream.reset(&mut self.memory);
                 self.streams.push(stream);
             }
+            flow.end(&mut self.policy.shared);
             flow.promises.withdraw_all(nat, worker);
             self.by_session.remove(&handle.index);
             self.free.push(at);

@@ -22,33 +22,47 @@ use crate::time::{Instant, Tick};
 /// The expectations that one control session has outstanding.
 #[derive(Debug)]
 pub struct Promises {
-    handles: Vec<Handle>,
+    held: Vec<Promise>,
     limit: usize,
+}
+
+/// One of them. What is looked for is kept here, not only in the table: a trunk has thousands.
+#[derive(Debug, Clone, Copy)]
+struct Promise {
+    handle: Handle,
+    target: Endpoint,
+    protocol: u8,
+    by_filtering: bool,
+    owner: Direction,
 }
 
 impl Promises {
     /// Room for `capacity` at a time.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        Self { handles: Vec::with_capacity(capacity), limit: capacity }
+        Self { held: Vec::with_capacity(capacity), limit: capacity }
     }
 
     /// Begins a control session that may have `limit` at a time, at most the room there is.
     pub fn begin(&mut self, limit: usize) {
-        self.handles.clear();
-        self.limit = limit.min(self.handles.capacity());
+        self.held.clear();
+        self.limit = limit.min(self.held.capacity());
     }
 
     /// Withdraws whatever is still unused: the control session has ended, or is no longer read.
     pub fn withdraw_all(&mut self, nat: &Nat, worker: &mut NatWorker) {
-        for handle in self.handles.drain(..) {
-            nat.withdraw(worker, handle);
+        for promise in self.held.drain(..) {
+            nat.withdraw(worker, promise.handle);
         }
     }
 
     /// Leaves them to their lifetime and to the session's end: what was announced stands.
     pub fn leave_all(&mut self) {
-        self.handles.clear();
+        self.held.clear();
+    }
+
+    fn of(&self, handle: Handle) -> Option<&Promise> {
+        self.held.iter().find(|promise| promise.handle == handle)
     }
 }
 
@@ -116,12 +130,12 @@ impl AlgNat for NatPort<'_> {
 
     fn renew(&mut self, expectation: ExpectationId, lifetime: Duration, peer: Option<Peer>) -> bool {
         let handle = Handle::from_u64(expectation.0);
-        let Some(old) = self.held(handle) else { return false };
+        let Some((old, owner)) = self.held(handle) else { return false };
         let peer = match peer {
             None => old.peer,
             Some(peer) => {
                 let from = old.peer.map_or(0, |peer| peer.l4_port);
-                self.peer_of(peer, self.owner_of(old.target), from)
+                self.peer_of(peer, owner, from)
             }
         };
         self.nat.expectations.renew(handle, Tick::of(self.now).plus(lifetime), peer)
@@ -130,8 +144,9 @@ impl AlgNat for NatPort<'_> {
     fn withdraw(&mut self, expectation: ExpectationId) {
         let handle = Handle::from_u64(expectation.0);
         // Only what this session was given: an ALG cannot touch another's.
-        if self.promises.handles.contains(&handle) {
-            self.promises.handles.retain(|held| *held != handle);
+        let at = self.promises.held.iter().position(|promise| promise.handle == handle);
+        if let Some(at) = at {
+            self.promises.held.swap_remove(at);
             self.nat.withdraw(self.worker, handle);
         }
     }
@@ -140,19 +155,27 @@ impl AlgNat for NatPort<'_> {
 impl NatPort<'_> {
     /// Whether as many more may be outstanding, and each target may be opened at all.
     fn check(&mut self, request: &Request, targets: &[Endpoint]) -> Result<(), ExpectError> {
-        let nat = self.nat;
-        self.promises.handles.retain(|handle| nat.expectations.is_waiting(*handle));
         let is_service = |target: &Endpoint| SERVICE_PORTS.contains(&target.l4_port);
         if request.protocol != Protocol::Gre && targets.iter().any(is_service) {
             self.counters.service_ports.add(1);
             return Err(ExpectError::ServicePort);
         }
-        let is_replaced = |held: &&Handle| targets.iter().any(|target| is_same(nat, held, request, *target));
-        let replaced = self.promises.handles.iter().filter(is_replaced).count();
-        if self.promises.handles.len() - replaced + targets.len() > self.promises.limit {
-            return Err(ExpectError::SessionBudget);
+        if !self.fits(request, targets) {
+            // Some may have ended by themselves.
+            let nat = self.nat;
+            self.promises.held.retain(|promise| nat.expectations.is_waiting(promise.handle));
+            if !self.fits(request, targets) {
+                return Err(ExpectError::SessionBudget);
+            }
         }
         Ok(())
+    }
+
+    /// Whether there is room for `targets`, some of which may take the place of what is outstanding.
+    fn fits(&self, request: &Request, targets: &[Endpoint]) -> bool {
+        let is_replaced = |held: &&Promise| targets.iter().any(|target| held.is_for(request, *target));
+        let replaced = self.promises.held.iter().filter(is_replaced).count();
+        self.promises.held.len() - replaced + targets.len() <= self.promises.limit
     }
 
     /// Reserves what is announced for the target.
@@ -224,10 +247,10 @@ impl NatPort<'_> {
     ) -> Result<Announced, ExpectError> {
         let nat = self.nat;
         // A host that announces the same target again means the new promise.
-        let same = self.promises.handles.iter().position(|held| is_same(nat, held, request, target));
+        let same = self.promises.held.iter().position(|held| held.is_for(request, target));
         if let Some(at) = same {
-            let handle = self.promises.handles.swap_remove(at);
-            nat.withdraw(self.worker, handle);
+            let promise = self.promises.held.swap_remove(at);
+            nat.withdraw(self.worker, promise.handle);
         }
         let expectation = Expectation {
             protocol: ip_protocol(request.protocol),
@@ -240,15 +263,21 @@ impl NatPort<'_> {
             mapping,
         };
         let handle = nat.promise(self.worker, &expectation)?;
-        self.promises.handles.push(handle);
+        self.promises.held.push(Promise {
+            handle,
+            target,
+            protocol: expectation.protocol,
+            by_filtering: request.peer == Peer::ByFiltering,
+            owner: request.owner,
+        });
         self.counters.expectations.add(1);
         Ok(Announced { id: ExpectationId(handle.to_u64()), endpoint: announced.into() })
     }
 
-    /// The expectation that `handle` names, if it is this session's and still waits.
-    fn held(&self, handle: Handle) -> Option<Expectation> {
-        let is_held = self.promises.handles.contains(&handle) && self.nat.expectations.is_waiting(handle);
-        self.nat.expectations.expectation(handle.index).filter(|_| is_held)
+    /// The expectation that `handle` names and whose it is, if it is this session's and still waits.
+    fn held(&self, handle: Handle) -> Option<(Expectation, Direction)> {
+        let promise = self.promises.of(handle).filter(|_| self.nat.expectations.is_waiting(handle))?;
+        self.nat.expectations.expectation(handle.index).map(|expectation| (expectation, promise.owner))
     }
 
     /// The external address of an end, if it is translated.
@@ -273,12 +302,6 @@ impl NatPort<'_> {
         (target.in_tenant(self.tenant_of(request.owner.reversed())), None)
     }
 
-    /// Which end a target belongs to.
-    fn owner_of(&self, target: Endpoint) -> Direction {
-        let originator = u32::from(*self.endpoints.originator.ip());
-        if target.address == originator { Direction::Original } else { Direction::Reply }
-    }
-
     /// Who may come; the other end as it knows itself, for so its packets arrive here.
     fn peer_of(&self, peer: Peer, owner: Direction, l4_port: u16) -> Option<Endpoint> {
         let address = match peer {
@@ -291,13 +314,13 @@ impl NatPort<'_> {
     }
 }
 
-/// Whether an expectation is for the same target and kind of peer as `request`.
-fn is_same(nat: &Nat, held: &Handle, request: &Request, target: Endpoint) -> bool {
-    nat.expectations.expectation(held.index).is_some_and(|old| {
-        old.target == target
-            && old.protocol == ip_protocol(request.protocol)
-            && old.peer.is_none() == (request.peer == Peer::ByFiltering)
-    })
+impl Promise {
+    /// Whether it is for the same target and kind of peer as `request`.
+    fn is_for(&self, request: &Request, target: Endpoint) -> bool {
+        self.target == target
+            && self.protocol == ip_protocol(request.protocol)
+            && self.by_filtering == (request.peer == Peer::ByFiltering)
+    }
 }
 
 /// Ports of services that an ALG must never open to the world, whatever a message says: remote shells, file and

@@ -30,6 +30,8 @@ pub fn settings(config: &Alg) -> Settings {
     settings.sip.message_bytes = settings.sip.message_bytes.min(held);
     settings.sip.media_lifetime = config.sip.gateway.expectation_lifetime;
     settings.sip.call_lifetime = config.sip.call_lifetime;
+    settings.sip.calls_per_flow = config.sip.calls_per_flow;
+    settings.sip.calls = config.sip.calls;
     // Below what the stream layer holds, or nothing could tell that it is too long.
     settings.rtsp.message_bytes = settings.rtsp.message_bytes.min(held - 1);
     settings.rtsp.expectation_lifetime = config.rtsp.gateway.expectation_lifetime;
