@@ -1,5 +1,6 @@
 //! What passed on a host's cable: tcpdump's file, read frame by frame.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ impl Capture {
         let file = lab.state.join(format!("{side:?}.pcap"));
         let mut tcpdump = lab
             .command(side, "tcpdump")
-            .args(["-i", "eth0", "-s", "0", "-U", "--immediate-mode", "-Z", "root", "-w"])
+            .args(["-i", "eth0", "-s", "0", "-B", "16384", "-U", "--immediate-mode", "-Z", "root", "-w"])
             .arg(&file)
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
@@ -70,11 +71,49 @@ pub fn tcp_payload(frame: &[u8]) -> Option<&[u8]> {
     tcp.get(usize::from(tcp[12] >> 4) * 4..)
 }
 
+/// What each direction of each TCP connection carried, put together from its segments, whatever their order and however
+/// often they came. Of connections whose SYN is not in the capture, nothing.
+pub fn streams(frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let mut streams: BTreeMap<[u8; 12], (u32, Vec<u8>)> = BTreeMap::new();
+    let mut segments: Vec<([u8; 12], u32, &[u8])> = Vec::new();
+    for frame in frames {
+        let Some(ip) = ipv4(frame).filter(|ip| ip[9] == 6) else { continue };
+        let tcp = &ip[usize::from(ip[0] & 0x0f) * 4..];
+        let key: [u8; 12] = [&ip[12..20], &tcp[..4]].concat().try_into().expect("twelve bytes");
+        let seq = u32::from_be_bytes(tcp[4..8].try_into().expect("four bytes"));
+        if tcp[13] & 0x02 != 0 {
+            streams.insert(key, (seq.wrapping_add(1), Vec::new()));
+        } else {
+            // Without the padding of a short frame.
+            let length = usize::from(u16::from_be_bytes([ip[2], ip[3]])) - (ip.len() - tcp.len());
+            segments.push((key, seq, &tcp[usize::from(tcp[12] >> 4) * 4..length]));
+        }
+    }
+    for (key, seq, payload) in segments {
+        let Some((first, stream)) = streams.get_mut(&key) else { continue };
+        let at = seq.wrapping_sub(*first) as usize;
+        // A keepalive probe lies before the first byte.
+        if at < 1 << 30 {
+            stream.resize(stream.len().max(at + payload.len()), 0);
+            stream[at..at + payload.len()].copy_from_slice(payload);
+        }
+    }
+    streams.into_values().map(|(_, stream)| stream).collect()
+}
+
 /// What follows the UDP header; `None` if the frame is no UDP over IPv4.
 pub fn udp_payload(frame: &[u8]) -> Option<&[u8]> {
     let ip = ipv4(frame).filter(|ip| ip[9] == 17)?;
     let udp = &ip[usize::from(ip[0] & 0x0f) * 4..];
     udp.get(8..usize::from(u16::from_be_bytes([udp[4], udp[5]])))
+}
+
+/// Expects no internal address in any stream as text.
+pub fn assert_streams_hidden(streams: &[Vec<u8>]) {
+    for stream in streams {
+        let text = String::from_utf8_lossy(stream);
+        assert!(!text.contains("10,0,0,") && !text.contains("10.0.0."), "internal address in {text:?}");
+    }
 }
 
 /// Whether the frame opens a TCP connection to this port.

@@ -1,10 +1,12 @@
 //! FTP clients that people use, each driven to fetch, store and list in every mode it has.
 
+use std::fs;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
+use super::capture::{Capture, assert_nothing_internal, assert_streams_hidden, streams};
 use super::ftp::Mode;
-use super::{Lab, Side};
+use super::{FORWARDED, Lab, SERVER, Side, assert_same, write_random};
 
 /// A client program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,9 +60,55 @@ impl Client {
     }
 }
 
+/// Fetches a file and stores one of each size, and lists; the server is on the other side. Every data connection must have
+/// been announced in this mode, and outside with external endpoints only.
+pub fn use_server(lab: &Lab, side: Side, client: Client, mode: Mode, sizes: &[u64]) {
+    let (host, other) = if side == Side::In { (SERVER, Side::Ex) } else { (FORWARDED, Side::In) };
+    let (remote, local) = (lab.home(other).join("file"), lab.state.join("file"));
+    let capture = Capture::start(lab, Side::Ex);
+    for &bytes in sizes {
+        for task in [Task::Fetch(&local), Task::Store(&local)] {
+            for old in [&remote, &local] {
+                let _ = fs::remove_file(old);
+            }
+            write_random(if matches!(task, Task::Fetch(_)) { &remote } else { &local }, bytes);
+            client.run(lab, side, host, mode, task);
+            assert_same(&remote, &local);
+        }
+    }
+    let names = client.run(lab, side, host, mode, Task::List);
+    assert!(names.contains("file"), "{client:?} {mode:?} lists {names:?}");
+    let frames = capture.frames();
+    assert_nothing_internal(&frames);
+    let streams = streams(&frames);
+    assert_streams_hidden(&streams);
+    let announcements = announcements(&streams, side, mode);
+    assert_eq!(announcements.len(), 2 * sizes.len() + 1, "{client:?} {mode:?} announced {announcements:?}");
+}
+
+/// The lines that announced a data connection in this mode, as they were seen outside: with an address of the pool if who
+/// announces is inside, else with the address that it has.
+fn announcements(streams: &[Vec<u8>], client: Side, mode: Mode) -> Vec<String> {
+    let is_active = matches!(mode, Mode::Port | Mode::Eprt);
+    let beginning = match mode {
+        Mode::Port => "PORT ",
+        Mode::Eprt => "EPRT |1|",
+        Mode::Pasv => "227 ",
+        Mode::Epsv => "229 ",
+    };
+    let is_right = |line: &String| {
+        let names_host_outside =
+            line.replace(',', ".").contains("203.0.113.2.") || line.contains("203.0.113.2|");
+        mode == Mode::Epsv || names_host_outside == (is_active == (client == Side::Ex))
+    };
+    let texts = streams.iter().map(|stream| String::from_utf8_lossy(stream));
+    let lines = texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>());
+    lines.filter(|line| line.starts_with(beginning) && is_right(line)).collect()
+}
+
 fn curl(lab: &Lab, side: Side, host: &str, mode: Mode, task: Task<'_>) -> Output {
     let url = format!("ftp://{host}/pub/{}", if matches!(task, Task::List) { "" } else { "file" });
-    let mut arguments = vec!["--silent", "--show-error", "--connect-timeout", "5", "--max-time", "50"];
+    let mut arguments = vec!["--silent", "--show-error", "--connect-timeout", "20", "--max-time", "50"];
     arguments.extend(mode.options());
     match task {
         Task::Fetch(file) => arguments.extend(["--output", name(file)]),
@@ -118,12 +166,12 @@ fn ncftp(lab: &Lab, side: Side, host: &str, mode: Mode, task: Task<'_>) -> Outpu
 /// Runs a program with these variables, the lab's own home directory and this input.
 fn run(lab: &Lab, side: Side, variables: &[&str], command: &[&str], input: &str) -> Output {
     let script = lab.state.join("input");
-    std::fs::write(&script, input).expect("the state directory is writable");
+    fs::write(&script, input).expect("the state directory is writable");
     lab.timed(side, 60, "env")
         .arg(format!("HOME={}", lab.state.display()))
         .args(variables)
         .args(command)
-        .stdin(Stdio::from(std::fs::File::open(script).expect("it was written")))
+        .stdin(Stdio::from(fs::File::open(script).expect("it was written")))
         .output()
         .expect("ip starts")
 }

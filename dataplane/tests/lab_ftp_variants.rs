@@ -1,0 +1,119 @@
+//! The programs of FTP and TFTP where things are hard: control streams in segments of one byte, lossy cables, an ALG on a
+//! core of its own. Each run takes the variant of its day with one server and one client, `ALGATE_LAB=full` all variants
+//! with every server and client.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod lab;
+
+use std::fs;
+use std::time::Duration;
+
+use lab::ftp_clients::{Client, use_server};
+use lab::variant::{Variant, day};
+use lab::{FORWARDED, Lab, SERVER, Side, assert_same, is_full, wait_until, write_random};
+
+const FTP_SERVERS: [&str; 3] = ["vsftpd", "pure-ftpd", "proftpd"];
+
+/// A control session that has ended keeps its place for four minutes.
+const ALG_FLOWS: &str = "alg_flows=512";
+
+#[test]
+fn ftp_clients_inside_bear_it() {
+    for variant in Variant::chosen() {
+        for (server, clients) in everyone(Side::In) {
+            let Some(mut lab) = Lab::up() else { return };
+            lab.serve(Side::Ex, server);
+            let cables = variant.cables(&lab, 21);
+            lab.start(&[variant.settings(), &[ALG_FLOWS]].concat());
+            use_it(&lab, Side::In, variant, server, &clients);
+            drop(cables);
+            lab.stop();
+        }
+    }
+}
+
+#[test]
+fn ftp_clients_outside_bear_it_behind_a_port_forward() {
+    for variant in Variant::chosen() {
+        for (server, clients) in everyone(Side::Ex) {
+            let Some(mut lab) = Lab::up() else { return };
+            lab.serve(Side::In, server);
+            let cables = variant.cables(&lab, 21);
+            let forward = format!(
+                "\n[[nat.forward]]\nprotocol = \"tcp\"\nexternal = \"{FORWARDED}:21\"\ninternal = \"10.0.0.2:21\"\n"
+            );
+            let config = lab.config(&[variant.settings(), &[ALG_FLOWS]].concat()) + &forward;
+            lab.start_from(&config);
+            use_it(&lab, Side::Ex, variant, server, &clients);
+            drop(cables);
+            lab.stop();
+        }
+    }
+}
+
+#[test]
+fn tftp_clients_bear_it() {
+    for variant in Variant::chosen() {
+        for server in ["tftpd", "atftpd"] {
+            let Some(mut lab) = Lab::up() else { return };
+            lab.serve(Side::Ex, server);
+            let cables = variant.cables(&lab, 21);
+            let config = lab.config(variant.settings()) + "\n[alg.tftp]\nenabled = true\n";
+            lab.start_from(&config);
+            println!("{variant:?} {server}");
+            fetch_and_store_by_tftp(&lab);
+            drop(cables);
+            lab.stop();
+        }
+    }
+}
+
+/// In the full run every server, with every client inside and one outside; else today's server with today's client.
+fn everyone(side: Side) -> Vec<(&'static str, Vec<Client>)> {
+    if is_full() {
+        let clients = |at| if side == Side::In { Client::ALL.to_vec() } else { vec![Client::ALL[at]] };
+        return FTP_SERVERS.into_iter().enumerate().map(|(at, server)| (server, clients(at))).collect();
+    }
+    // Three servers and four clients meet in all pairs within twelve days.
+    vec![(FTP_SERVERS[day() % 3], vec![Client::ALL[day() % 4]])]
+}
+
+fn use_it(lab: &Lab, side: Side, variant: Variant, server: &str, clients: &[Client]) {
+    for &client in clients {
+        for &mode in client.modes() {
+            println!("{variant:?} {server} {client:?} {mode:?}");
+            use_server(lab, side, client, mode, &[20_000]);
+        }
+    }
+    if matches!(variant, Variant::AlgCore | Variant::LossyAlgCore) {
+        assert!(lab.counter("handed_over") > 0, "the ALG core had nothing to do");
+    }
+}
+
+/// A few blocks: each that is lost costs five seconds. Without options, since atftp gives up at a repeated OACK.
+fn fetch_and_store_by_tftp(lab: &Lab) {
+    let home = lab.home(Side::Ex);
+    let (local, file, stored) = (lab.state.join("local"), home.join("file"), home.join("stored"));
+    let name = local.to_str().unwrap();
+    let fetch = ["--get", "--remote-file", "file", "--local-file", name, SERVER];
+    let store = ["--put", "--remote-file", "stored", "--local-file", name, SERVER];
+    let commands: [(bool, &str, &[&str]); 4] = [
+        (true, "tftp", &["-m", "binary", SERVER, "-c", "get", "file", name]),
+        (false, "tftp", &["-m", "binary", SERVER, "-c", "put", name, "stored"]),
+        (true, "atftp", &fetch),
+        (false, "atftp", &store),
+    ];
+    for (fetches, program, arguments) in commands {
+        for old in [&local, &file, &stored] {
+            let _ = fs::remove_file(old);
+        }
+        write_random(if fetches { &file } else { &local }, 3_000);
+        // atftpd is gone once it has sent its last acknowledgement: a client that misses that believes to have failed.
+        let output = lab.run(Side::In, program, arguments);
+        assert!(!fetches || output.status.success(), "{program} {arguments:?}: {output:?}");
+        let other = if fetches { &file } else { &stored };
+        let is_whole = || fs::metadata(other).is_ok_and(|file| file.len() == 3_000);
+        wait_until(Duration::from_secs(5), is_whole);
+        assert_same(other, &local);
+    }
+}
