@@ -11,6 +11,7 @@ import time
 
 EVERY_PROTOCOL = 0x0003
 OUTGOING = 4
+SO_RCVBUFFORCE = 33
 IPV4 = b"\x08\x00"
 TCP = 6
 ETHERNET_BYTES = 14
@@ -60,6 +61,8 @@ def piece(frame, tcp_at, data_at, data, at):
 
 def device(name):
     device = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(EVERY_PROTOCOL))
+    # Pieces leave slowly, and nothing that waits behind them shall be lost.
+    device.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
     device.bind((name, EVERY_PROTOCOL))
     return device
 
