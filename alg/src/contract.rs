@@ -242,6 +242,19 @@ pub trait Policy {
     fn judge_cut(&mut self, subject: &Subject<'_>) -> Ruling {
         self.judge(subject)
     }
+
+    /// Judges a message once more that was allowed, or is none that is judged, and then turns out not to be readable.
+    fn judge_unreadable(&mut self, subject: &Subject<'_>) -> Ruling {
+        let _ = subject;
+        Ruling::Allow
+    }
+
+    /// Whether a text that an end says about itself is hidden from the other one. The subject's command is the
+    /// command that is answered, or the header it stands in; the argument is the text.
+    fn masks(&mut self, subject: &Subject<'_>) -> bool {
+        let _ = subject;
+        false
+    }
 }
 
 /// A message as policy rules see it.
@@ -305,6 +318,25 @@ impl Edits {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(with);
         self.items.push((range, start..self.bytes.len()));
+        true
+    }
+
+    /// As [`Edits::replace`], but anywhere between the others. Returns `false`, and changes nothing, when the room is
+    /// used up or `range` meets that of another replacement.
+    #[must_use]
+    pub fn insert(&mut self, range: Range<usize>, with: &[u8]) -> bool {
+        let place = self.items.iter().position(|(other, _)| other.start >= range.end);
+        let place = place.unwrap_or(self.items.len());
+        let before = place.checked_sub(1).and_then(|place| self.items.get(place));
+        let is_free = before.is_none_or(|(other, _)| other.end <= range.start);
+        let fits = self.items.len() < self.items.capacity()
+            && self.bytes.len() + with.len() <= self.bytes.capacity();
+        if !is_free || !fits || range.start > range.end {
+            return false;
+        }
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(with);
+        self.items.insert(place, (range, start..self.bytes.len()));
         true
     }
 
@@ -393,11 +425,13 @@ pub enum Event {
     Denied,
     /// A rewritten message did not read back as meant: the original passed.
     RecheckFailed,
+    /// Policy hid what an end said about itself.
+    Masked,
 }
 
 impl Event {
     /// All events, in the order of their numbers.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Rewritten,
         Self::ForeignAddress,
         Self::PrivilegedPort,
@@ -412,6 +446,7 @@ impl Event {
         Self::TooManyOutstanding,
         Self::Denied,
         Self::RecheckFailed,
+        Self::Masked,
     ];
 
     /// The name in counters and logs.
@@ -432,6 +467,7 @@ impl Event {
             Self::TooManyOutstanding => "too_many_outstanding",
             Self::Denied => "denied",
             Self::RecheckFailed => "recheck_failed",
+            Self::Masked => "masked",
         }
     }
 }
@@ -483,6 +519,21 @@ mod tests {
             edits.clear();
             assert_eq!(edits.iter().count(), 0);
         }
+    }
+
+    #[test]
+    fn an_edit_is_inserted_where_no_other_is() {
+        let mut edits = Edits::with_capacity(4, 8);
+        assert!(edits.replace(4..6, b"b"));
+        assert!(edits.insert(8..9, b"c") && edits.insert(0..4, b"a"));
+        for taken in [0..1, 3..5, 5..6, 5..9, 4..6] {
+            assert!(!edits.insert(taken.clone(), b""), "{taken:?}");
+        }
+        assert!(!edits.insert(20..21, b"123456"), "more bytes than there is room");
+        assert!(edits.insert(6..8, b"d"));
+        assert!(!edits.insert(20..21, b""), "more than there is room");
+        let seen: Vec<_> = edits.iter().collect();
+        assert_eq!(seen, [(0..4, &b"a"[..]), (4..6, b"b"), (6..8, b"d"), (8..9, b"c")]);
     }
 
     #[test]

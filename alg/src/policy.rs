@@ -13,6 +13,9 @@
 //! - *Users* are those that the dialogue has proved; before that, a rule with users matches nobody.
 //! - *Cut* messages, whose argument is not all there: a rule that refuses matches, whatever argument it asks for, and one
 //!   that allows does not. Else a long line would be the way round every rule.
+//! - *Unreadable* messages are those and what does not parse. A rule may be for them only; it is asked when that is
+//!   known, behind what was allowed by the rules before it.
+//! - *Masks* are rules about what an end says of itself: they do not judge messages, and an earlier rule that allows spares from them.
 //!
 //! Work is bounded: each pattern takes one step per byte, whatever the pattern (Shift-And: one bit per place that a
 //! match may have reached), and nothing is allocated after [`Rules::new`].
@@ -130,10 +133,34 @@ pub struct Rule {
     pub way: Option<Way>,
     /// The internal end's tenant.
     pub tenant: Option<u16>,
-    /// What becomes of it.
-    pub ruling: Ruling,
+    /// Only messages that cannot be read.
+    pub is_unreadable: bool,
+    /// What it does.
+    pub action: Action,
     /// So many a second are allowed, and only what comes above that gets the ruling.
     pub rate_per_second: Option<u32>,
+}
+
+/// What a rule does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// It judges messages.
+    Rule(Ruling),
+    /// It hides what an end says of itself.
+    Mask,
+}
+
+/// What the rules are asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// A message.
+    Message,
+    /// One whose argument is not all there.
+    Cut,
+    /// One that is not readable, and which no rule for all messages has refused.
+    Unreadable,
+    /// A text that an end says of itself.
+    Text,
 }
 
 /// What is known of a message's session.
@@ -156,7 +183,7 @@ pub struct Facts {
 pub struct Judgement {
     /// The rule's place in the list.
     pub rule: usize,
-    /// What becomes of the message.
+    /// What becomes of the message; of a text, [`Ruling::Allow`] lets it be and anything else hides it.
     pub ruling: Ruling,
 }
 
@@ -199,23 +226,23 @@ impl Rules {
         self.rules.is_empty()
     }
 
-    /// What the first matching rule says. `is_cut`: the argument is not all there. `nanos`: now, of a clock that never
-    /// goes back.
+    /// What the first matching rule says. `nanos`: now, of a clock that never goes back.
     pub fn judge(
         &self,
         facts: &Facts,
         subject: &Subject<'_>,
-        is_cut: bool,
+        question: Question,
         nanos: u64,
         scratch: &mut Scratch,
     ) -> Option<Judgement> {
+        let is_cut = question == Question::Cut;
         // Resolved when the first rule asks for it.
         let mut argument: Option<Argument<'_>> = None;
         let Scratch(memory) = scratch;
         let mut memory = Some(memory);
         for (place, limited) in self.rules.iter().enumerate() {
             let rule = &limited.rule;
-            if !rule.admits(facts, subject) {
+            if !rule.answers(question) || !rule.admits(facts, subject) {
                 continue;
             }
             if !rule.arguments.is_empty() || !rule.file_types.is_empty() {
@@ -226,17 +253,40 @@ impl Rules {
                     continue;
                 }
             }
-            let is_within = limited.is_within_rate(nanos);
-            return Some(Judgement {
-                rule: place,
-                ruling: if is_within { Ruling::Allow } else { rule.ruling },
-            });
+            let ruling = match rule.action {
+                // It has judged this message already, or is not meant to: it only spares it from the rules behind.
+                Action::Rule(Ruling::Allow) if question.is_second() && !rule.is_unreadable => return None,
+                Action::Rule(_) if limited.is_within_rate(nanos) => Ruling::Allow,
+                Action::Rule(ruling) => ruling,
+                Action::Mask => Ruling::Drop,
+            };
+            return Some(Judgement { rule: place, ruling });
         }
         None
     }
 }
 
+impl Question {
+    /// Whether rules for all messages were asked before.
+    const fn is_second(self) -> bool {
+        matches!(self, Self::Unreadable | Self::Text)
+    }
+}
+
 impl Rule {
+    /// Whether it has anything to say about that.
+    const fn answers(&self, question: Question) -> bool {
+        match (question, self.action) {
+            (Question::Message, Action::Rule(_)) => !self.is_unreadable,
+            (Question::Cut, Action::Rule(_)) | (Question::Text, Action::Mask) => true,
+            (Question::Unreadable, Action::Rule(ruling)) => {
+                self.is_unreadable || matches!(ruling, Ruling::Allow)
+            }
+            (Question::Text, Action::Rule(ruling)) => !self.is_unreadable && matches!(ruling, Ruling::Allow),
+            (Question::Message | Question::Cut | Question::Unreadable, Action::Mask) => false,
+        }
+    }
+
     fn admits(&self, facts: &Facts, subject: &Subject<'_>) -> bool {
         let way = if subject.direction == facts.outbound { Way::Outbound } else { Way::Inbound };
         self.protocol.is_none_or(|protocol| protocol == facts.protocol)
@@ -251,7 +301,7 @@ impl Rule {
 
     fn admits_argument(&self, argument: &Argument<'_>) -> bool {
         if argument.is_cut {
-            return self.ruling != Ruling::Allow;
+            return self.action != Action::Rule(Ruling::Allow);
         }
         is_any(&self.arguments, argument.text)
             && (self.file_types.is_empty()

@@ -3,7 +3,7 @@
 //! An [`Instance`] is a plain value without memory of its own: a pool of them is taken at start, and
 //! one is made ready for a new control session by assigning to it.
 
-use crate::contract::{Alg, Context, Direction, Protocol, Step};
+use crate::contract::{Alg, Context, Direction, Event, Protocol, Ruling, Step, Subject, Verdict};
 use crate::ftp::{Ftp, FtpSettings};
 use crate::irc::{Irc, IrcSettings};
 use crate::pptp::{Pptp, PptpSettings};
@@ -168,15 +168,32 @@ impl Alg for Instance {
     fn inspect(&mut self, direction: Direction, input: &[u8], cx: &mut Context<'_>) -> Step {
         #[cfg(any(test, feature = "testing"))]
         crate::testing::panic_if_due();
-        match self {
+        let step = match self {
             Self::Ftp(ftp) => ftp.inspect(direction, input, cx),
             Self::Tftp(tftp) => tftp.inspect(direction, input, cx),
             Self::Sip(sip) => sip.inspect(direction, input, cx),
             Self::Rtsp(rtsp) => rtsp.inspect(direction, input, cx),
             Self::Irc(irc) => irc.inspect(direction, input, cx),
             Self::Pptp(pptp) => pptp.inspect(direction, input, cx),
+        };
+        match step {
+            // Nothing behind it would be read: that is for policy to say, too.
+            Step::Message { length, verdict: Verdict::Detach } if is_refused_unread(direction, cx) => {
+                Step::Message { length, verdict: Verdict::Terminate }
+            }
+            step => step,
         }
     }
+}
+
+/// Whether policy wants a session to end that is no longer of its protocol.
+fn is_refused_unread(direction: Direction, cx: &mut Context<'_>) -> bool {
+    let subject = Subject { direction, command: b"", argument: b"", user: b"" };
+    let is_refused = cx.policy.judge_unreadable(&subject) != Ruling::Allow;
+    if is_refused {
+        cx.events.count(Event::Denied);
+    }
+    is_refused
 }
 
 /// Bytes of one control session: a pool of them is taken at start, so growth is decided, not an accident. SIP is the

@@ -87,7 +87,7 @@ impl AlgWatch {
 /// Writes a line, or counts it for the next one of its kind.
 fn write(notice: &Notice, rules: &[AlgRule], lines: &mut [Line]) {
     let (place, level, event, remedy) = match notice.what {
-        What::Rule { rule, .. } => {
+        What::Rule { rule, .. } | What::Masked { rule } => {
             let place = usize::from(rule);
             let is_alarm = rules.get(place).is_some_and(|rule| rule.alarm);
             (place, if is_alarm { Level::Warn } else { Level::Info }, "alg rule matched", "")
@@ -115,6 +115,9 @@ fn write(notice: &Notice, rules: &[AlgRule], lines: &mut [Line]) {
         What::Rule { rule, ruling } => {
             let name = rules.get(usize::from(rule)).map_or("", |rule| &rule.name);
             format!(" rule={name} ruling={}", ruling_text(ruling))
+        }
+        What::Masked { rule } => {
+            format!(" rule={} ruling=mask", rules.get(usize::from(rule)).map_or("", |rule| &rule.name))
         }
         _ => String::new(),
     };
@@ -188,6 +191,7 @@ fn action_text(action: AlgAction) -> &'static str {
         AlgAction::Allow => "allow",
         AlgAction::Deny => "deny",
         AlgAction::Drop => "drop",
+        AlgAction::Mask => "mask",
     }
 }
 

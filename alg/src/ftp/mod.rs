@@ -38,6 +38,8 @@
 //! Policy judges each command by its verb, its argument and the user that the server has let in (230). A refused one
 //! is taken out and answered in its turn ([`policy`]). While a login is outstanding what follows it is held: who asks must be
 //! known before it is judged. AUTH is a command like any other: a rule that denies it keeps the session readable.
+//! What a server tells about itself may be hidden, line by line ([`about`]). A line that cannot be read passes, unless
+//! policy refuses that, too: a command is answered, a malformed PORT with 501; a server's line ends the session.
 //!
 //! Not here: LPRT and LPSV (RFC 1639), FTP64 (RFC 6384), TLS.
 
@@ -51,12 +53,14 @@ use crate::contract::{
 use crate::decimal::Text;
 use crate::framing::{Framed, LineFramer};
 
+use about::About;
 use address::{AddressError, AddressText, Form, Written};
 use command::Command;
 use outstanding::{Awaited, Outstanding};
 use policy::{LONGEST_REFUSAL, Name, Refusal};
 use reply::Code;
 
+mod about;
 mod address;
 mod command;
 mod outstanding;
@@ -112,6 +116,8 @@ pub struct Ftp {
     rest_removed: bool,
     /// The server's last line is not at its end.
     server_mid_line: bool,
+    /// What follows of a server's line that was not all there is hidden.
+    server_rest_hidden: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +125,17 @@ enum State {
     Greeting,
     Dialogue,
     Done,
+}
+
+/// Where a line stands in its reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It is the first of several.
+    First,
+    /// Neither the first nor the last.
+    Between,
+    /// It is the last, or the only one.
+    Last,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -146,6 +163,7 @@ impl Ftp {
             proved: Name::NOBODY,
             rest_removed: false,
             server_mid_line: false,
+            server_rest_hidden: false,
         }
     }
 
@@ -201,8 +219,12 @@ impl Ftp {
                 step
             }
             Framed::Cut { head } => self.on_reply_line(head, head.len(), false, cx),
+            Framed::Rest { length } if self.server_rest_hidden => {
+                Step::Message { length, verdict: Verdict::Remove }
+            }
             Framed::Rest { length } => Step::Message { length, verdict: Verdict::Pass },
         };
+        self.server_mid_line &= !self.server_rest_hidden;
         if step != Step::Incomplete {
             self.answer_refused(cx);
         }
@@ -221,7 +243,8 @@ impl Ftp {
         if self.outstanding.is_full() && command != Command::Blank {
             return self.lose_track(length, cx);
         }
-        if !self.is_allowed(text, false, cx) {
+        let is_malformed = matches!(command, Command::Active(Err(AddressError::Malformed)));
+        if !self.is_allowed(text, false, cx) || is_malformed && !self.is_allowed_malformed(text, cx) {
             return Step::Message { length, verdict: Verdict::Remove };
         }
         let extended_only = self.extended_only || self.outstanding.contains(Awaited::EpsvAll);
@@ -236,7 +259,8 @@ impl Ftp {
             Command::Active(read) => {
                 let opened = match read {
                     Ok(text) => self.open(Direction::Original, text.endpoint, &text, cx),
-                    Err(AddressError::Malformed) => refuse(Event::Malformed, cx),
+                    // Counted already.
+                    Err(AddressError::Malformed) => None,
                     Err(AddressError::OtherFamily) => refuse(Event::ForeignAddress, cx),
                 };
                 verdict = opened.map_or(Verdict::Pass, |(_, verdict)| verdict);
@@ -279,7 +303,8 @@ impl Ftp {
             Some((verb, _)) if [b"PASS", b"ACCT"].iter().any(|one| verb.eq_ignore_ascii_case(*one)) => {
                 Awaited::Login
             }
-            _ => Awaited::Other,
+            Some((verb, argument)) => About::of(verb, argument).map_or(Awaited::Other, Awaited::About),
+            None => Awaited::Other,
         }
     }
 
@@ -293,13 +318,42 @@ impl Ftp {
             self.answer_refused(cx);
             return true;
         }
+        self.refuse_command(ruling, Refusal::of(command), cx);
+        false
+    }
+
+    /// Asks policy about a command whose argument does not parse.
+    fn is_allowed_malformed(&mut self, line: &[u8], cx: &mut Context<'_>) -> bool {
+        cx.events.count(Event::Malformed);
+        let (command, argument) = command::words(line).unwrap_or_default();
+        let user = self.proved.as_bytes();
+        let subject = Subject { direction: Direction::Original, command, argument, user };
+        let ruling = cx.policy.judge_unreadable(&subject);
+        if ruling != Ruling::Allow {
+            self.refuse_command(ruling, Refusal::Syntax, cx);
+        }
+        ruling == Ruling::Allow
+    }
+
+    fn refuse_command(&mut self, ruling: Ruling, refusal: Refusal, cx: &mut Context<'_>) {
         cx.events.count(Event::Denied);
         cx.events.count(Event::Removed);
         if ruling == Ruling::Deny {
-            self.outstanding.push(Awaited::Refused(Refusal::of(command)));
+            self.outstanding.push(Awaited::Refused(refusal));
             self.answer_refused(cx);
         }
-        false
+    }
+
+    /// What becomes of a server's line that cannot be read: nothing stands for it, so the session ends with it.
+    fn unreadable_reply(&self, line: &[u8], cx: &mut Context<'_>) -> Verdict {
+        let command = line.get(..reply::TEXT_AT - 1).unwrap_or_default();
+        let user = self.proved.as_bytes();
+        let subject = Subject { direction: Direction::Reply, command, argument: b"", user };
+        if cx.policy.judge_unreadable(&subject) == Ruling::Allow {
+            return Verdict::Pass;
+        }
+        cx.events.count(Event::Denied);
+        Verdict::Terminate
     }
 
     /// Answers refused commands whose turn it is, where a reply may stand. Without room for it, later.
@@ -323,23 +377,84 @@ impl Ftp {
     }
 
     fn on_reply_line(&mut self, text: &[u8], length: usize, whole: bool, cx: &mut Context<'_>) -> Step {
+        self.server_rest_hidden = false;
         let line = reply::parse(text);
-        let pass = Step::Message { length, verdict: Verdict::Pass };
         let (code, more) = match (line, self.open_reply) {
             (Some(line), Some(open)) if line.code == open => (line.code, line.more),
-            (_, Some(_)) => return pass,
+            (_, Some(open)) => {
+                let verdict = match self.hide(open, Place::Between, text, length, whole, cx) {
+                    Some(verdict) => verdict,
+                    None if whole => Verdict::Pass,
+                    None => self.unreadable_reply(text, cx),
+                };
+                return Step::Message { length, verdict };
+            }
             (Some(line), None) => (line.code, line.more),
             (None, None) => return self.detach(length, cx),
         };
         if self.state == State::Greeting && !reply::is_greeting(code) {
             return self.detach(length, cx);
         }
-        let mut verdict = if whole { self.on_passive_text(code, more, text, cx) } else { Verdict::Pass };
+        let place = match (self.open_reply.is_some(), more) {
+            (true, true) => Place::Between,
+            (false, true) => Place::First,
+            (_, false) => Place::Last,
+        };
+        let mut verdict = match self.hide(code, place, text, length, whole, cx) {
+            Some(verdict) => verdict,
+            None if whole => self.on_passive_text(code, more, text, cx),
+            None => self.unreadable_reply(text, cx),
+        };
         self.open_reply = more.then_some(code);
-        if !more && self.on_reply(code, cx) == Verdict::Opaque {
+        if !more && self.on_reply(code, cx) == Verdict::Opaque && verdict != Verdict::Terminate {
             verdict = Verdict::Opaque;
         }
         Step::Message { length, verdict }
+    }
+
+    /// Hides one line of a reply with this code, if it tells about the server what policy wants hidden.
+    fn hide(
+        &mut self,
+        code: Code,
+        place: Place,
+        text: &[u8],
+        length: usize,
+        whole: bool,
+        cx: &mut Context<'_>,
+    ) -> Option<Verdict> {
+        let about = match self.state {
+            State::Greeting => Some(About::Greeting),
+            State::Dialogue => self.outstanding.asked_about(),
+            State::Done => None,
+        };
+        let about = about.filter(|about| about.is_told_by(code))?;
+        let has_code = place != Place::Between || reply::parse(text).is_some_and(|line| line.code == code);
+        let said = text.get(if has_code { reply::TEXT_AT } else { 0 }..).unwrap_or_default().trim_ascii();
+        let subject = Subject {
+            direction: Direction::Reply,
+            command: about.name(),
+            argument: said,
+            user: self.proved.as_bytes(),
+        };
+        if said.is_empty() || !cx.policy.masks(&subject) {
+            return None;
+        }
+        let verdict = match place {
+            Place::Between => Verdict::Remove,
+            Place::First | Place::Last => {
+                let end = if whole { text.len() } else { length };
+                let written = about.written(text, place == Place::First, !whole);
+                let written = written.as_ref().and_then(Text::finished);
+                if !written.is_some_and(|written| cx.edits.replace(reply::TEXT_AT..end, written)) {
+                    cx.events.count(Event::RecheckFailed);
+                    return None;
+                }
+                Verdict::Rewrite
+            }
+        };
+        self.server_rest_hidden = !whole;
+        cx.events.count(Event::Masked);
+        Some(verdict)
     }
 
     /// A whole reply has come: it answers the oldest command.
@@ -396,6 +511,7 @@ impl Ftp {
         let Some(text) = found else {
             if !more && self.passive.is_none() {
                 cx.events.count(Event::Malformed);
+                return self.unreadable_reply(line, cx);
             }
             return Verdict::Pass;
         };
@@ -414,7 +530,7 @@ impl Ftp {
             }
             Some(_) => {
                 cx.events.count(Event::Malformed);
-                Verdict::Pass
+                self.unreadable_reply(line, cx)
             }
             None => {
                 let opened = self.open(Direction::Reply, target, &text, cx);

@@ -5,6 +5,7 @@
 
 use crate::contract::ExpectationId;
 
+use super::about::About;
 use super::policy::Refusal;
 
 /// The most commands any session can have outstanding.
@@ -27,6 +28,8 @@ pub(super) enum Awaited {
     User,
     /// PASS or ACCT
     Login,
+    /// A question about the server itself.
+    About(About),
     /// One that policy took out: its answer comes from here.
     Refused(Refusal),
     /// Any other.
@@ -81,6 +84,14 @@ impl Outstanding {
             Awaited::Refused(refusal) => Some(refusal),
             _ => None,
         })
+    }
+
+    /// What the oldest command that the server was asked wants to know about it.
+    pub(super) fn asked_about(&self) -> Option<About> {
+        match self.iter().find(|awaited| !matches!(awaited, Awaited::Refused(_)))? {
+            Awaited::About(about) => Some(about),
+            _ => None,
+        }
     }
 
     /// The commands, oldest first.

@@ -6,6 +6,8 @@
 /// How a refused command is answered (RFC 959 section 4.2, RFC 2228 section 5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
+    /// 501: syntax error in the argument.
+    Syntax,
     /// 502: not implemented.
     Command,
     /// 530: not logged in.
@@ -34,6 +36,7 @@ impl Refusal {
     /// The reply.
     pub(super) const fn text(self) -> &'static [u8] {
         match self {
+            Self::Syntax => b"501 Refused by policy.\r\n",
             Self::Command => b"502 Refused by policy.\r\n",
             Self::Login => b"530 Refused by policy.\r\n",
             Self::Security => b"534 Refused by policy.\r\n",

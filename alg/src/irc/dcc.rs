@@ -82,6 +82,13 @@ pub(super) enum OfferError {
     OtherFamily,
 }
 
+impl Dcc {
+    /// Whether its numbers do not parse.
+    pub(super) const fn is_malformed(&self) -> bool {
+        matches!(self.body, Body::Offer(Err(OfferError::Malformed)) | Body::Resume(None) | Body::Accept(None))
+    }
+}
+
 /// Reads the CTCP text at `ctcp` of `line`. `None`: it is no DCC.
 pub(super) fn parse(line: &[u8], ctcp: Range<usize>) -> Option<Dcc> {
     let line = line.get(..ctcp.end)?;

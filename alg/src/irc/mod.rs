@@ -34,7 +34,8 @@
 //! ```
 //!
 //! Policy judges each client line by its command and first parameter, and DCC in both directions by `DCC` with
-//! its type and the name of the file. A refused line is taken out, and the client reads a NOTICE.
+//! its type and the name of the file. A refused line is taken out, and the client reads a NOTICE. A line over the limit is
+//! judged by its head: what might be refused is, with its rest.
 //!
 //! Not here: TLS from the first byte (port 6697), XMIT and other DCC types, more than eight offers at a time
 //! (the oldest is withdrawn).
@@ -102,6 +103,8 @@ pub struct Irc {
     server_opened: bool,
     /// What the server has sent does not end with a line.
     server_mid_line: bool,
+    /// What follows of a line that was not all there goes the way of its head: out. By direction.
+    rest_removed: [bool; 2],
     /// The client has sent STARTTLS.
     tls_asked: bool,
     offers: [Option<Offered>; OFFERS],
@@ -115,6 +118,17 @@ enum State {
     Registering,
     Welcomed,
     Done,
+}
+
+/// How much of a line could be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// All of it.
+    Whole,
+    /// Its head, for it is not all there.
+    Cut,
+    /// All but its DCC, which does not parse.
+    Malformed,
 }
 
 /// An offer that RESUME and ACCEPT may name again.
@@ -140,6 +154,7 @@ impl Irc {
             state: State::Start,
             server_opened: false,
             server_mid_line: false,
+            rest_removed: [false; 2],
             tls_asked: false,
             offers: [None; OFFERS],
             oldest: 0,
@@ -165,10 +180,11 @@ impl Irc {
             }
             Framed::TooLong { head } => {
                 self.open_dialogue();
-                pass_unread(head, cx)
+                cx.events.count(Event::LineTooLong);
+                self.on_head(Direction::Original, head, cx)
             }
-            Framed::Cut { head: text } => Step::Message { length: text.len(), verdict: Verdict::Pass },
-            Framed::Rest { length } => Step::Message { length, verdict: Verdict::Pass },
+            Framed::Cut { head } => self.on_head(Direction::Original, head, cx),
+            Framed::Rest { length } => self.on_rest(Direction::Original, length),
         }
     }
 
@@ -192,15 +208,40 @@ impl Irc {
             }
             Framed::TooLong { head } => {
                 self.server_opened = true;
-                pass_unread(head, cx)
+                cx.events.count(Event::LineTooLong);
+                self.on_head(Direction::Reply, head, cx)
             }
-            Framed::Cut { head: text } => Step::Message { length: text.len(), verdict: Verdict::Pass },
-            Framed::Rest { length } => Step::Message { length, verdict: Verdict::Pass },
+            Framed::Cut { head } => self.on_head(Direction::Reply, head, cx),
+            Framed::Rest { length } => self.on_rest(Direction::Reply, length),
         };
-        if let Step::Message { length, .. } = step {
-            self.server_mid_line = input.get(..length).is_some_and(|message| !message.ends_with(b"\n"));
+        if let Step::Message { length, verdict } = step {
+            let ends = input.get(..length).is_some_and(|message| message.ends_with(b"\n"));
+            self.server_mid_line = !ends && verdict != Verdict::Remove;
         }
         step
+    }
+
+    /// The head of a line that is not all there: nothing is opened for it.
+    fn on_head(&mut self, direction: Direction, head: &[u8], cx: &mut Context<'_>) -> Step {
+        let ruled = message::parse(head).and_then(|message| {
+            let dcc = message.ctcp.clone().and_then(|at| dcc::parse(head, at));
+            self.judge(Reading::Cut, direction, head, &message, dcc.as_ref(), cx)
+        });
+        *self.rest_removed(direction) = ruled.is_some();
+        Step::Message { length: head.len(), verdict: ruled.unwrap_or(Verdict::Pass) }
+    }
+
+    fn on_rest(&mut self, direction: Direction, length: usize) -> Step {
+        let verdict = if *self.rest_removed(direction) { Verdict::Remove } else { Verdict::Pass };
+        Step::Message { length, verdict }
+    }
+
+    fn rest_removed(&mut self, direction: Direction) -> &mut bool {
+        let [original, reply] = &mut self.rest_removed;
+        match direction {
+            Direction::Original => original,
+            Direction::Reply => reply,
+        }
     }
 
     fn client_may_start(&self, start: &[u8]) -> bool {
@@ -221,13 +262,22 @@ impl Irc {
         self.open_dialogue();
         let Some(message) = message::parse(line) else { return Verdict::Pass };
         let dcc = message.ctcp.clone().and_then(|at| dcc::parse(line, at));
-        if let Some(verdict) = self.judge(Direction::Original, line, &message, dcc.as_ref(), cx) {
+        if let Some(verdict) =
+            self.judge(Reading::Whole, Direction::Original, line, &message, dcc.as_ref(), cx)
+        {
             return verdict;
         }
         if message.command.eq_ignore_ascii_case(b"STARTTLS") {
             self.tls_asked = true;
         }
         let room = (MESSAGE_LIMIT + message.tags_end).saturating_sub(length);
+        if dcc.as_ref().is_some_and(Dcc::is_malformed)
+            && let Some(verdict) =
+                self.judge(Reading::Malformed, Direction::Original, line, &message, dcc.as_ref(), cx)
+        {
+            cx.events.count(Event::Malformed);
+            return verdict;
+        }
         match dcc.map(|dcc| dcc.body) {
             Some(Body::Offer(_) | Body::Accept(_)) if self.state != State::Welcomed => {
                 refuse(Event::OutOfPlace, cx)
@@ -259,7 +309,15 @@ impl Irc {
         let Some(dcc) = message.ctcp.clone().and_then(|at| dcc::parse(line, at)) else {
             return Verdict::Pass;
         };
-        if let Some(verdict) = self.judge(Direction::Reply, line, &message, Some(&dcc), cx) {
+        let ruled = self.judge(Reading::Whole, Direction::Reply, line, &message, Some(&dcc), cx);
+        if let Some(verdict) = ruled {
+            return verdict;
+        }
+        if dcc.is_malformed()
+            && let Some(verdict) =
+                self.judge(Reading::Malformed, Direction::Reply, line, &message, Some(&dcc), cx)
+        {
+            cx.events.count(Event::Malformed);
             return verdict;
         }
         match dcc.body {
@@ -275,6 +333,7 @@ impl Irc {
     /// `None`: read on.
     fn judge(
         &self,
+        reading: Reading,
         direction: Direction,
         line: &[u8],
         message: &Message<'_>,
@@ -284,10 +343,18 @@ impl Irc {
         let text = |at: &Range<usize>| line.get(at.clone()).unwrap_or_default();
         let (command, argument) =
             dcc.map_or((message.command, message.parameter), |dcc| (text(&dcc.command), text(&dcc.name)));
-        match cx.policy.judge(&Subject { direction, command, argument, user: b"" }) {
+        let subject = Subject { direction, command, argument, user: b"" };
+        let ruling = match (reading, direction) {
+            (Reading::Whole, _) => cx.policy.judge(&subject),
+            (Reading::Cut, Direction::Original) => cx.policy.judge_cut(&subject),
+            // Of a server's lines only DCC is judged as long as they can be read.
+            (Reading::Cut, Direction::Reply) | (Reading::Malformed, _) => {
+                cx.policy.judge_unreadable(&subject)
+            }
+        };
+        match ruling {
             Ruling::Allow => return None,
             Ruling::Deny => {
-                cx.events.count(Event::Denied);
                 // In the middle of a line it would become part of that.
                 if !self.server_mid_line {
                     let mut notice = Text::<128>::new();
@@ -301,6 +368,7 @@ impl Irc {
             }
             Ruling::Drop => {}
         }
+        cx.events.count(Event::Denied);
         cx.events.count(Event::Removed);
         Some(Verdict::Remove)
     }
@@ -398,12 +466,6 @@ impl Alg for Irc {
 fn refuse(event: Event, cx: &mut Context<'_>) -> Verdict {
     cx.events.count(event);
     Verdict::Pass
-}
-
-/// The head of a line over the limit.
-fn pass_unread(head: &[u8], cx: &mut Context<'_>) -> Step {
-    cx.events.count(Event::LineTooLong);
-    Step::Message { length: head.len(), verdict: Verdict::Pass }
 }
 
 /// Puts `address`, and `l4_port` if there is one, in the place of what `offer` says. `None`: it does not fit,

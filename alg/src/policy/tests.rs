@@ -33,7 +33,8 @@ fn rule() -> Rule {
         peer: Vec::new(),
         way: None,
         tenant: None,
-        ruling: Ruling::Deny,
+        is_unreadable: false,
+        action: Action::Rule(Ruling::Deny),
         rate_per_second: None,
     }
 }
@@ -43,7 +44,7 @@ fn subject<'a>(command: &'a str, argument: &'a [u8], user: &'a str) -> Subject<'
 }
 
 fn judge(rules: &Rules, facts: &Facts, subject: &Subject<'_>) -> Option<(usize, Ruling)> {
-    let judgement = rules.judge(facts, subject, false, 0, &mut Scratch::new(256))?;
+    let judgement = rules.judge(facts, subject, Question::Message, 0, &mut Scratch::new(256))?;
     Some((judgement.rule, judgement.ruling))
 }
 
@@ -188,8 +189,8 @@ fn each_key_narrows_a_rule() {
 #[test]
 fn the_first_match_decides_and_none_is_none() {
     let rules = Rules::new(vec![
-        Rule { arguments: patterns(&["pub/*"]), ruling: Ruling::Allow, ..rule() },
-        Rule { commands: patterns(&["RETR"]), ruling: Ruling::Drop, ..rule() },
+        Rule { arguments: patterns(&["pub/*"]), action: Action::Rule(Ruling::Allow), ..rule() },
+        Rule { commands: patterns(&["RETR"]), action: Action::Rule(Ruling::Drop), ..rule() },
         Rule { commands: patterns(&["RETR", "STOR"]), ..rule() },
     ]);
     let judged = |command, argument: &[u8]| judge(&rules, &FACTS, &subject(command, argument, ""));
@@ -202,16 +203,71 @@ fn the_first_match_decides_and_none_is_none() {
 #[test]
 fn what_is_not_all_there_is_refused_where_it_might_be() {
     let rules = Rules::new(vec![
-        Rule { arguments: patterns(&["*"]), ruling: Ruling::Allow, ..rule() },
+        Rule { arguments: patterns(&["*"]), action: Action::Rule(Ruling::Allow), ..rule() },
         Rule { commands: patterns(&["RETR"]), file_types: patterns(&["exe"]), ..rule() },
     ]);
     let mut scratch = Scratch::new(16);
-    let cut = rules.judge(&FACTS, &subject("RETR", b"abc", ""), true, 0, &mut scratch);
+    let cut = rules.judge(&FACTS, &subject("RETR", b"abc", ""), Question::Cut, 0, &mut scratch);
     assert_eq!(cut, Some(Judgement { rule: 1, ruling: Ruling::Deny }));
     let long = [b'a'; 4_096];
-    let beyond_the_memory = rules.judge(&FACTS, &subject("RETR", &long, ""), false, 0, &mut scratch);
+    let beyond_the_memory =
+        rules.judge(&FACTS, &subject("RETR", &long, ""), Question::Message, 0, &mut scratch);
     assert_eq!(beyond_the_memory, cut);
-    assert_eq!(rules.judge(&FACTS, &subject("STOR", &long, ""), true, 0, &mut scratch), None);
+    assert_eq!(rules.judge(&FACTS, &subject("STOR", &long, ""), Question::Cut, 0, &mut scratch), None);
+}
+
+#[test]
+fn what_cannot_be_read_meets_the_rules_for_it_behind_those_that_allow() {
+    let rules = Rules::new(vec![
+        Rule { users: patterns(&["admin"]), action: Action::Rule(Ruling::Allow), ..rule() },
+        Rule { commands: patterns(&["STOR"]), rate_per_second: Some(1), ..rule() },
+        Rule { commands: patterns(&["PORT", "STOR"]), is_unreadable: true, ..rule() },
+        Rule { commands: patterns(&["PORT"]), action: Action::Rule(Ruling::Drop), ..rule() },
+    ]);
+    let ask = |command, user, question| {
+        let subject = subject(command, b"x", user);
+        let judgement = rules.judge(&FACTS, &subject, question, 0, &mut Scratch::new(16));
+        judgement.map(|judgement| (judgement.rule, judgement.ruling))
+    };
+    let rows = [
+        ("readable", "PORT", "", Question::Message, Some((3, Ruling::Drop))),
+        ("cut", "PORT", "", Question::Cut, Some((2, Ruling::Deny))),
+        ("malformed", "PORT", "", Question::Unreadable, Some((2, Ruling::Deny))),
+        ("spared", "PORT", "admin", Question::Unreadable, None),
+        ("allowed", "PORT", "admin", Question::Message, Some((0, Ruling::Allow))),
+        ("allowed whatever the argument", "PORT", "admin", Question::Cut, Some((0, Ruling::Allow))),
+        ("within its rate", "STOR", "", Question::Message, Some((1, Ruling::Allow))),
+        ("and still unreadable", "STOR", "", Question::Unreadable, Some((2, Ruling::Deny))),
+        ("another command", "RETR", "", Question::Unreadable, None),
+    ];
+    for (name, command, user, question, want) in rows {
+        assert_eq!(ask(command, user, question), want, "{name}");
+    }
+}
+
+#[test]
+fn a_mask_is_for_texts_only_and_an_allowing_rule_spares_from_it() {
+    let rules = Rules::new(vec![
+        Rule {
+            commands: patterns(&["Server"]),
+            arguments: patterns(&["public*"]),
+            action: Action::Rule(Ruling::Allow),
+            ..rule()
+        },
+        Rule { commands: patterns(&["RETR"]), ..rule() },
+        Rule { commands: patterns(&["Server", "RETR"]), action: Action::Mask, ..rule() },
+    ]);
+    let ask = |command, argument: &[u8], question| {
+        let subject = subject(command, argument, "");
+        let judgement = rules.judge(&FACTS, &subject, question, 0, &mut Scratch::new(64));
+        judgement.map(|judgement| (judgement.rule, judgement.ruling != Ruling::Allow))
+    };
+    assert_eq!(ask("Server", b"nginx", Question::Text), Some((2, true)));
+    assert_eq!(ask("Server", b"public 1", Question::Text), None);
+    assert_eq!(ask("RETR", b"a", Question::Text), Some((2, true)), "a rule that refuses is not for texts");
+    assert_eq!(ask("RETR", b"a", Question::Message), Some((1, true)), "a mask is not for messages");
+    assert_eq!(ask("Server", b"nginx", Question::Message), None);
+    assert_eq!(ask("Server", b"nginx", Question::Unreadable), None);
 }
 
 #[test]
@@ -220,7 +276,8 @@ fn a_rate_lets_a_seconds_worth_through_and_then_one_at_a_time() {
     let mut scratch = Scratch::new(16);
     let mut allowed = |nanos, tries: usize| {
         let judge = |_: &usize| {
-            let judgement = rules.judge(&FACTS, &subject("INVITE", b"", ""), false, nanos, &mut scratch);
+            let judgement =
+                rules.judge(&FACTS, &subject("INVITE", b"", ""), Question::Message, nanos, &mut scratch);
             judgement.unwrap().ruling == Ruling::Allow
         };
         (0..tries).filter(judge).count()

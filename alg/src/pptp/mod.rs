@@ -119,7 +119,19 @@ impl Pptp {
                 self.calls.renew(self.expectation_lifetime, cx);
                 Verdict::Pass
             }
-            Kind::Malformed => refuse(Event::Malformed, cx),
+            Kind::Malformed => {
+                cx.events.count(Event::Malformed);
+                let subject = Subject { direction, command: b"", argument: b"", user: b"" };
+                match cx.policy.judge_unreadable(&subject) {
+                    Ruling::Allow => Verdict::Pass,
+                    // Nothing tells which answer it would have.
+                    Ruling::Deny | Ruling::Drop => {
+                        cx.events.count(Event::Denied);
+                        cx.events.count(Event::Removed);
+                        Verdict::Remove
+                    }
+                }
+            }
             Kind::Start | Kind::Other => Verdict::Pass,
         }
     }
@@ -243,7 +255,6 @@ fn judge(direction: Direction, message: &[u8], cx: &mut Context<'_>) -> Option<V
     match cx.policy.judge(&Subject { direction, command, argument, user: b"" }) {
         Ruling::Allow => return None,
         Ruling::Deny => {
-            cx.events.count(Event::Denied);
             let refusal = message::refusal(message);
             let reply = refusal.as_ref().and_then(|(reply, length)| reply.get(..*length));
             // Without room for it, the request is refused all the same.
@@ -251,6 +262,7 @@ fn judge(direction: Direction, message: &[u8], cx: &mut Context<'_>) -> Option<V
         }
         Ruling::Drop => {}
     }
+    cx.events.count(Event::Denied);
     cx.events.count(Event::Removed);
     Some(Verdict::Remove)
 }

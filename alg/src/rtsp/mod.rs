@@ -30,7 +30,8 @@
 //! ```
 //!
 //! Policy judges each request by method and URI; a refused one is taken out and answered with 403, as soon as
-//! the other direction is between two messages.
+//! the other direction is between two messages. Where it refuses what cannot be read, a SETUP whose Transport does not
+//! parse is answered with 461, and a head that is too long or malformed ends the session.
 //!
 //! Departures: a request with credentials keeps its URI, since a digest may cover it (RFC 7616 section 3.4).
 //! TEARDOWN withdraws before it is answered: media that flow are not touched by that.
@@ -43,6 +44,7 @@ use std::time::Duration;
 
 use crate::contract::{Alg, Context, Direction, Event, Ruling, Step, Subject, Verdict};
 use crate::decimal::Text;
+use crate::masks::hide_products;
 
 use changes::Changes;
 use head::{Common, FirstLine, Start};
@@ -123,10 +125,12 @@ struct Side {
 /// Refusals that wait for the end of one frame.
 const OWED: usize = 4;
 
-/// A 403 response.
+/// A response that refuses a request.
 #[derive(Debug, Clone, Copy)]
 struct Refusal {
     is_version_2: bool,
+    /// Code and phrase.
+    status: &'static [u8],
     cseq: Option<u32>,
 }
 
@@ -181,7 +185,7 @@ impl Rtsp {
         let is_full = window.len() == self.settings.message_bytes;
         let first = match head::start(window) {
             Start::Line(first) => first,
-            Start::Unfinished if is_full => return self.too_long(input, cx),
+            Start::Unfinished if is_full => return self.lose(Event::LineTooLong, direction, input, None, cx),
             Start::Unfinished => return self.incomplete(input, cx),
             Start::Wrong => return self.detach(input, cx),
         };
@@ -189,11 +193,13 @@ impl Rtsp {
             return self.detach(input, cx);
         }
         let Some(head_length) = head::length(window) else {
-            return if is_full { self.too_long(input, cx) } else { self.incomplete(input, cx) };
+            if is_full {
+                return self.lose(Event::LineTooLong, direction, input, Some(&first), cx);
+            }
+            return self.incomplete(input, cx);
         };
         let Some(common) = input.get(..head_length).and_then(head::common) else {
-            cx.events.count(Event::Malformed);
-            return self.detach(input, cx);
+            return self.lose(Event::Malformed, direction, input, Some(&first), cx);
         };
         let body = common.content_length.as_ref().map_or(0, |(length, _)| *length);
         let whole = head_length.saturating_add(usize::try_from(body).unwrap_or(usize::MAX));
@@ -205,7 +211,10 @@ impl Rtsp {
         self.state = State::Dialogue;
         let bytes = input.get(..length).unwrap_or_default();
         let message = Message { direction, bytes, head_length, first, common };
-        let verdict = self.on_message(&message, cx);
+        let mut verdict = self.on_message(&message, cx);
+        if matches!(verdict, Verdict::Pass | Verdict::Rewrite) && hide_products(direction, bytes, cx) {
+            verdict = Verdict::Rewrite;
+        }
         if !is_whole {
             let side = self.side(direction);
             side.unread_bytes = body;
@@ -240,13 +249,25 @@ impl Rtsp {
     fn judge(&mut self, message: &Message<'_>, cx: &mut Context<'_>) -> Option<Verdict> {
         let FirstLine::Request { method, uri } = &message.first else { return None };
         let (command, argument) = (message.text(method), message.text(uri));
-        match cx.policy.judge(&Subject { direction: message.direction, command, argument, user: b"" }) {
+        let ruling = cx.policy.judge(&Subject { direction: message.direction, command, argument, user: b"" });
+        self.refuse(message, ruling, FORBIDDEN, cx)
+    }
+
+    /// `None`: the ruling is to read on.
+    fn refuse(
+        &mut self,
+        message: &Message<'_>,
+        ruling: Ruling,
+        status: &'static [u8],
+        cx: &mut Context<'_>,
+    ) -> Option<Verdict> {
+        match ruling {
             Ruling::Allow => return None,
             Ruling::Deny => {
-                cx.events.count(Event::Denied);
                 let line_end = head::line_end(message.bytes, 0);
                 let line = message.text(&(0..line_end)).trim_ascii_end();
-                let refusal = Refusal { is_version_2: line.ends_with(b"2.0"), cseq: message.common.cseq };
+                let is_version_2 = line.ends_with(b"2.0");
+                let refusal = Refusal { is_version_2, status, cseq: message.common.cseq };
                 let back = message.direction.reversed();
                 let side = self.side(back);
                 if side.unread_bytes == 0 {
@@ -257,8 +278,18 @@ impl Rtsp {
             }
             Ruling::Drop => {}
         }
+        cx.events.count(Event::Denied);
         cx.events.count(Event::Removed);
         Some(Verdict::Remove)
+    }
+
+    /// Asks policy about a SETUP whose Transport does not parse.
+    fn judge_transport(&mut self, message: &Message<'_>, cx: &mut Context<'_>) -> Option<Verdict> {
+        let FirstLine::Request { method, uri } = &message.first else { return None };
+        let (command, argument) = (message.text(method), message.text(uri));
+        let subject = Subject { direction: message.direction, command, argument, user: b"" };
+        let ruling = cx.policy.judge_unreadable(&subject);
+        self.refuse(message, ruling, UNSUPPORTED_TRANSPORT, cx)
     }
 
     /// A request of the client other than SETUP.
@@ -276,8 +307,28 @@ impl Rtsp {
         if cx.at_end { self.detach(input, cx) } else { Step::Incomplete }
     }
 
-    fn too_long(&mut self, input: &[u8], cx: &mut Context<'_>) -> Step {
-        cx.events.count(Event::LineTooLong);
+    /// A head that cannot be read: nobody knows where the next message begins. A request that policy would refuse has
+    /// no way round it.
+    fn lose(
+        &mut self,
+        event: Event,
+        direction: Direction,
+        input: &[u8],
+        first: Option<&FirstLine>,
+        cx: &mut Context<'_>,
+    ) -> Step {
+        cx.events.count(event);
+        if let Some(FirstLine::Request { method, uri }) = first {
+            let text = |at: &Range<usize>| input.get(at.clone()).unwrap_or_default();
+            let subject = Subject { direction, command: text(method), argument: text(uri), user: b"" };
+            if cx.policy.judge(&subject) != Ruling::Allow
+                || cx.policy.judge_unreadable(&subject) != Ruling::Allow
+            {
+                cx.events.count(Event::Denied);
+                self.state = State::Done;
+                return Step::Message { length: input.len(), verdict: Verdict::Terminate };
+            }
+        }
         self.detach(input, cx)
     }
 
@@ -343,7 +394,9 @@ impl Refusal {
     fn inject(self, direction: Direction, cx: &mut Context<'_>) {
         let mut text = Text::<64>::new();
         text.push(if self.is_version_2 { b"RTSP/2.0" } else { b"RTSP/1.0" });
-        text.push(b" 403 Forbidden\r\n");
+        text.push(b" ");
+        text.push(self.status);
+        text.push(b"\r\n");
         if let Some(cseq) = self.cseq {
             text.push(b"CSeq: ");
             text.push_decimal(cseq);
@@ -403,6 +456,10 @@ fn write(mut changes: Changes, cx: &mut Context<'_>) -> Option<Verdict> {
     cx.events.count(Event::Rewritten);
     Some(Verdict::Rewrite)
 }
+
+/// RFC 2326 section 7.1.1
+const FORBIDDEN: &[u8] = b"403 Forbidden";
+const UNSUPPORTED_TRANSPORT: &[u8] = b"461 Unsupported transport";
 
 /// Headers of a server whose value is a URL.
 const SERVER_URLS: [&[u8]; 3] = [b"Content-Base", b"Content-Location", b"Location"];

@@ -25,10 +25,14 @@ impl Rtsp {
     ) -> Verdict {
         let mut opened: Opened = [None; ALTERNATIVES];
         let read = self.open_alternatives(message, url, &mut opened, &mut changes, cx);
+        let mut refused = None;
         let written = match read {
             Ok(()) => write(changes, cx),
             Err(event) => {
                 cx.events.count(event);
+                if event == Event::Malformed {
+                    refused = self.judge_transport(message, cx);
+                }
                 None
             }
         };
@@ -39,7 +43,7 @@ impl Rtsp {
                 stream.client.withdraw(&[], cx);
             }
         }
-        written.unwrap_or(Verdict::Pass)
+        written.or(refused).unwrap_or(Verdict::Pass)
     }
 
     fn open_alternatives(

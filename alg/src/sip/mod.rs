@@ -33,6 +33,7 @@ use std::time::Duration;
 use crate::contract::{
     Alg, Context, Direction, Edits, Event, Events, Protocol, Ruling, Step, Subject, Verdict,
 };
+use crate::masks::hide_products;
 
 use aliases::Aliases;
 use asking::Asking;
@@ -186,7 +187,12 @@ impl Sip {
                 return detach(input.len(), cx);
             }
             cx.events.count(Event::Malformed);
-            return pass;
+            return match judge_unreadable(direction, input, None, cx) {
+                Ruling::Allow => pass,
+                Ruling::Deny | Ruling::Drop => {
+                    Step::Message { length: input.len(), verdict: Verdict::Remove }
+                }
+            };
         };
         half.started = true;
         if input.len() > self.settings.message_bytes {
@@ -270,12 +276,19 @@ impl Sip {
         cx: &mut Context<'_>,
     ) -> Step {
         cx.events.count(event);
-        let ruling = judge(direction, bytes, start, &[], cx);
+        let ruling = match judge(direction, bytes, start, &[], cx) {
+            Ruling::Allow => judge_unreadable(direction, bytes, Some(start), cx),
+            ruling => ruling,
+        };
         // Its body follows in pieces: it cannot be taken out of a stream any more.
         if ruling != Ruling::Allow && self.half(direction).rest > 0 {
             return Step::Message { length: bytes.len(), verdict: Verdict::Terminate };
         }
-        let verdict = if ruling == Ruling::Allow { Verdict::Pass } else { Verdict::Remove };
+        let verdict = match ruling {
+            Ruling::Allow if hide_products(direction, bytes, cx) => Verdict::Rewrite,
+            Ruling::Allow => Verdict::Pass,
+            Ruling::Deny | Ruling::Drop => Verdict::Remove,
+        };
         Step::Message { length: bytes.len(), verdict }
     }
 
@@ -320,13 +333,24 @@ impl Sip {
         if let Err(event) = decided {
             cx.events.count(event);
             cx.edits.clear();
+            if matches!(event, Event::Malformed | Event::LineTooLong) {
+                let ruling = judge_unreadable(direction, bytes, Some(start), cx);
+                if ruling == Ruling::Deny {
+                    refuse(direction, bytes, head, start, cx);
+                }
+                if ruling != Ruling::Allow {
+                    return Step::Message { length, verdict: Verdict::Remove };
+                }
+            }
         }
-        let verdict = if cx.edits.iter().next().is_some() {
+        let mut verdict = Verdict::Pass;
+        if cx.edits.iter().next().is_some() {
             cx.events.count(Event::Rewritten);
-            Verdict::Rewrite
-        } else {
-            Verdict::Pass
-        };
+            verdict = Verdict::Rewrite;
+        }
+        if hide_products(direction, bytes, cx) {
+            verdict = Verdict::Rewrite;
+        }
         Step::Message { length, verdict }
     }
 
@@ -390,6 +414,25 @@ fn judge(direction: Direction, bytes: &[u8], start: Start, user: &[u8], cx: &mut
         cx.policy.judge(&Subject { direction, command: method.of(bytes), argument: uri.of(bytes), user });
     if ruling != Ruling::Allow {
         cx.events.count(Event::Denied);
+    }
+    ruling
+}
+
+/// Asks policy about a message that passes unread otherwise.
+fn judge_unreadable(
+    direction: Direction,
+    bytes: &[u8],
+    start: Option<Start>,
+    cx: &mut Context<'_>,
+) -> Ruling {
+    let (command, argument) = match start {
+        Some(Start::Request { method, uri }) => (method.of(bytes), uri.of(bytes)),
+        Some(Start::Response { .. }) | None => (&[][..], &[][..]),
+    };
+    let ruling = cx.policy.judge_unreadable(&Subject { direction, command, argument, user: b"" });
+    if ruling != Ruling::Allow {
+        cx.events.count(Event::Denied);
+        cx.events.count(Event::Removed);
     }
     ruling
 }

@@ -146,6 +146,31 @@ impl Policy for FakePolicy {
     }
 }
 
+/// What [`Driver`] shows an ALG: its policy, put together.
+struct Judge {
+    policy: FakePolicy,
+    unreadable: fn(&Subject<'_>) -> Ruling,
+    masks: fn(&Subject<'_>) -> bool,
+}
+
+impl Policy for Judge {
+    fn judge(&mut self, subject: &Subject<'_>) -> Ruling {
+        self.policy.judge(subject)
+    }
+
+    fn judge_cut(&mut self, subject: &Subject<'_>) -> Ruling {
+        self.policy.judge_cut(subject)
+    }
+
+    fn judge_unreadable(&mut self, subject: &Subject<'_>) -> Ruling {
+        (self.unreadable)(subject)
+    }
+
+    fn masks(&mut self, subject: &Subject<'_>) -> bool {
+        (self.masks)(subject)
+    }
+}
+
 thread_local! {
     static PANICS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
@@ -215,6 +240,10 @@ pub struct Driver<A> {
     pub nat: FakeNat,
     /// What the operator allows.
     pub policy: FakePolicy,
+    /// What becomes of messages that cannot be read.
+    pub unreadable: fn(&Subject<'_>) -> Ruling,
+    /// Which texts are hidden.
+    pub masks: fn(&Subject<'_>) -> bool,
     edits: Edits,
     inject: Injections,
     events: Events,
@@ -240,6 +269,8 @@ impl<A: Alg> Driver<A> {
             endpoints,
             nat: FakeNat::new(endpoints),
             policy: FakePolicy(|_| Ruling::Allow),
+            unreadable: |_| Ruling::Allow,
+            masks: |_| false,
             edits: Edits::with_capacity(64, 2048),
             inject: Injections::with_capacity(16, 1024),
             events: Events::default(),
@@ -373,13 +404,14 @@ impl<A: Alg> Driver<A> {
         self.inspections += 1;
         self.edits.clear();
         self.inject.clear();
+        let mut judge = Judge { policy: self.policy, unreadable: self.unreadable, masks: self.masks };
         let step = self.alg.inspect(
             direction,
             input,
             &mut Context {
                 endpoints: &self.endpoints,
                 nat: &mut self.nat,
-                policy: &mut self.policy,
+                policy: &mut judge,
                 edits: &mut self.edits,
                 inject: &mut self.inject,
                 events: &mut self.events,

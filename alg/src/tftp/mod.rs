@@ -78,12 +78,18 @@ impl Tftp {
     fn inspect_client(&mut self, input: &[u8], cx: &mut Context<'_>) -> Verdict {
         match (request::opcode(input), request::parse(input)) {
             (_, Some(request)) => self.on_request(&request, cx),
+            (Some(request::RRQ | request::WRQ), None) if !is_allowed_malformed(input, cx) => remove(cx),
             _ if self.state == State::Begun => self.detach(cx),
             (Some(request::ERROR), None) => self.on_error(cx),
             (Some(request::DATA | request::ACK | request::OACK), None) => Verdict::Pass,
+            // Asked already.
+            (Some(request::RRQ | request::WRQ), None) => Verdict::Pass,
             (_, None) => {
-                cx.events.count(Event::Malformed);
-                Verdict::Pass
+                if is_allowed_malformed(input, cx) {
+                    Verdict::Pass
+                } else {
+                    remove(cx)
+                }
             }
         }
     }
@@ -98,9 +104,9 @@ impl Tftp {
 
     fn on_request(&mut self, request: &Request<'_>, cx: &mut Context<'_>) -> Verdict {
         self.state = State::Asked;
-        let command: &[u8] = match request.kind {
-            Kind::Read => b"RRQ",
-            Kind::Write => b"WRQ",
+        let command = match request.kind {
+            Kind::Read => READ,
+            Kind::Write => WRITE,
         };
         let subject =
             Subject { direction: Direction::Original, command, argument: request.file_name, user: b"" };
@@ -174,10 +180,35 @@ impl Alg for Tftp {
     }
 }
 
+/// Asks policy about what the client sends and what is no request, though it may look like one.
+fn is_allowed_malformed(datagram: &[u8], cx: &mut Context<'_>) -> bool {
+    cx.events.count(Event::Malformed);
+    let command: &[u8] = match request::opcode(datagram) {
+        Some(request::RRQ) => READ,
+        Some(request::WRQ) => WRITE,
+        _ => b"",
+    };
+    let subject = Subject { direction: Direction::Original, command, argument: b"", user: b"" };
+    let ruling = cx.policy.judge_unreadable(&subject);
+    if ruling == Ruling::Deny {
+        // Without room for it the client hears nothing, and asks again.
+        let _told = cx.inject.push(Direction::Reply, ILLEGAL_OPERATION);
+    }
+    if ruling != Ruling::Allow {
+        cx.events.count(Event::Denied);
+    }
+    ruling == Ruling::Allow
+}
+
 fn remove(cx: &mut Context<'_>) -> Verdict {
     cx.events.count(Event::Removed);
     Verdict::Remove
 }
 
+/// What rules call the requests (RFC 1350 section 5).
+const READ: &[u8] = b"RRQ";
+const WRITE: &[u8] = b"WRQ";
+/// ERROR 4, RFC 1350 section 5 and its appendix.
+const ILLEGAL_OPERATION: &[u8] = b"\x00\x05\x00\x04Illegal TFTP operation\x00";
 /// ERROR 2, RFC 1350 section 5 and its appendix.
 const ACCESS_VIOLATION: &[u8] = b"\x00\x05\x00\x02Access violation\x00";

@@ -52,8 +52,8 @@ fn text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     (!text.is_empty()).then_some((text, rest.get(1..)?))
 }
 
-const RRQ: u16 = 1;
-const WRQ: u16 = 2;
+pub(super) const RRQ: u16 = 1;
+pub(super) const WRQ: u16 = 2;
 pub(super) const DATA: u16 = 3;
 pub(super) const ACK: u16 = 4;
 pub(super) const ERROR: u16 = 5;

@@ -197,6 +197,22 @@ fn policy_sees_command_and_file_and_answers_with_the_protocols_error() {
     assert_eq!(driver.nat.open_targets().len(), 1);
 }
 
+#[test]
+fn a_malformed_request_is_answered_with_error_4_where_policy_refuses_it() {
+    const NO_MODE: &[u8] = b"\0\x01a\0sometimes\0";
+    const ILLEGAL: &[u8] = b"\0\x05\0\x04Illegal TFTP operation\0";
+    let mut driver = session(endpoints());
+    driver.unreadable = |subject| match subject.command {
+        b"RRQ" => Ruling::Deny,
+        _ => Ruling::Drop,
+    };
+    assert_eq!(driver.datagram(C, NO_MODE), [(S, ILLEGAL.to_vec())]);
+    assert_eq!(driver.datagram(C, RRQ), [(C, RRQ.to_vec())], "the session is read on");
+    assert_eq!(driver.datagram(C, b"\0\x02a\0"), [], "dropped without a word");
+    assert_eq!(driver.datagram(C, b"\0\x09a"), []);
+    assert_eq!(counted(&driver), [(Event::Malformed, 3), (Event::Removed, 3), (Event::Denied, 3)]);
+}
+
 proptest! {
     #[test]
     fn whatever_comes_passes_unchanged_and_only_requests_open(

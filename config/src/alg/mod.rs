@@ -7,6 +7,7 @@
 pub(crate) mod common;
 pub(crate) mod ftp;
 pub(crate) mod irc;
+mod mask;
 pub(crate) mod pptp;
 pub(crate) mod rtsp;
 pub(crate) mod rule;

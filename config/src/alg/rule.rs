@@ -6,6 +6,7 @@
 use ipnet::Ipv4Net;
 
 use crate::address;
+use crate::alg::mask;
 use crate::interface::{self, Draft as Interface};
 use crate::model::{AlgAction, AlgName, AlgRule, FilterDirection};
 use crate::names;
@@ -29,6 +30,7 @@ pub(crate) const SECTION: Section = Section {
         PEER,
         DIRECTION,
         TENANT,
+        UNREADABLE,
         ACTION,
         RATE_PER_SECOND,
         LOG,
@@ -39,7 +41,7 @@ pub(crate) const SECTION: Section = Section {
 const NAME: Key = Key { name: "name", example: "\"no-uploads\"", reason: "What output calls it." };
 const ALG: Key =
     Key { name: "alg", example: "\"ftp\"", reason: "Whose messages; without the line: those of every ALG." };
-const COMMAND: Key = Key {
+pub(super) const COMMAND: Key = Key {
     name: "command",
     example: "[\"STOR\", \"APPE\"]",
     reason: "Commands or methods; * stands for any letters, ? for one, case does not matter.",
@@ -49,12 +51,12 @@ const ARGUMENT: Key = Key {
     example: "[\"/private/*\"]",
     reason: "Paths, URIs or file names, with * and ?; compared once /../ and the like are resolved.",
 };
-const FILE_TYPE: Key = Key {
+pub(super) const FILE_TYPE: Key = Key {
     name: "file_type",
     example: "[\"exe\", \"scr\"]",
     reason: "What follows the last dot of a file's name, with * and ?.",
 };
-const USER: Key = Key {
+pub(super) const USER: Key = Key {
     name: "user",
     example: "[\"guest*\"]",
     reason: "Users that have logged in (FTP) or registered (SIP), with * and ?; before that, none matches.",
@@ -73,12 +75,17 @@ const TENANT: Key = Key {
     example: "7",
     reason: "Tenant of the internal end; 0: those of interfaces without one.",
 };
+pub(super) const UNREADABLE: Key = Key {
+    name: "unreadable",
+    example: "true",
+    reason: "Only messages too long or malformed to be read; without a rule they pass as they are, and open nothing.",
+};
 const ACTION: Key = Key {
     name: "action",
     example: "\"deny\"",
-    reason: "allow; deny: take it out and answer with the protocol's own error; drop: take it out in silence.",
+    reason: "allow; deny: answer with the protocol's own error; drop: in silence; mask: hide what an end tells of itself.",
 };
-const RATE_PER_SECOND: Key = Key {
+pub(super) const RATE_PER_SECOND: Key = Key {
     name: "rate_per_second",
     example: "10",
     reason: "So many a second pass all the same, 1 to 1000000; the action is for those beyond.",
@@ -86,7 +93,7 @@ const RATE_PER_SECOND: Key = Key {
 const LOG: Key = Key { name: "log", example: "true", reason: "Whether a match goes into the log." };
 const ALARM: Key = Key { name: "alarm", example: "true", reason: "The same, as a warning." };
 
-const ALGS: Choices<AlgName> = &[
+pub(super) const ALGS: Choices<AlgName> = &[
     ("ftp", AlgName::Ftp),
     ("tftp", AlgName::Tftp),
     ("sip", AlgName::Sip),
@@ -94,8 +101,12 @@ const ALGS: Choices<AlgName> = &[
     ("irc", AlgName::Irc),
     ("pptp", AlgName::Pptp),
 ];
-const ACTIONS: Choices<AlgAction> =
-    &[("allow", AlgAction::Allow), ("deny", AlgAction::Deny), ("drop", AlgAction::Drop)];
+const ACTIONS: Choices<AlgAction> = &[
+    ("allow", AlgAction::Allow),
+    ("deny", AlgAction::Deny),
+    ("drop", AlgAction::Drop),
+    ("mask", AlgAction::Mask),
+];
 const DIRECTIONS: Choices<FilterDirection> =
     &[("inbound", FilterDirection::Inbound), ("outbound", FilterDirection::Outbound)];
 
@@ -161,6 +172,9 @@ pub(crate) fn print(rules: &[AlgRule], out: &mut Printer) {
         if let Some(tenant) = rule.tenant {
             out.key(&TENANT, tenant);
         }
+        if rule.unreadable {
+            out.key(&UNREADABLE, rule.unreadable);
+        }
         out.key(&ACTION, quoted(value::word_of(ACTIONS, rule.action)));
         if let Some(rate) = rule.rate_per_second {
             out.key(&RATE_PER_SECOND, rate);
@@ -186,7 +200,11 @@ fn read_one(table: &Table<'_>, name: String, interfaces: &[Interface<'_>]) -> Al
     if let Some(tenant) = &tenant {
         interface::refuse_unknown_tenant(tenant, interfaces);
     }
-    let action = table.require(&ACTION, value::choice(ACTIONS)).map(|action| action.value);
+    let action = table.require(&ACTION, value::choice(ACTIONS));
+    if let Some(action) = action.as_ref().filter(|action| action.value == AlgAction::Mask) {
+        mask::refuse_useless(table, alg, &action.place);
+    }
+    let action = action.map(|action| action.value);
     let rate = table.get_located(&RATE_PER_SECOND, value::integer(1..=1_000_000));
     if let Some(rate) = rate.as_ref().filter(|_| action == Some(AlgAction::Allow)) {
         rate.place.refuse("allows what is allowed already", "write action = \"deny\" or action = \"drop\"");
@@ -202,6 +220,7 @@ fn read_one(table: &Table<'_>, name: String, interfaces: &[Interface<'_>]) -> Al
         peer: prefixes(table, &PEER),
         direction: table.get(&DIRECTION, value::choice(DIRECTIONS)),
         tenant: tenant.map(|tenant| tenant.value),
+        unreadable: table.get(&UNREADABLE, value::boolean).unwrap_or(false),
         action: action.unwrap_or(AlgAction::Deny),
         rate_per_second: rate.map(|rate| rate.value),
         log: table.get(&LOG, value::boolean).unwrap_or(false),
@@ -209,7 +228,7 @@ fn read_one(table: &Table<'_>, name: String, interfaces: &[Interface<'_>]) -> Al
     }
 }
 
-fn texts(table: &Table<'_>, key: &'static Key) -> Vec<String> {
+pub(super) fn texts(table: &Table<'_>, key: &'static Key) -> Vec<String> {
     let list = table.get(key, value::non_empty(value::distinct(pattern)));
     list.into_iter().flatten().map(|text| text.value).collect()
 }
@@ -247,7 +266,15 @@ fn covers(earlier: &AlgRule, later: &AlgRule) -> bool {
         let is_in = |text: &String| earlier.iter().any(|other| takes_in(other.as_bytes(), text.as_bytes()));
         earlier.is_empty() || (!later.is_empty() && later.iter().all(is_in))
     };
-    one(earlier.alg, later.alg)
+    // A mask judges no message; what is allowed is not masked. What a rate lets through may still be unreadable.
+    let is_asked_first = match (earlier.action, later.action) {
+        (AlgAction::Mask, later) => later == AlgAction::Mask,
+        (earlier, AlgAction::Mask) => earlier == AlgAction::Allow,
+        _ => true,
+    } && (!earlier.unreadable || later.unreadable)
+        && (earlier.rate_per_second.is_none() || !later.unreadable || earlier.unreadable);
+    is_asked_first
+        && one(earlier.alg, later.alg)
         && one(earlier.direction, later.direction)
         && one(earlier.tenant, later.tenant)
         && nets(&earlier.internal, &later.internal)
@@ -259,7 +286,7 @@ fn covers(earlier: &AlgRule, later: &AlgRule) -> bool {
 }
 
 /// Whether what matches `inner` matches `outer`: only a `*` takes a `*`. Row by row, one place of `inner` after another.
-fn takes_in(outer: &[u8], inner: &[u8]) -> bool {
+pub(super) fn takes_in(outer: &[u8], inner: &[u8]) -> bool {
     // reached[i]: the first i bytes of outer have taken what was read of inner.
     let skip_stars = |reached: &mut Vec<bool>| {
         for (at, byte) in outer.iter().enumerate() {

@@ -27,6 +27,8 @@ pub struct AlgRule {
     pub direction: Option<FilterDirection>,
     /// Tenant of the internal end (0: of interfaces without one).
     pub tenant: Option<u16>,
+    /// Only messages that cannot be read: too long, or malformed.
+    pub unreadable: bool,
     /// What becomes of the message.
     pub action: AlgAction,
     /// So many a second are allowed all the same.
@@ -58,4 +60,6 @@ pub enum AlgAction {
     Deny,
     /// It is taken out without an answer.
     Drop,
+    /// It goes on, without what it tells about the end that sends it.
+    Mask,
 }

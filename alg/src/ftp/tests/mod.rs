@@ -8,6 +8,7 @@ use crate::testing::Driver;
 
 mod dialogues;
 mod hostile;
+mod masks;
 mod policy;
 mod segmentation;
 

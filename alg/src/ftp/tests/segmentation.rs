@@ -97,6 +97,7 @@ fn the_corpus_reaches_every_kind_of_step() {
         Event::TooManyOutstanding,
         Event::Denied,
         Event::RecheckFailed,
+        Event::Masked,
     ];
     assert_eq!(missing, not_meant);
 }

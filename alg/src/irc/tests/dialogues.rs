@@ -268,7 +268,7 @@ fn what_policy_refuses_is_taken_out_and_the_client_is_told() {
          :algate NOTICE * :DCC SEND refused by policy\\r\\n\
          :bob!b@h PRIVMSG al :b\\r\\n";
     assert_eq!(after_registration(&driver, S), told);
-    assert_eq!(counted(&driver), [(Event::Removed, 4), (Event::Denied, 3)]);
+    assert_eq!(counted(&driver), [(Event::Removed, 4), (Event::Denied, 4)]);
     assert!(driver.nat.calls.is_empty());
 }
 

@@ -8,6 +8,7 @@ use crate::testing::{self, Driver};
 
 mod dialogues;
 mod hostile;
+mod policy;
 mod segmentation;
 
 /// Client and server, as senders.

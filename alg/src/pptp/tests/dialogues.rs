@@ -171,7 +171,7 @@ fn what_policy_refuses_is_answered_in_its_own_size() {
     };
     assert_eq!(driver.outcome().reply, [start_reply(), refused(8, 32, 7, 7)].concat());
     assert_eq!(driver.outcome().original, [start_request(), refused(10, 24, 500, 3)].concat());
-    assert_eq!(counted(&driver), [(Event::Removed, 3), (Event::Denied, 2)]);
+    assert_eq!(counted(&driver), [(Event::Removed, 3), (Event::Denied, 3)]);
     assert_eq!(pass(&mut driver, C, &call(9)), call(20_000));
 }
 

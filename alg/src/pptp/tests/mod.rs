@@ -8,6 +8,7 @@ use crate::testing::{self, Driver};
 
 mod dialogues;
 mod hostile;
+mod policy;
 mod segmentation;
 
 /// The end that opened the control session and the other, as senders.

@@ -323,7 +323,7 @@ fn what_policy_refuses_is_answered_with_403() {
     assert_eq!(read(&driver, C), "OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n");
     let want = "RTSP/2.0 403 Forbidden\r\nCSeq: 2\r\n\r\nRTSP/1.0 403 Forbidden\r\nCSeq: 3\r\n\r\nRTSP/1.0 403 Forbidden\r\n\r\n";
     assert_eq!(read(&driver, S), want);
-    assert_eq!(counted(&driver), [(Event::Removed, 4), (Event::Denied, 3)]);
+    assert_eq!(counted(&driver), [(Event::Removed, 4), (Event::Denied, 4)]);
 }
 
 #[test]

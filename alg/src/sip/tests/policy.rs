@@ -75,3 +75,24 @@ fn a_denied_request_leaves_a_stream_and_its_answer_enters_the_other() {
     assert!(outcome.original.starts_with(b"OPTIONS "));
     assert!(outcome.reply.starts_with(b"SIP/2.0 403 Forbidden\r\n"));
 }
+
+#[test]
+fn a_product_is_hidden_and_what_cannot_be_read_is_refused_where_policy_says_so() {
+    let mut driver = udp(phone());
+    driver.masks = |subject| subject.command == b"User-Agent" && subject.argument == b"Foo 1.2";
+    let sent = String::from_utf8(invite("p", "User-Agent: Foo 1.2\r\n", &audio("10.0.0.2", 4000))).unwrap();
+    let leaving = driver.datagram(O, sent.as_bytes());
+    let [(O, heard)] = &leaving[..] else { panic!("{leaving:?}") };
+    let heard = String::from_utf8_lossy(heard);
+    assert!(heard.contains("\r\nUser-Agent: masked\r\n") && !heard.contains("10.0.0.2:5060"), "{heard}");
+    assert_eq!(counted(&driver), [(Event::Rewritten, 1), (Event::Masked, 1)]);
+
+    driver.unreadable = |subject| if subject.command == b"INVITE" { Ruling::Deny } else { Ruling::Allow };
+    let malformed = sent.replace("CSeq: 1", "CSeq: x");
+    let leaving = driver.datagram(O, malformed.as_bytes());
+    let answers: Vec<_> = leaving.iter().map(|(direction, bytes)| (*direction, &bytes[..12])).collect();
+    assert_eq!(answers, [(R, &b"SIP/2.0 403 "[..])]);
+    let info = malformed.replace("INVITE", "INFO");
+    let leaving = driver.datagram(O, info.as_bytes());
+    assert!(matches!(&leaving[..], [(O, heard)] if heard.ends_with(&info.as_bytes()[40..])), "{leaving:?}");
+}

@@ -391,10 +391,14 @@ impl AlgStage {
             let nat = around.nat;
             let Some(session) = nat.sessions.by_handle(handle) else { continue };
             let deadline = flow.stream.as_ref().and_then(|stream| stream.deadline(&self.limits));
-            if deadline.is_some_and(|deadline| deadline <= now) {
-                let shared = Shared { memory: &mut self.memory, policy: &mut self.policy };
-                flow.with_stream(around, shared, session, |stream, cx| stream.on_timer(now, cx));
+            // One that nothing is due of stays as it is: a closed one would be taken for touched, and live for ever.
+            let Some(deadline) = deadline else { continue };
+            if deadline > now {
+                self.next_timer = self.next_timer.min(deadline);
+                continue;
             }
+            let shared = Shared { memory: &mut self.memory, policy: &mut self.policy };
+            flow.with_stream(around, shared, session, |stream, cx| stream.on_timer(now, cx));
             self.settle(around, at, &session);
         }
     }

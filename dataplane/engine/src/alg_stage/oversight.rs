@@ -1,7 +1,10 @@
 //! What stands over the ALGs, shared by all threads: whose sessions they read, the operator's rules, what is recorded,
 //! and the switch that turns a failing one off.
 
-use algate_alg::{Facts, Pattern, Prefix, ProtocolId, Rule, Rules, Ruling, Scratch, Subject, Way};
+use algate_alg::{
+    Action, Facts, Judgement, Pattern, Prefix, ProtocolId, Question, Rule, Rules, Ruling, Scratch, Subject,
+    Way,
+};
 use algate_config::{AlgAction, AlgName, AlgRule, Config, FilterDirection};
 use ipnet::Ipv4Net;
 
@@ -130,33 +133,50 @@ pub(super) struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn decide(&mut self, subject: &Subject<'_>, is_cut: bool) -> Ruling {
+    /// What the first matching rule says, counted and told.
+    fn ask(&mut self, subject: &Subject<'_>, question: Question) -> Option<Judgement> {
         let Watched { oversight, thread, now, facts, .. } = self.watched;
         if oversight.rules.is_empty() {
-            return Ruling::Allow;
+            return None;
         }
-        let judged = oversight.rules.judge(&facts, subject, is_cut, now.as_nanos(), self.scratch);
-        let Some(judgement) = judged else { return Ruling::Allow };
+        let judgement = oversight.rules.judge(&facts, subject, question, now.as_nanos(), self.scratch)?;
         let hits = oversight.hits.get(usize::from(thread.0));
         if let Some(counter) = hits.and_then(|hits| hits.get(judgement.rule)) {
             counter.add(1);
         }
         if oversight.is_noted.get(judgement.rule) == Some(&true) {
             let rule = u16::try_from(judgement.rule).unwrap_or(u16::MAX);
-            self.watched.note(What::Rule { rule, ruling: judgement.ruling });
+            self.watched.note(match question {
+                Question::Text => What::Masked { rule },
+                _ => What::Rule { rule, ruling: judgement.ruling },
+            });
         }
+        Some(judgement)
+    }
+
+    fn decide(&mut self, subject: &Subject<'_>, question: Question) -> Ruling {
+        let ruling = self.ask(subject, question).map_or(Ruling::Allow, |judgement| judgement.ruling);
         // What passes must be read as passed, or the ALG loses its place.
-        if oversight.is_shadow(facts.protocol) { Ruling::Allow } else { judgement.ruling }
+        if self.watched.oversight.is_shadow(self.watched.facts.protocol) { Ruling::Allow } else { ruling }
     }
 }
 
 impl algate_alg::Policy for Judge<'_> {
     fn judge(&mut self, subject: &Subject<'_>) -> Ruling {
-        self.decide(subject, false)
+        self.decide(subject, Question::Message)
     }
 
     fn judge_cut(&mut self, subject: &Subject<'_>) -> Ruling {
-        self.decide(subject, true)
+        self.decide(subject, Question::Cut)
+    }
+
+    fn judge_unreadable(&mut self, subject: &Subject<'_>) -> Ruling {
+        self.decide(subject, Question::Unreadable)
+    }
+
+    /// In shadow, too: what is hidden from the other end the ALG has read all the same.
+    fn masks(&mut self, subject: &Subject<'_>) -> bool {
+        self.ask(subject, Question::Text).is_some_and(|judgement| judgement.ruling != Ruling::Allow)
     }
 }
 
@@ -186,10 +206,12 @@ fn compiled(rule: &AlgRule) -> Rule {
             FilterDirection::Outbound => Way::Outbound,
         }),
         tenant: rule.tenant,
-        ruling: match rule.action {
-            AlgAction::Allow => Ruling::Allow,
-            AlgAction::Deny => Ruling::Deny,
-            AlgAction::Drop => Ruling::Drop,
+        is_unreadable: rule.unreadable,
+        action: match rule.action {
+            AlgAction::Allow => Action::Rule(Ruling::Allow),
+            AlgAction::Deny => Action::Rule(Ruling::Deny),
+            AlgAction::Drop => Action::Rule(Ruling::Drop),
+            AlgAction::Mask => Action::Mask,
         },
         rate_per_second: rule.rate_per_second,
     }

@@ -26,6 +26,11 @@ pub enum What {
         /// How.
         ruling: Ruling,
     },
+    /// A rule has hidden what an end tells of itself.
+    Masked {
+        /// Its place in the configuration.
+        rule: u16,
+    },
     /// The ALG panicked.
     Panicked,
     /// A control session is no longer read, because its ALG panicked again.

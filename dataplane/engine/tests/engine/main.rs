@@ -8,6 +8,7 @@ mod alg_leave;
 mod alg_limits;
 mod alg_nat;
 mod alg_policy;
+mod alg_rules;
 mod common;
 mod events;
 mod fast_path;

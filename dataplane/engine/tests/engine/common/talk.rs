@@ -75,6 +75,11 @@ impl Talk {
         lab.host(self.hosts[end]).read(self.sockets[end])
     }
 
+    /// Whether both ends still have the connection.
+    pub(crate) fn is_open(&self, lab: &mut Lab) -> bool {
+        [CLIENT, SERVER].iter().all(|end| lab.host(self.hosts[*end]).socket(self.sockets[*end]).may_send())
+    }
+
     /// One end closes, then the other.
     pub(crate) fn close(&self, lab: &mut Lab) {
         for end in [CLIENT, SERVER] {
