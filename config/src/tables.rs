@@ -38,8 +38,11 @@ const SUBSCRIBERS: Key = Key {
     example: "65536",
     reason: "Internal hosts with sessions or ports at one time; a full table refuses the flows of further ones.",
 };
-const ALG_FLOWS: Key =
-    Key { name: "alg_flows", example: "1024", reason: "Control sessions under an ALG at one time." };
+const ALG_FLOWS: Key = Key {
+    name: "alg_flows",
+    example: "1024",
+    reason: "Control sessions under an ALG at one time and thread; each takes up to 6 KiB, and each fourth one 81 KiB for bytes in its care.",
+};
 const NEIGHBORS: Key =
     Key { name: "neighbors", example: "4096", reason: "Hosts on connected prefixes (ARP), at most 65535." };
 const MBUFS: Key = Key {

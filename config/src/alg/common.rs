@@ -61,6 +61,13 @@ pub(crate) const SHADOW: Key = Key {
     reason: "Whether it only counts and records what it would do, and changes and opens nothing.",
 };
 
+/// Of protocols over TCP.
+pub(crate) const KEEPALIVE: Key = Key {
+    name: "keepalive",
+    example: "\"60s\"",
+    reason: "Probes both ends of a control session that is silent this long while its data flow, 10s to 1h, for other NATs' sake; without the line: never.",
+};
+
 /// The key for control ports of a protocol, with those it has by default.
 pub(crate) const fn control_ports(example: &'static str) -> Key {
     Key { name: "control_ports", example, reason: "Ports where control sessions are expected." }
@@ -84,6 +91,11 @@ pub(crate) fn read<'a>(protocol: &'static Protocol, table: &Table<'a>, claims: &
         internal: rule::prefixes(table, &INTERNAL),
         tenants: tenants(table),
         shadow: table.get(&SHADOW, value::boolean).unwrap_or(false),
+        keepalive: if protocol.transports.contains(&Transport::Tcp) {
+            table.get(&KEEPALIVE, value::duration(Duration::from_secs(10)..=Duration::from_secs(3_600)))
+        } else {
+            None
+        },
     };
     if gateway.enabled {
         claims.add(protocol, &gateway, written.unwrap_or_default());
@@ -103,6 +115,9 @@ pub(crate) fn print<'a>(protocol: &Protocol, gateway: &Gateway, out: &'a mut Pri
     }
     if !gateway.tenants.is_empty() {
         out.key(&TENANTS, list(&gateway.tenants));
+    }
+    if let Some(keepalive) = gateway.keepalive {
+        out.key(&KEEPALIVE, quoted(duration::print(keepalive)));
     }
     out.key(&SHADOW, gateway.shadow)
 }

@@ -21,6 +21,7 @@ pub(crate) const SECTION: Section = Section {
         common::EXPECTATIONS,
         common::INTERNAL,
         common::TENANTS,
+        common::KEEPALIVE,
         common::SHADOW,
         CALL_LIFETIME,
         CALLS_PER_FLOW,

@@ -46,6 +46,8 @@ pub struct Gateway {
     pub tenants: Vec<u16>,
     /// Whether it only says what it would do.
     pub shadow: bool,
+    /// How long a control session over TCP may be silent while its data sessions live, before both its ends are probed.
+    pub keepalive: Option<Duration>,
 }
 
 /// `[alg.sip]`

@@ -785,3 +785,56 @@ fn numbers_that_fit_nothing_are_answered_and_used_for_nothing() {
     let data = seg(1, 1, "x");
     assert_eq!(early.segment(Direction::Original, &data), Outcome::Dropped(DropReason::AlgBadSegment));
 }
+
+#[test]
+fn a_simultaneous_open_begins_a_stream_like_any_other() {
+    let syn_ack = || TcpFlags::SYN.with(TcpFlags::ACK);
+    let mut stage = Stage::new(limits());
+    stage.client(seg(0, 0, "").flags(TcpFlags::SYN).opt(&MSS), &["> S 0..0 ack 0 win 1000"]);
+    stage.server(seg(0, 0, "").flags(TcpFlags::SYN).opt(&MSS), &["< S 0..0 ack 0 win 1000"]);
+    stage.client(seg(0, 1, "").flags(syn_ack()).opt(&MSS), &["> S. 0..0 ack 1 win 1000"]);
+    stage.server(seg(0, 1, "").flags(syn_ack()).opt(&MSS), &["< S. 0..0 ack 1 win 1000"]);
+    stage.client(seg(1, 1, "SHRT 1\r\n"), &["> P. 1..7 ack 1 win 1000 \"SHRT\\r\\n\""]);
+    stage.server(seg(1, 7, ""), &["< . 1..1 ack 9 win 1000"]);
+}
+
+#[test]
+fn an_answer_to_the_originators_number_corrects_a_forged_syn() {
+    let mut stage = Stage::new(limits());
+    stage.client(seg(0, 0, "").flags(TcpFlags::SYN).opt(&MSS), &["> S 0..0 ack 0 win 1000"]);
+    stage.server(seg(500, 0, "").flags(TcpFlags::SYN).opt(&MSS), &["< S 500..500 ack 0 win 1000"]);
+    let answer = seg(0, 1, "").flags(TcpFlags::SYN.with(TcpFlags::ACK)).opt(&MSS);
+    stage.server(answer, &["< S. 0..0 ack 1 win 1000"]);
+    stage.client(seg(1, 1, "SHRT 1\r\n"), &["> P. 1..7 ack 1 win 1000 \"SHRT\\r\\n\""]);
+    // Once the originator has acknowledged the number, it stands.
+    let late = seg(900, 1, "").flags(TcpFlags::SYN.with(TcpFlags::ACK)).opt(&MSS);
+    stage.segment(Direction::Reply, &late);
+    stage.log.lines.clear();
+    stage.server(seg(1, 7, ""), &["< . 1..1 ack 9 win 1000"]);
+}
+
+#[test]
+fn answers_to_keepalives_of_the_stage_go_no_farther() {
+    let mut stage = Stage::open();
+    stage.client(seg(1, 1, "SHRT 1\r\n"), &["> P. 1..7 ack 1 win 1000 \"SHRT\\r\\n\""]);
+    stage.server(seg(1, 7, ""), &["< . 1..1 ack 9 win 1000"]);
+    stage.call(|stream, _, cx| stream.keep_alive(cx));
+    stage.expect(&["> . 6..6 ack 1 win 1000", "< . 0..0 ack 9 win 1000"]);
+    stage.server(seg(1, 7, ""), &[]);
+    stage.client(seg(9, 1, ""), &[]);
+    // What nobody asked for passes, and so does an answer that says more.
+    stage.server(seg(1, 7, ""), &["< . 1..1 ack 9 win 1000"]);
+    stage.call(|stream, _, cx| stream.keep_alive(cx));
+    stage.log.lines.clear();
+    stage.server(seg(1, 7, "").win(500), &["< . 1..1 ack 9 win 500"]);
+}
+
+#[test]
+fn a_stream_that_both_ends_have_closed_settles_with_its_shift() {
+    let mut stage = Stage::open();
+    stage.client(seg(1, 1, "SHRT 1\r\n").fin(), &["> FP. 1..7 ack 1 win 1000 \"SHRT\\r\\n\""]);
+    stage.server(seg(1, 8, "").fin(), &["< F. 1..1 ack 10 win 1000"]);
+    assert_eq!(stage.stream.settled(), None, "its end is not acknowledged");
+    stage.client(seg(10, 2, ""), &["> . 8..8 ack 2 win 1000"]);
+    assert_eq!(stage.stream.settled(), Some([SeqDelta(-2), SeqDelta(0)]));
+}

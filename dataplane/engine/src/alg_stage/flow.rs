@@ -16,6 +16,7 @@ use crate::packet::PROTOCOL_TCP;
 use crate::packet::parse::Ipv4View;
 use crate::stream::{StreamContext, StreamMemory, TcpStream};
 use crate::table::slots::Handle;
+use crate::time::Instant;
 
 /// One control session.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(super) struct Flow {
     alg: Instance,
     health: Health,
     pub(super) promises: Promises,
+    /// When a segment of it came last, or was asked for.
+    pub(super) heard: Instant,
     templates: [HeaderTemplate; 2],
 }
 
@@ -50,6 +53,7 @@ impl Flow {
             alg: Instance::new(protocol, Protocol::Tcp, settings),
             health: Health::default(),
             promises: Promises::new(promises),
+            heard: Instant::default(),
             templates: [HeaderTemplate::default(); 2],
         }
     }

@@ -16,12 +16,15 @@ pub mod breaker;
 mod datagram;
 pub mod emitter;
 mod flow;
+pub mod footprint;
 mod guard;
 pub mod handover;
 pub mod nat_port;
 pub mod oversight;
 pub mod protocols;
 pub mod records;
+
+use std::time::Duration;
 
 use algate_alg::{Direction, Memory, ProtocolId, Scratch, Settings};
 use algate_config::Config;
@@ -125,6 +128,8 @@ pub struct AlgStage {
     settings: Settings,
     /// Expectations outstanding that a control session may have, by protocol.
     expectations: [usize; ProtocolId::ALL.len()],
+    /// How long a control session may be silent while its data sessions live, by protocol.
+    keepalives: [Option<Duration>; ProtocolId::ALL.len()],
     policy: PolicyMemory,
     /// No flow needs its timer before this.
     next_timer: Instant,
@@ -133,11 +138,11 @@ pub struct AlgStage {
 }
 
 impl AlgStage {
-    /// Memory for `config.tables.alg_flows` control sessions.
+    /// Memory for `config.tables.alg_flows` control sessions; see [`footprint`].
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let count = config.tables.alg_flows;
-        let limits = StreamLimits { held_bytes: config.alg.held_bytes, ..StreamLimits::default() };
+        let limits = limits(config);
         let settings = protocols::settings(&config.alg);
         let expectations =
             ProtocolId::ALL.map(|protocol| protocols::gateway(&config.alg, protocol).expectations);
@@ -156,6 +161,7 @@ impl AlgStage {
             limits,
             settings,
             expectations,
+            keepalives: ProtocolId::ALL.map(|protocol| protocols::gateway(&config.alg, protocol).keepalive),
             policy: PolicyMemory::new(limits.held_bytes.max(usize::from(u16::MAX)), shared),
             next_timer: Instant::default(),
             next_review: Instant::default(),
@@ -332,6 +338,7 @@ impl AlgStage {
         let now = around.context.now;
         let Some(flow) = self.flows.get_mut(at) else { return Handled::Drop(DropReason::AlgStageFull) };
         flow.note_header(direction, view, head);
+        flow.heard = now;
         let shared = Shared { memory: &mut self.memory, policy: &mut self.policy };
         let outcome = flow
             .with_stream(around, shared, *session, |stream, cx| stream.segment(now, direction, segment, cx));
@@ -354,28 +361,34 @@ impl AlgStage {
         }
     }
 
-    /// After each turn of a flow: its timer, its end, its way back to the fast path.
+    /// After each turn of a flow: its timer, its end, its way back to the fast path. Both ends of one that is closed go on
+    /// without the stage, too: its place is free for the next one.
     fn settle<P: PacketIo>(&mut self, around: &mut Surroundings<'_, P>, at: usize, session: &Session<'_>) {
         let Some(flow) = self.flows.get_mut(at) else { return };
         let Some(stream) = &flow.stream else { return };
         if let Some(deadline) = stream.deadline(&self.limits) {
             self.next_timer = self.next_timer.min(deadline);
         }
+        let status = stream.status();
         let shifts = stream.settled().and_then(Shifts::of).filter(|_| around.is_caught_up);
-        if stream.status().closed {
+        if status.closed {
             // Goes away after four silent minutes, unless data follows (RFC 7857 section 2.2).
             let now = around.context.now;
             around.nat.sessions.touch(session, Facing::External, Some(TcpEvent::Rst), now);
             flow.promises.withdraw_all(around.nat, around.nat_worker);
         } else if let Some(shifts) = shifts {
-            let edges = stream.edges();
-            if let (Some(edges), Some(windows)) = (edges, around.nat.sessions.windows(session)) {
-                let [original, reply] = edges;
+            if let (Some([original, reply]), Some(windows)) =
+                (stream.edges(), around.nat.sessions.windows(session))
+            {
                 let of = |facing| match session.direction(facing) {
                     Direction::Original => original,
                     Direction::Reply => reply,
                 };
                 windows.resume([of(Facing::Internal), of(Facing::External)]);
+            }
+            if !status.opaque {
+                // It has been read to its end: what it has announced stands.
+                flow.promises.leave_all();
             }
             session.leave_alg(shifts);
             self.release(around.nat, around.nat_worker, at);
@@ -403,17 +416,27 @@ impl AlgStage {
         }
     }
 
-    /// Lets go of flows whose session is gone.
+    /// Lets go of flows whose session is gone, and keeps silent ones alive that have data sessions.
     fn review<P: PacketIo>(&mut self, around: &mut Surroundings<'_, P>) {
         for at in 0..self.flows.len() {
-            let gone = self
-                .flows
-                .get(at)
-                .and_then(|flow| flow.session)
-                .is_some_and(|handle| around.nat.sessions.by_handle(handle).is_none());
-            if gone {
-                self.release(around.nat, around.nat_worker, at);
+            let Some(handle) = self.flows.get(at).and_then(|flow| flow.session) else { continue };
+            let nat = around.nat;
+            match nat.sessions.by_handle(handle) {
+                Some(session) => self.keep_alive(around, at, session),
+                None => self.release(around.nat, around.nat_worker, at),
             }
+        }
+    }
+
+    fn keep_alive<P: PacketIo>(&mut self, around: &mut Surroundings<'_, P>, at: usize, session: Session<'_>) {
+        let now = around.context.now;
+        let Some(flow) = self.flows.get_mut(at) else { return };
+        let period = self.keepalives.get(usize::from(flow.protocol.number())).copied().flatten();
+        let is_due = period.is_some_and(|period| flow.heard.plus(period) <= now);
+        if is_due && session.children() > 0 {
+            flow.heard = now;
+            let shared = Shared { memory: &mut self.memory, policy: &mut self.policy };
+            flow.with_stream(around, shared, session, |stream, cx| stream.keep_alive(cx));
         }
     }
 
@@ -432,8 +455,12 @@ impl AlgStage {
     }
 }
 
-/// How many of `flows` control sessions may have bytes in care at one moment: most of them are idle, and
-/// each busy one takes some 80 KiB.
+/// What bounds the streams of a stage.
+fn limits(config: &Config) -> StreamLimits {
+    StreamLimits { held_bytes: config.alg.held_bytes, ..StreamLimits::default() }
+}
+
+/// How many of `flows` control sessions may have bytes in care at one moment: most of them are idle.
 const fn busy_streams(flows: usize) -> usize {
     let share = flows / 4;
     if share < MIN_BUSY_STREAMS { MIN_BUSY_STREAMS } else { share }
@@ -454,5 +481,5 @@ fn is_intact<F: Frame>(frame: &F, view: &Ipv4View) -> bool {
 }
 
 const MIN_BUSY_STREAMS: usize = 16;
-const REVIEW_PERIOD: std::time::Duration = std::time::Duration::from_millis(500);
-const FAR: std::time::Duration = std::time::Duration::from_secs(3600);
+const REVIEW_PERIOD: Duration = Duration::from_millis(500);
+const FAR: Duration = Duration::from_secs(3600);

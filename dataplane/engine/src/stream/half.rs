@@ -58,6 +58,8 @@ pub(super) struct Half {
     pub(super) right_at: Source,
     /// Up to here the stage repeated bytes on its own account.
     pub(super) repeated_until: Target,
+    /// The receiver was asked for a sign of life, and its answer is not for the sender.
+    pub(super) is_probed: bool,
 
     pub(super) held: HeldBytes,
     pub(super) send: SendBuffer,
@@ -227,9 +229,11 @@ impl Half {
 
     /// Whether the sender must hear of what it was not shown yet.
     pub(super) fn is_ack_due(&self) -> bool {
-        self.ack_due
+        let has_news = self.ack_due
             || self.ack_source() > self.shown
-            || (self.window_shown == 0 && self.window(self.shown) > 0)
+            || (self.window_shown == 0 && self.window(self.shown) > 0);
+        // Before the receiver has acknowledged the SYN there is nothing to tell.
+        has_news && self.acked > Target(0)
     }
 
     /// The receiver acknowledged everything before `acked`, more than before.

@@ -1,11 +1,18 @@
 //! SYN and RST: how a stream begins, and how it is cut off.
 //!
-//! A stream begins with a SYN of its originator, answered by a SYN-ACK. A simultaneous open (RFC 9293
-//! section 3.5) is not supported: its SYN of the responder is dropped.
+//! ```text
+//! usual          > SYN      < SYN-ACK            > ACK
+//! simultaneous   > SYN      < SYN                > SYN-ACK or ACK, < SYN-ACK or ACK     (RFC 9293 section 3.5)
+//! split          > SYN      < ACK   < SYN        > SYN-ACK         < ACK
+//! ```
+//!
+//! Whoever sends the first SYN is the originator, and plays the originator's part in the protocol, however the handshake goes
+//! on. The first acknowledgement of a split handshake says nothing yet and is dropped. Until the originator has acknowledged
+//! the responder's number, a SYN-ACK that names the originator's own number corrects it: a SYN without it may be forged.
 
 use algate_alg::Direction;
 
-use super::half::{DEFAULT_MSS, Sender};
+use super::half::{DEFAULT_MSS, Half, Sender};
 use super::options::OptionBytes;
 use super::receive::WINDOW_SLACK;
 use super::segment::{Outgoing, TcpFlags, TcpSegment};
@@ -32,39 +39,41 @@ impl TcpStream {
         }
         let limits = &cx.memory.limits;
         let is_first = !segment.flags.has(TcpFlags::ACK);
+        let is_lent = self.is_lent;
         let (half, other) = self.pair_mut(direction);
-        let is_new = !half.opened;
+        let answers = !is_first && other.opened && segment.ack == Target(1).seq(other.isn);
+        // Whoever names the number of the originator's SYN is its responder, whatever a SYN without it has said before.
+        let corrects = direction == Direction::Reply
+            && answers
+            && half.opened
+            && half.isn != segment.seq
+            && half.acked < Target(1)
+            && !is_lent;
+        let is_new = !half.opened || corrects;
         if is_new {
-            // A SYN-ACK answers a SYN that was seen, by its number.
-            if is_first != (direction == Direction::Original)
-                || !is_first && (!other.opened || segment.ack != Target(1).seq(other.isn))
-            {
+            let is_expected = match direction {
+                Direction::Original => is_first,
+                Direction::Reply => other.opened && (is_first || answers),
+            };
+            if !is_expected {
                 return Outcome::Dropped(DropReason::AlgBadSegment);
             }
             half.open(segment.seq, sender_of(segment), limits.held_bytes);
             half.shown = Source(0);
         } else if half.isn != segment.seq {
-            let is_over = self.state != State::Alive || !self.reply.opened || self.is_finished();
-            if is_over && is_first {
+            let is_over = self.state != State::Alive || self.reply.acked < Target(1) || self.is_finished();
+            if is_over && is_first && direction == Direction::Original {
                 return Outcome::Reopened;
             }
+        } else if !is_first && !answers {
+            return Outcome::Dropped(DropReason::AlgBadSegment);
         }
         let (half, other) = self.pair_mut(direction);
         if is_new && other.opened {
-            let scales = half.sender.window_scale.zip(other.sender.window_scale);
-            let (scale, other_scale) = scales.unwrap_or((0, 0));
-            (half.window_shift, other.window_shift) = (other_scale, scale);
-            (half.receiver_mss, other.receiver_mss) = (other.sender.mss, half.sender.mss);
-            // The SYN-ACK acknowledges the SYN, the SYN's window is that of its sender.
-            other.acknowledge(now, Target(1));
-            other.right = Target(1) + i64::from(segment.window);
-            half.right = Target(1) + i64::from(other.sender.first_window);
-            half.right_at = Source(0);
-            other.shown = Source(1);
-            other.window_shown = segment.window;
-            half.window_shown = other.sender.first_window;
-            other.right_shown = Source(1) + i64::from(segment.window);
-            half.right_shown = Source(1) + i64::from(other.sender.first_window);
+            half.meet(other);
+        }
+        if answers && other.acked < Target(1) {
+            other.answer_syn(now, segment.window);
         }
         // At most what can be held, so that the first flight does not overrun it.
         let window = segment.window.min(u16::try_from(limits.held_bytes).unwrap_or(u16::MAX));
@@ -139,7 +148,7 @@ impl TcpStream {
     }
 
     /// Both FINs were delivered.
-    fn is_finished(&self) -> bool {
+    pub(super) fn is_finished(&self) -> bool {
         [&self.original, &self.reply]
             .into_iter()
             .all(|half| half.fin.is_some_and(|fin| half.ack_source() > fin))
@@ -152,6 +161,34 @@ impl TcpStream {
             half.timer = RetransmitTimer::default();
             half.held_since = None;
         }
+    }
+}
+
+impl Half {
+    /// Both ends have sent a SYN: what they have agreed on.
+    fn meet(&mut self, other: &mut Self) {
+        let scales = self.sender.window_scale.zip(other.sender.window_scale);
+        let (scale, other_scale) = scales.unwrap_or((0, 0));
+        (self.window_shift, other.window_shift) = (other_scale, scale);
+        (self.receiver_mss, other.receiver_mss) = (other.sender.mss, self.sender.mss);
+        // The window of a SYN is never scaled.
+        self.begin_window(other.sender.first_window);
+        other.begin_window(self.sender.first_window);
+    }
+
+    /// The receiver's SYN has this window.
+    fn begin_window(&mut self, window: u16) {
+        self.right = Target(1) + i64::from(window);
+        self.right_at = Source(0);
+        self.window_shown = window;
+        self.right_shown = Source(1) + i64::from(window);
+    }
+
+    /// A SYN-ACK of the receiver with this window acknowledges the SYN.
+    fn answer_syn(&mut self, now: Instant, window: u16) {
+        self.begin_window(window);
+        self.acknowledge(now, Target(1));
+        self.shown = Source(1);
     }
 }
 

@@ -39,6 +39,7 @@ use std::time::Duration;
 use algate_alg::{Alg, Direction, Edits, Events, Injections, Nat, Policy, SessionEndpoints};
 
 use self::buffer::{HalfBuffers, HeldBytes, SendBuffer};
+use self::edit_log::Edit;
 use self::half::Half;
 use self::segment::Outgoing;
 use self::seq::{SeqDelta, SeqNum, Target};
@@ -54,7 +55,7 @@ pub struct StreamLimits {
     pub held_bytes: usize,
     /// How long an undecided tail is held before it is passed on unread.
     pub held_time: Duration,
-    /// Edits per direction that the receiver has not acknowledged yet.
+    /// Edits per direction that the receiver has not acknowledged yet. Behind that many, messages wait for acknowledgements.
     pub edits: usize,
     /// Edits of one message.
     pub message_edits: usize,
@@ -101,14 +102,14 @@ pub struct StreamMemory {
 }
 
 impl StreamMemory {
-    /// Memory for `streams` streams with bytes in care at the same time: with the default limits 81 KiB
-    /// each. A stream that finds none left drops the segment, and TCP sends it again.
+    /// Memory for `streams` streams with bytes in care at the same time,
+    /// [`StreamMemory::bytes_per_stream`] each. A stream that finds none left drops the segment, and TCP sends it again.
     #[must_use]
     pub fn new(limits: StreamLimits, streams: usize) -> Self {
         let buffers = || HalfBuffers {
             held: HeldBytes::new(limits.held_bytes, limits.gaps),
-            send: SendBuffer::new(limits.held_bytes + limits.message_edit_bytes + 2 * limits.injection_bytes),
-            edits: Vec::with_capacity(limits.edits.max(limits.message_edits + 2 * limits.injections + 1)),
+            send: SendBuffer::new(sent_bytes(&limits)),
+            edits: Vec::with_capacity(kept_edits(&limits)),
         };
         Self {
             limits,
@@ -118,11 +119,30 @@ impl StreamMemory {
         }
     }
 
+    /// What a stream with bytes in care takes of it, bytes.
+    #[must_use]
+    pub const fn bytes_per_stream(limits: &StreamLimits) -> usize {
+        let gaps = limits.gaps * size_of::<(usize, usize)>();
+        let edits = kept_edits(limits) * size_of::<Edit>();
+        2 * (limits.held_bytes + gaps + sent_bytes(limits) + edits + size_of::<HalfBuffers>())
+    }
+
     /// How many more streams can have bytes in care.
     #[must_use]
     pub fn free(&self) -> usize {
         self.free.len()
     }
+}
+
+/// Decided bytes that one direction keeps: what is held may pass, grown, behind what was injected.
+const fn sent_bytes(limits: &StreamLimits) -> usize {
+    limits.held_bytes + limits.message_edit_bytes + 2 * limits.injection_bytes
+}
+
+/// Edits that one direction keeps: those of a message always fit.
+const fn kept_edits(limits: &StreamLimits) -> usize {
+    let least = limits.message_edits + 2 * limits.injections + 1;
+    if limits.edits > least { limits.edits } else { least }
 }
 
 /// What a stream needs of its surroundings for one call.
@@ -234,6 +254,21 @@ impl TcpStream {
         self.finish(now, &mut Cause::default(), cx);
     }
 
+    /// Asks both ends for a sign of life, so that other NATs on the way see one (RFC 9293 section 3.8.4). The answers go no
+    /// farther.
+    pub fn keep_alive(&mut self, cx: &mut StreamContext<'_>) {
+        if self.is_signed || self.state != State::Alive {
+            return;
+        }
+        for direction in [Direction::Original, Direction::Reply] {
+            let half = self.half_mut(direction);
+            if half.acked > Target(0) {
+                half.is_probed = true;
+                self.send_below(direction, 1, false, &mut Cause::default(), cx.out);
+            }
+        }
+    }
+
     /// The sender's number for `seq` in a packet that travelled in `direction` and came back in an ICMP
     /// error; `None` before the SYN.
     #[must_use]
@@ -244,12 +279,13 @@ impl TcpStream {
     }
 
     /// The constant shift of each direction (original, reply), once nothing is read, held or owned any
-    /// more: the flow may go back to the fast path.
+    /// more, or both ends have closed: the flow may go back to the fast path.
     #[must_use]
     pub fn settled(&self) -> Option<[SeqDelta; 2]> {
+        let is_over = self.state == State::Alive && self.is_finished();
         let [original, reply] = [&self.original, &self.reply].map(|half| {
             // The low 32 bits are the difference of the numbers on the wire.
-            (half.opened && half.opaque && half.is_idle())
+            (half.opened && (half.opaque || is_over) && half.is_idle())
                 .then(|| SeqDelta((half.end.0 - half.decided.0) as i32))
         });
         if self.is_signed { Some([SeqDelta(0); 2]) } else { Some([original?, reply?]) }

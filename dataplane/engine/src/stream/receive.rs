@@ -158,7 +158,8 @@ impl TcpStream {
         // A pure acknowledgement goes on as one, unless it acknowledges only what the stage owns: shown
         // again with the same number and window, it would count as a duplicate.
         let is_shown = other.shown >= other.ack_source() && other.window(other.shown) == other.window_shown;
-        other.ack_due |= is_pure && !(is_news && is_shown);
+        let answers_probe = is_pure && std::mem::take(&mut other.is_probed) && is_shown;
+        other.ack_due |= is_pure && !(is_news && is_shown) && !answers_probe;
     }
 
     /// The data that travels in `direction`, from `at` on.

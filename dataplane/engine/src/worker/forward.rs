@@ -10,7 +10,7 @@ use crate::frame::{Frame, PacketIo};
 use crate::ids::InterfaceId;
 use crate::nat::key::FlowKey;
 use crate::nat::session::{Facing, Session};
-use crate::nat::tcp_state::{FLAG_RST, FLAG_SYN, TcpEvent};
+use crate::nat::tcp_state::{FLAG_ACK, FLAG_RST, FLAG_SYN, TcpEvent, TcpState};
 use crate::nat::{Asker, Opened, Refusal};
 use crate::packet::parse::{FragmentKind, Ipv4View, L4Class};
 use crate::packet::rewrite::{clamp_mss, decrement_ttl, set_identification, translate};
@@ -41,6 +41,9 @@ impl<'a, P: PacketIo> Turn<'a, P> {
         }
         if is_query_backwards(view.class, session.direction(facing)) {
             return self.drop(DropReason::BadIcmp);
+        }
+        if view.tcp_flags & (FLAG_SYN | FLAG_ACK) == FLAG_SYN && begins_anew(session, facing) {
+            self.engine.nat.sessions.return_to_alg(&session);
         }
         // Looked at once: it may leave its stage at any moment.
         let is_alg = session.is_alg();
@@ -338,6 +341,13 @@ impl<'a, P: PacketIo> Turn<'a, P> {
             self.counters.icmp_sent.add(1);
         }
     }
+}
+
+/// Whether a SYN from `facing` is the originator's next connection on the addresses of a session that has ended (RFC 6191).
+#[cold]
+fn begins_anew(session: Session<'_>, facing: Facing) -> bool {
+    let has_ended = matches!(session.tcp_state(), Some(TcpState::FinBoth | TcpState::Transitory));
+    has_ended && session.direction(facing) == Direction::Original
 }
 
 /// A reply where requests travel, or the other way round: with identifier 0 both have the same key.

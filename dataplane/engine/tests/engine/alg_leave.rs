@@ -1,14 +1,14 @@
 //! A control session that nobody reads any more goes on without its stage, its numbers moved by a constant.
 
-use std::net::SocketAddrV4;
+use std::time::Duration;
 
 use algate_engine::drop_reason::DropReason;
-use etherparse::{PacketBuilder, TcpHeader};
 use smoltcp::iface::SocketHandle;
 
+use crate::common::by_hand::{OPTIONS, Session, segment, word};
 use crate::common::hosts::{Faults, Host, Lab};
-use crate::common::packets::{ACK, RST, SYN, Seen, at, icmp, mac_of};
-use crate::common::{INSIDE, Net, OUTSIDE, ROUTER_MACS};
+use crate::common::packets::{ACK, FIN, RST, SYN, at, icmp};
+use crate::common::{INSIDE, Net, OUTSIDE};
 
 /// Commands called SITE are taken out and answered, so that both directions move.
 const FTP: &str = r#"
@@ -22,113 +22,22 @@ command = ["SITE"]
 action = "deny"
 "#;
 
-const CLIENT: &str = "10.0.0.2:4000";
-const SERVER: &str = "198.51.100.1:21";
 const REFUSAL: &[u8] = b"502 Refused by policy.\r\n";
 
-/// One end, as it counts.
-struct End {
-    own: SocketAddrV4,
-    peer: SocketAddrV4,
-    next: u32,
-    heard: u32,
-    wire: u16,
-}
-
-/// A session by hand: what each end sends is what the other one's answers to it acknowledge.
-struct Session {
-    net: Net,
-    client: End,
-    server: End,
-}
-
-fn segment(end: &End, flags: u8, seq: u32, options: &[u8], payload: &[u8]) -> Vec<u8> {
-    let mut header = TcpHeader::new(end.own.port(), end.peer.port(), seq, 8_192);
-    (header.syn, header.rst, header.ack) = (flags & SYN != 0, flags & RST != 0, flags & ACK != 0);
-    header.acknowledgment_number = if header.ack { end.heard } else { 0 };
-    header.set_options_raw(options).unwrap();
-    let (source, destination) = (end.own.ip().octets(), end.peer.ip().octets());
-    let mut frame = Vec::new();
-    PacketBuilder::ethernet2(mac_of(source), ROUTER_MACS[usize::from(end.wire)])
-        .ipv4(source, destination, 64)
-        .tcp_header(header)
-        .write(&mut frame, payload)
-        .unwrap();
-    frame
-}
-
-/// The 32-bit word of a packet's TCP header at `at`.
-fn word(seen: &Seen, at: usize) -> u32 {
-    u32::from_be_bytes(seen.packet[20 + at..24 + at].try_into().unwrap())
-}
-
-impl Session {
-    /// Open, with first numbers just below the wrap.
-    fn open(mut net: Net) -> Self {
-        let mut client =
-            End { own: at(CLIENT), peer: at(SERVER), next: u32::MAX - 30, heard: 0, wire: INSIDE };
-        let options = [2, 4, 5, 180, 4, 2, 3, 3, 2, 1, 1, 1];
-        let syn = net.one(INSIDE, &segment(&client, SYN, client.next, &options, b""));
-        client.next = client.next.wrapping_add(1);
-        let mut server = End {
-            own: at(SERVER),
-            peer: syn.source,
-            next: u32::MAX - 45,
-            heard: word(&syn, 4).wrapping_add(1),
-            wire: OUTSIDE,
-        };
-        net.one(OUTSIDE, &segment(&server, SYN | ACK, server.next, &options, b""));
-        server.next = server.next.wrapping_add(1);
-        client.heard = server.next;
-        net.one(INSIDE, &segment(&client, ACK, client.next, &[], b""));
-        Self { net, client, server }
-    }
-
-    /// Sends bytes from one end; what comes out is taken in at both, acknowledgements included.
-    fn say(&mut self, wire: u16, text: &[u8]) -> Vec<u8> {
-        let end = if wire == INSIDE { &mut self.client } else { &mut self.server };
-        let frame = segment(end, ACK, end.next, &[], text);
-        end.next = end.next.wrapping_add(text.len() as u32);
-        let mut outgoing = vec![(wire, frame)];
-        let mut said = Vec::new();
-        while let Some((wire, frame)) = outgoing.pop() {
-            for seen in self.net.send(wire, &frame) {
-                let end = if seen.nic_port == INSIDE { &mut self.client } else { &mut self.server };
-                if !seen.payload.is_empty() {
-                    assert_eq!(word(&seen, 4), end.heard, "{seen:?}");
-                    end.heard = end.heard.wrapping_add(seen.payload.len() as u32);
-                    said.extend(&seen.payload);
-                    outgoing.push((seen.nic_port, segment(end, ACK, end.next, &[], b"")));
-                }
-            }
-        }
-        said
-    }
-
-    /// Ends of both ends' streams as the other one counts: `(client's, server's)`.
-    fn moved(&self) -> (u32, u32) {
-        (self.server.heard.wrapping_sub(self.client.next), self.client.heard.wrapping_sub(self.server.next))
-    }
-
-    /// A grown command, a refused one, and TLS.
-    fn become_opaque(&mut self) {
-        self.say(OUTSIDE, b"220 ready\r\n");
-        assert!(self.say(INSIDE, b"PORT 10,0,0,2,15,161\r\n").starts_with(b"PORT 203,0,113,1"));
-        self.say(OUTSIDE, b"200 ok\r\n");
-        assert_eq!(self.say(INSIDE, b"SITE x\r\n"), REFUSAL);
-        self.say(INSIDE, b"AUTH TLS\r\n");
-        assert_eq!(self.flows(), 1);
-        self.say(OUTSIDE, b"234 go\r\n");
-    }
-
-    fn flows(&self) -> usize {
-        self.net.workers.iter().map(|worker| worker.alg_flows()).sum()
-    }
+/// A grown command, a refused one, and TLS.
+fn become_opaque(session: &mut Session) {
+    session.say(OUTSIDE, b"220 ready\r\n");
+    assert!(session.say(INSIDE, b"PORT 10,0,0,2,15,161\r\n").starts_with(b"PORT 203,0,113,1"));
+    session.say(OUTSIDE, b"200 ok\r\n");
+    assert_eq!(session.say(INSIDE, b"SITE x\r\n"), REFUSAL);
+    session.say(INSIDE, b"AUTH TLS\r\n");
+    assert_eq!(session.flows(), 1);
+    session.say(OUTSIDE, b"234 go\r\n");
 }
 
 fn left() -> Session {
     let mut session = Session::open(Net::with(FTP, |_| {}));
-    session.become_opaque();
+    become_opaque(&mut session);
     assert_eq!(session.flows(), 0, "the stage has let go");
     assert!(!session.net.sessions()[0].is_alg);
     let (client, server) = session.moved();
@@ -203,7 +112,7 @@ fn an_icmp_error_about_a_session_that_left_speaks_of_the_senders_number() {
 #[test]
 fn a_session_stays_while_a_packet_of_it_is_on_its_way_to_the_core() {
     let mut session = Session::open(Net::with(FTP, |config| config.workers.alg_cores = vec![2]));
-    session.become_opaque();
+    become_opaque(&mut session);
     assert_eq!(session.flows(), 0);
     // The same with the last acknowledgement and what follows in one burst: the core reads the first while the second waits.
     let mut session = Session::open(Net::with(FTP, |config| config.workers.alg_cores = vec![2]));
@@ -228,6 +137,63 @@ fn a_session_stays_while_a_packet_of_it_is_on_its_way_to_the_core() {
     assert_eq!(word(&seen[0], 4), session.server.heard);
     assert_eq!(word(&seen[1], 4), session.server.heard.wrapping_add(3));
     assert_eq!(session.flows(), 0);
+}
+
+/// Both ends close; the last segment is the client's acknowledgement.
+fn close(session: &mut Session) {
+    let Session { net, client, server } = session;
+    net.send(INSIDE, &segment(client, ACK | FIN, client.next, &[], b""));
+    client.next = client.next.wrapping_add(1);
+    server.heard = server.heard.wrapping_add(1);
+    net.send(OUTSIDE, &segment(server, ACK | FIN, server.next, &[], b""));
+    server.next = server.next.wrapping_add(1);
+    client.heard = client.heard.wrapping_add(1);
+    net.send(INSIDE, &segment(client, ACK, client.next, &[], b""));
+}
+
+#[test]
+fn a_closed_session_leaves_its_place_to_the_next_one() {
+    let mut session = Session::open(Net::with(FTP, |config| config.tables.alg_flows = 1));
+    session.say(OUTSIDE, b"220 ready\r\n");
+    session.say(INSIDE, b"PORT 10,0,0,2,15,161\r\n");
+    session.say(OUTSIDE, b"200 ok\r\n");
+    close(&mut session);
+    assert_eq!(session.flows(), 0);
+    // Its last segments, repeated, still have the right numbers.
+    let (moved, _) = session.moved();
+    let Session { net, client, server } = &mut session;
+    let fin = net.one(INSIDE, &segment(client, ACK | FIN, client.next.wrapping_sub(1), &[], b""));
+    assert_eq!(word(&fin, 4), client.next.wrapping_sub(1).wrapping_add(moved));
+    assert_eq!(word(&fin, 4), server.heard.wrapping_sub(1));
+    // The next connection on the same addresses is read from its beginning.
+    client.next = 7_000;
+    let syn = net.one(INSIDE, &segment(client, SYN, client.next, &OPTIONS, b""));
+    assert_eq!((word(&syn, 4), net.workers[0].alg_flows()), (7_000, 1));
+    (client.next, server.heard, server.next) = (7_001, 7_001, 9_000);
+    net.one(OUTSIDE, &segment(server, SYN | ACK, server.next, &OPTIONS, b""));
+    (server.next, client.heard) = (9_001, 9_001);
+    net.one(INSIDE, &segment(client, ACK, client.next, &[], b""));
+    session.say(OUTSIDE, b"220 ready\r\n");
+    assert!(session.say(INSIDE, b"PORT 10,0,0,2,15,162\r\n").starts_with(b"PORT 203,0,113,1"));
+}
+
+/// The timers of one control session are no packets of another.
+#[test]
+fn a_session_that_was_reset_ends_though_others_have_timers() {
+    let mut session = Session::open(Net::with(FTP, |_| {}));
+    let Session { net, client, .. } = &mut session;
+    net.one(INSIDE, &segment(client, RST | ACK, client.next, &[], b""));
+    assert_eq!(net.sessions().len(), 1);
+    net.advance(Duration::from_secs(200));
+    // Another client never hears that its command was refused: the stage repeats it, for minutes.
+    let net = std::mem::replace(net, Net::new());
+    let mut other = Session::open_at(net, "10.0.0.3:4000");
+    other.say(OUTSIDE, b"220 ready\r\n");
+    let refused = segment(&other.client, ACK, other.client.next, &[], b"SITE x\r\n");
+    assert_eq!(other.net.send(INSIDE, &refused).len(), 1);
+    let repeated = other.net.advance(Duration::from_secs(70));
+    assert!(repeated.len() > 3, "{repeated:?}");
+    assert_eq!(other.net.sessions().len(), 1, "{:?}", other.net.sessions());
 }
 
 /// Bytes that differ everywhere.

@@ -4,9 +4,11 @@
 //! code. Names begin with the id of the requirement they prove, where there is one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+mod alg_keepalive;
 mod alg_leave;
 mod alg_limits;
 mod alg_nat;
+mod alg_open;
 mod alg_policy;
 mod alg_rules;
 mod common;

@@ -382,6 +382,16 @@ impl Sessions {
         self.windows.get(session.index as usize)
     }
 
+    /// A new connection begins on the addresses of a session that an ALG has read: it reads this one, too.
+    pub fn return_to_alg(&self, session: &Session<'_>) {
+        if session.return_to_alg()
+            && let Some(windows) = self.windows(session)
+        {
+            // Its numbers are the stage's to know from now on.
+            windows.clear();
+        }
+    }
+
     /// Brings the TCP windows of the session that `candidate` probably is into the cache.
     #[inline]
     pub fn prefetch_windows(&self, candidate: Candidate) {

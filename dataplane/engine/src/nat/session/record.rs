@@ -160,7 +160,7 @@ impl Session<'_> {
         self.state().0 & ALG_FLAG != 0
     }
 
-    /// Takes the session from its ALG for good. From now on its numbers are shifted by `shifts`; without any it is for the
+    /// Takes the session from its ALG. From now on its numbers are shifted by `shifts`; without any it is for the
     /// fast path.
     pub fn leave_alg(&self, shifts: Shifts) {
         self.cold.shifts.store(shifts.to_bits(), Ordering::Relaxed);
@@ -168,6 +168,14 @@ impl Session<'_> {
         // Release: pairs with the Acquire of `shifts`.
         let left = |word: u64| Some((word & !ALG_FLAG) | flag);
         let _always = self.line.word(STATE).fetch_update(Ordering::Release, Ordering::Relaxed, left);
+    }
+
+    /// Gives the session back to the ALG that has left it. `false`: none has, or it is ending.
+    pub(super) fn return_to_alg(&self) -> bool {
+        let has_left = |word: u64| StateWord(word).lifecycle() == LIVE && word & ALG_FLAG == 0;
+        let read = |word: u64| has_left(word).then_some((word | ALG_FLAG) & !SHIFT_FLAG);
+        self.alg_protocol().is_some()
+            && self.line.word(STATE).fetch_update(Ordering::Relaxed, Ordering::Relaxed, read).is_ok()
     }
 
     /// By how much its numbers are shifted, if they are: its streams were edited.

@@ -8,6 +8,7 @@
 //! Hosts answer ARP by themselves. When a [`Net`] is dropped its ledger is checked: every frame is
 //! accounted for, every port is some mapping's, and after all timeouts nothing is left.
 
+pub(crate) mod by_hand;
 pub(crate) mod hosts;
 pub(crate) mod packets;
 pub(crate) mod talk;

@@ -1,0 +1,71 @@
+//! What the ALG stage says of its memory is what it takes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use algate_config::{Config, Machine};
+use algate_engine::alg_stage::AlgStage;
+use algate_engine::alg_stage::footprint::Footprint;
+
+struct Counting;
+
+thread_local! {
+    static BYTES: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: every call is the system allocator's, with the caller's own arguments; the counter is a plain
+// thread-local without destructor.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        BYTES.set(BYTES.get().wrapping_add(layout.size()));
+        // SAFETY: the caller's own contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // What another thread has taken may be given back here.
+        BYTES.set(BYTES.get().wrapping_sub(layout.size()));
+        // SAFETY: the caller's own contract.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn config(flows: usize) -> Config {
+    let text = format!(
+        "nic_port = [{{ name = \"n\", device = {{ driver = \"null\" }} }}]\n[[interface]]\nname = \"lan\"\n\
+         nic_port = \"n\"\nside = \"internal\"\naddresses = [\"10.0.0.1/24\"]\n[tables]\nalg_flows = {flows}\n"
+    );
+    Config::parse(&text, "t", &Machine::unchecked()).unwrap()
+}
+
+/// Bytes that a stage takes at its start.
+fn taken(flows: usize) -> usize {
+    let config = config(flows);
+    let before = BYTES.get();
+    let stage = AlgStage::new(&config);
+    let taken = BYTES.get().wrapping_sub(before);
+    drop(stage);
+    assert_eq!(BYTES.get(), before, "all of it comes back");
+    taken
+}
+
+#[test]
+fn a_stage_takes_what_its_footprint_says() {
+    let (small, large) = (1_024, 4_096);
+    let [less, more] = [small, large].map(|flows| Footprint::of(&config(flows)).total());
+    let measured = taken(large) - taken(small);
+    let said = more - less;
+    assert!(measured.abs_diff(said) < said / 50, "measured {measured}, said {said}");
+    // What grows not with the flows: where messages are judged and changed.
+    assert!(taken(small) - less < 1_000_000);
+    let footprint = Footprint::of(&config(small));
+    println!("{footprint:?}");
+    // As `tables.alg_flows` tells the operator.
+    assert!(footprint.idle_flow <= 6 * 1_024, "{footprint:?}");
+    assert!(footprint.busy_flow <= 81 * 1_024, "{footprint:?}");
+    assert_eq!(footprint.busy_flows, small / 4);
+}
