@@ -160,6 +160,24 @@ pub trait Nat {
 
     /// Withdraws an expectation that no flow has used yet; one already used or gone is left alone.
     fn withdraw(&mut self, expectation: ExpectationId);
+
+    /// Says that signalling comes to an expectation: flows from and to what it announces are control sessions of this
+    /// one's protocol, whatever their ports.
+    fn mark_control(&mut self, expectation: ExpectationId) {
+        let _ = expectation;
+    }
+
+    /// The host and port behind `announced`, where some ALG has announced it and the sender of `reader` is in the same
+    /// network as that host.
+    fn internal_of(
+        &self,
+        protocol: Protocol,
+        announced: SocketAddrV4,
+        reader: Direction,
+    ) -> Option<SocketAddrV4> {
+        let _ = (protocol, announced, reader);
+        None
+    }
 }
 
 /// Names one expectation of the control session.
@@ -182,7 +200,8 @@ pub struct Expectation {
     pub protocol: Protocol,
     /// Which end of the control session owns `target`: the sender in this direction.
     pub owner: Direction,
-    /// Where the flow shall arrive, as its owner knows itself. The address is the owner's. With
+    /// Where the flow shall arrive, as its owner knows itself. The address is the owner's, or that of a host
+    /// in the owner's network for which the operator lets it speak. With
     /// [`Protocol::Gre`] the port is the call id.
     pub target: SocketAddrV4,
     /// Who may come.

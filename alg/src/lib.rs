@@ -30,5 +30,5 @@ pub use policy::{Action, Facts, Judgement, Pattern, Prefix, Question, Rule, Rule
 pub use pptp::{Pptp, PptpSettings};
 pub use registry::{Instance, Memory, ProtocolId, Settings};
 pub use rtsp::{MediaSource, Rtsp, RtspSettings};
-pub use sip::{CallTable, SURE_CALLS, Sip, SipSettings};
+pub use sip::{CallIdKey, CallTable, MediaPeer, SURE_CALLS, Sip, SipSettings};
 pub use tftp::{Tftp, TftpSettings};

@@ -164,6 +164,8 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!(gateways.map(|gateway| gateway.expectation_lifetime.as_secs()), [180, 60, 300, 600]);
     assert_eq!(alg.sip.call_lifetime.as_secs(), 1_800);
     assert_eq!((alg.sip.calls_per_flow, alg.sip.calls), (64, 1_024));
+    assert!(alg.sip.follows_description && !alg.sip.direct_media);
+    assert!(alg.sip.media_hosts.is_empty() && alg.sip.hide_call_id.is_none());
     assert!(!alg.rtsp.follows_source && alg.irc.admits_any);
     assert_eq!(config.timeouts.tcp_established, Duration::from_secs(2 * 3600 + 4 * 60));
     assert_eq!(config.timeouts.arp, Duration::from_secs(1200));

@@ -13,7 +13,7 @@
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use crate::contract::{Direction, Event, ExpectationId, Peer, Protocol};
+use crate::contract::{Direction, Event, ExpectationId, Protocol};
 
 use super::asking::Asking;
 use super::tokens::{Place, Token, Value};
@@ -187,7 +187,7 @@ impl Aliases {
     ) -> Result<SocketAddrV4, Event> {
         self.clock = self.clock.wrapping_add(1);
         let owner = asking.sender;
-        let announced = asking.expect(protocol, target, Peer::OtherEnd, lifetime)?;
+        let announced = asking.expect_signalling(protocol, target, lifetime)?;
         let (id, age) = (announced.id, self.clock);
         let announced = announced.endpoint;
         let alias = Alias { owner, protocol, target, announced, id, lifetime, implicit: [implicit; 2], age };

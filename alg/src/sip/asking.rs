@@ -62,6 +62,21 @@ impl<'a> Asking<'a> {
         Ok(announced)
     }
 
+    /// As [`Asking::expect`], for signalling: what comes is read, too.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn expect_signalling(
+        &mut self,
+        protocol: Protocol,
+        target: SocketAddrV4,
+        lifetime: Duration,
+    ) -> Result<Announced, Event> {
+        let announced = self.expect(protocol, target, Peer::OtherEnd, lifetime)?;
+        self.nat.mark_control(announced.id);
+        Ok(announced)
+    }
+
     /// As [`Asking::expect`], for `target` and the port above it.
     ///
     /// # Errors

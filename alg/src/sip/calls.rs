@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use crate::contract::{Direction, Event, ExpectationId, Peer, Protocol};
 
+use super::MediaPeer;
 use super::asking::Asking;
 use super::reader::{Message, Method};
 use super::sdp::{Connection, MAX_SECTIONS, Sdp};
@@ -142,7 +143,7 @@ impl Calls<'_> {
         }
         let addresses = call.addresses;
         for media in call.media.iter_mut().flatten().filter(|media| media.owner != sender) {
-            let peer = peer_of(&addresses, sender, usize::from(media.section));
+            let peer = peer_of(&addresses, sender, usize::from(media.section), asking);
             if peer != media.peer && peer != Peer::OtherEnd {
                 media.peer = peer;
                 for id in media.ids() {
@@ -188,7 +189,7 @@ impl Calls<'_> {
     ) -> Result<SocketAddrV4, Event> {
         let call = self.find(call).ok_or(Event::TooManyOutstanding)?;
         let owner = asking.sender;
-        let peer = peer_of(&call.addresses, owner.reversed(), wanted.section);
+        let peer = peer_of(&call.addresses, owner.reversed(), wanted.section, asking);
         let lifetime = call.lifetime(asking);
         for slot in &mut call.media {
             let Some(media) = slot.as_mut().filter(|media| media.is(owner, &wanted)) else { continue };
@@ -354,8 +355,16 @@ impl Media {
     }
 }
 
-/// Who may send to a section: who its other end has named there, else that end itself.
-fn peer_of(addresses: &[[Ipv4Addr; MAX_SECTIONS]; 2], end: Direction, section: usize) -> Peer {
+/// Who may send to a section: who its other end has named there, if that may be another host; else that end itself.
+fn peer_of(
+    addresses: &[[Ipv4Addr; MAX_SECTIONS]; 2],
+    end: Direction,
+    section: usize,
+    asking: &Asking<'_>,
+) -> Peer {
+    if asking.settings.media_source == MediaPeer::Signalling {
+        return Peer::OtherEnd;
+    }
     let named = addresses.get(end as usize).and_then(|named| named.get(section));
     named.filter(|named| !named.is_unspecified()).map_or(Peer::OtherEnd, |named| Peer::Address(*named))
 }

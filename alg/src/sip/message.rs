@@ -186,13 +186,15 @@ pub(super) enum Name {
     Addresses,
     /// P-Asserted-Identity, P-Preferred-Identity, Referred-By.
     Identities,
-    /// Passed over; Authorization, Identity and Replaces are among them.
+    /// Replaces, Join, Target-Dialog, In-Reply-To.
+    CallIds,
+    /// Passed over; Authorization and Identity are among them.
     Other,
 }
 
 impl Name {
     fn of(text: &[u8]) -> Self {
-        const NAMES: [(&[u8], Name); 31] = [
+        const NAMES: [(&[u8], Name); 35] = [
             (b"call-id", Name::CallId),
             (b"i", Name::CallId),
             (b"contact", Name::Contact),
@@ -224,6 +226,10 @@ impl Name {
             (b"r", Name::Addresses),
             (b"referred-by", Name::Identities),
             (b"b", Name::Identities),
+            (b"replaces", Name::CallIds),
+            (b"join", Name::CallIds),
+            (b"target-dialog", Name::CallIds),
+            (b"in-reply-to", Name::CallIds),
         ];
         let known = NAMES.iter().find(|(name, _)| text.eq_ignore_ascii_case(name));
         known.map_or(Self::Other, |(_, name)| *name)

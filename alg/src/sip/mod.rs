@@ -12,6 +12,8 @@
 //! - *Own addresses only.* An expectation is for the sender's own address and a port from 1024 on.
 //!   Signalling is expected from the other end of the flow; media from there too, until the other
 //!   party's description in the same call names where they come from.
+//! - *Signalling is read wherever it comes.* What is announced in Contact, Via or a route is marked: a call to it is
+//!   read whatever its port, and from another proxy than the registrar where filtering lets that in.
 //! - *Never half.* A message is read to its end before a token of it is replaced. Whatever is in doubt
 //!   (a header that does not parse, a port that may not be opened, NAT refusing one of several) leaves
 //!   the whole message as it was, takes back what was opened for it, and is counted. What was replaced
@@ -21,13 +23,17 @@
 //! - *Nothing is dropped*, unless policy refuses it: methods, media types and headers nobody here
 //!   knows, low ports and odd numbers pass.
 //!
-//! Not here: TLS (5061 and `sips` hops detach), SIP over SCTP and WebSocket, hiding of topology, signed
-//! or encoded bodies, MSRP itself, IPv6. In the media of third parties (`c=` not the sender's own)
-//! nothing is opened.
+//! - *Third parties by policy only.* Media of another internal host are opened where the operator lets one host speak
+//!   for others ([`SipSettings::media_hosts`]), else they stay. Two internal ends are told each other's own endpoints only
+//!   where he lets media stay inside ([`SipSettings::direct_media`]).
+//!
+//! Not here: TLS (5061 and `sips` hops detach), SIP over SCTP and WebSocket, hiding of more topology than the host of a
+//! Call-ID ([`hiding`]), signed or encoded bodies, MSRP itself, IPv6.
 //!
 //! Cost: a message is read once, and once more when it was rewritten. Over TCP the search for its end goes on
 //! where it had stopped.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::contract::{
@@ -35,9 +41,12 @@ use crate::contract::{
 };
 use crate::masks::hide_products;
 
+use crate::policy::Prefix;
+
 use aliases::Aliases;
 use asking::Asking;
 use calls::Calls;
+pub use hiding::CallIdKey;
 use message::Start;
 use reader::{Message, Method};
 use refusal::Refusal;
@@ -49,6 +58,7 @@ use tokens::Tokens;
 mod aliases;
 mod asking;
 mod calls;
+mod hiding;
 mod message;
 mod reader;
 mod refusal;
@@ -78,6 +88,30 @@ pub struct SipSettings {
     pub calls_per_flow: usize,
     /// Calls that the flows of a thread may have beyond the [`SURE_CALLS`] of each.
     pub calls: usize,
+    /// Who may send the media of a call.
+    pub media_source: MediaPeer,
+    /// Whether an internal end is told where another internal one's media really are.
+    pub direct_media: bool,
+    /// Internal hosts that another one may name in its descriptions.
+    pub media_hosts: [Option<Prefix>; 8],
+    /// Hides the addresses of senders in their Call-IDs.
+    pub call_id_key: Option<CallIdKey>,
+}
+
+/// Who may send the media of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MediaPeer {
+    /// The hosts that the other end's descriptions name.
+    Named,
+    /// The other end of the signalling, and no third party.
+    Signalling,
+}
+
+impl SipSettings {
+    /// Whether an internal end may name `address` besides its own.
+    fn may_name(&self, address: Ipv4Addr) -> bool {
+        self.media_hosts.iter().flatten().any(|prefix| prefix.contains(address))
+    }
 }
 
 impl Default for SipSettings {
@@ -88,6 +122,10 @@ impl Default for SipSettings {
             call_lifetime: Duration::from_secs(1800),
             calls_per_flow: 64,
             calls: 1024,
+            media_source: MediaPeer::Named,
+            direct_media: false,
+            media_hosts: [None; 8],
+            call_id_key: None,
         }
     }
 }
@@ -314,7 +352,8 @@ impl Sip {
             cx.events.count(Event::Removed);
             return Step::Message { length, verdict: Verdict::Remove };
         }
-        let decided = read.map_err(Fault::event).and_then(|message| {
+        let decided = read.map_err(Fault::event).and_then(|mut message| {
+            message.name_call(bytes, &tokens, self.settings.call_id_key);
             let table = self.table.as_deref_mut().ok_or(Event::TooManyOutstanding)?;
             let mut calls = Calls { table, of: &mut self.calls };
             let (before, call) = (self.state, calls.snapshot(message.call));
@@ -384,7 +423,9 @@ impl State {
             rewrite::translate_sdp(message, sdp, tokens, calls, asking, events)?;
         }
         rewrite::write(message, tokens, edits)?;
-        if edits.iter().next().is_some() && !rewrite::reads_back(bytes, message, tokens, edits) {
+        if edits.iter().next().is_some()
+            && !rewrite::reads_back(bytes, message, tokens, edits, asking.settings.call_id_key)
+        {
             return Err(Event::RecheckFailed);
         }
         if message.status.is_some() {

@@ -1,11 +1,14 @@
 //! One whole message, read: what the dialogue needs of it, and its [`Tokens`].
 
 use super::Fault;
+use super::hiding::CallIdKey;
 use super::message::{Headers, Name, Start, start_line};
 use super::sdp::{Content, Sdp, find_part};
-use super::text::{Span, hash, number, short_hash};
+use super::text::{Span, hash, hash_hosted, number, short_hash};
 use super::tokens::{Place, Token, Tokens, Value};
-use super::uri::{element, parameter, read_addresses, read_uri, read_via, read_warning, user};
+use super::uri::{
+    element, parameter, read_addresses, read_call_id, read_call_ids, read_uri, read_via, read_warning, user,
+};
 
 /// Methods that change what is kept; all others are only translated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +52,9 @@ pub(super) struct Message {
     pub(super) method: Method,
     /// Names the Call-ID.
     pub(super) call: u64,
+    /// What is before its `@`, and the token of an address behind it.
+    call_local: Span,
+    call_host: Option<usize>,
     /// Names the tags, 0 where there is none.
     pub(super) from_tag: u32,
     pub(super) to_tag: u32,
@@ -80,6 +86,8 @@ pub(super) fn read(bytes: &[u8], head: usize, tokens: &mut Tokens) -> Result<Mes
         status: None,
         method: Method::Other,
         call: 0,
+        call_local: Span::default(),
+        call_host: None,
         from_tag: 0,
         to_tag: 0,
         from_user: Span::default(),
@@ -172,6 +180,7 @@ impl Message {
             }
             Name::Addresses => read_addresses(bytes, value, Place::Uri, tokens)?,
             Name::Identities => read_addresses(bytes, value, Place::Identity, tokens)?,
+            Name::CallIds => read_call_ids(bytes, value, tokens)?,
             Name::Warning => read_warning(bytes, value, tokens)?,
             Name::From | Name::To => {
                 let element = element(bytes, value)?;
@@ -194,6 +203,8 @@ impl Message {
                     return Err(Fault::Malformed);
                 }
                 self.call = hash(value.of(bytes));
+                self.call_local = value.split(bytes, b'@').map_or(value, |(local, _)| local);
+                self.call_host = read_call_id(bytes, value, tokens)?;
             }
             Name::CSeq => {
                 let (digits, rest) = value.word(bytes);
@@ -223,6 +234,22 @@ impl Message {
             Name::Other => {}
         }
         Ok(())
+    }
+}
+
+impl Message {
+    /// Gives the call the name that both sides know it by, whichever of them reads a hidden host in its Call-ID.
+    pub(super) fn name_call(&mut self, bytes: &[u8], tokens: &Tokens, hiding: Option<CallIdKey>) {
+        let Some(key) = hiding else { return };
+        let host = self.call_host.and_then(|index| tokens.get(index)).map(|token| token.value);
+        let address = match host {
+            Some(Value::Host(address, _)) => Some(address),
+            Some(Value::Hidden(name)) => key.reveal(name),
+            _ => None,
+        };
+        if let Some(address) = address {
+            self.call = hash_hosted(self.call_local.of(bytes), address);
+        }
     }
 }
 

@@ -154,6 +154,8 @@ impl Registrations {
             lifetime,
         };
         *held = asking.nat.expect(&request).ok().map(|announced| announced.id);
+        // Another proxy may call it there, from any port.
+        held.iter().for_each(|id| asking.nat.mark_control(*id));
     }
 }
 

@@ -2,15 +2,16 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use crate::contract::{Edits, Event, Events};
+use crate::contract::{Edits, Event, Events, Protocol};
 
 use super::aliases::{Aliases, Class};
 use super::asking::Asking;
 use super::calls::{Calls, Wanted};
+use super::hiding::CallIdKey;
 use super::message::head_end;
 use super::reader::{Message, Method, read};
 use super::sdp::{Connection, MAX_SECTIONS, Rtcp, Sdp, Section};
-use super::tokens::{Place, Tokens, Value};
+use super::tokens::{Place, Token, Tokens, Value};
 use super::{MAX_EDITS, MAX_GROWTH_BYTES, MAX_MESSAGE_BYTES};
 
 /// Translates the header tokens: own endpoints of the sender outward, those under which the receiver
@@ -29,6 +30,12 @@ pub(super) fn translate_headers(
     for index in 0..tokens.as_slice().len() {
         let Some(token) = tokens.get(index).copied() else { break };
         let new = match token.place {
+            Place::CallId => translate_call_id(token.value, asking),
+            // A host name is looked up, and the answer sent to whoever has its port (RFC 3581 section 4).
+            Place::RportFlag if request && sends && asking.transport == Protocol::Udp => {
+                let is_named = !tokens.as_slice().iter().any(|token| token.place == Place::SentBy);
+                is_named.then_some(Value::Flag(true))
+            }
             Place::SentBy if request && sends => {
                 aliases.note_public(&token, Class::Via, asking);
                 let lifetime = asking.settings.media_lifetime;
@@ -76,6 +83,24 @@ pub(super) fn translate_headers(
     Ok(())
 }
 
+/// The host of a Call-ID: the sender's own is hidden, the receiver's own shown again.
+fn translate_call_id(value: Value, asking: &Asking<'_>) -> Option<Value> {
+    let key = asking.settings.call_id_key?;
+    let receiver = asking.sender.reversed();
+    let (own, receiver_own) = (*asking.own(asking.sender).ip(), *asking.own(receiver).ip());
+    match value {
+        Value::Host(address, _) => {
+            let is_hidden = asking.is_translated(asking.sender) && address == own;
+            is_hidden.then(|| Value::Hidden(key.hide(address)))
+        }
+        Value::Hidden(name) => {
+            let is_shown = asking.is_translated(receiver) && key.reveal(name) == Some(receiver_own);
+            is_shown.then_some(Value::Host(receiver_own, None))
+        }
+        Value::Number(_) | Value::Flag(_) => None,
+    }
+}
+
 fn address_outward(address: Option<Ipv4Addr>, asking: &Asking<'_>) -> Option<Value> {
     let (own, seen) = (asking.own(asking.sender), asking.seen(asking.sender));
     (own != seen && address == Some(*own.ip())).then(|| Value::Host(*seen.ip(), None))
@@ -99,16 +124,25 @@ pub(super) fn translate_sdp(
 ) -> Result<(), Event> {
     calls.learn(message, sdp, asking);
     let (own, seen) = (asking.own(asking.sender), asking.seen(asking.sender));
-    if own == seen || sdp.ice {
+    if sdp.ice {
         return Ok(());
     }
+    if own == seen {
+        if asking.settings.direct_media {
+            keep_inside(sdp, tokens, asking);
+        }
+        return Ok(());
+    }
+    let settings = asking.settings;
+    let is_served = |address: Ipv4Addr| address == *own.ip() || settings.may_name(address);
     calls.begin(message.call, asking);
     let mut opened = Opened { ports: [0; MAX_SECTIONS], address: None };
     for (index, section) in sdp.sections().iter().enumerate().filter(|(_, section)| section.l4_port != 0) {
         match sdp.connection_of(section) {
-            Connection::Address(named) if named == *own.ip() => {
+            Connection::Address(named) if is_served(named) => {
                 if !sdp.follows_in_bundle(section) && !section.active {
-                    open_section(message.call, index, section, tokens, &mut opened, calls, asking)?;
+                    let spot = Spot { call: message.call, index, named };
+                    open_section(&spot, section, tokens, &mut opened, calls, asking)?;
                 }
             }
             Connection::Address(named) if named.is_unspecified() => {
@@ -120,19 +154,20 @@ pub(super) fn translate_sdp(
     }
     let leader = sdp.bundle_leader().and_then(|leader| opened.ports.get(leader)).copied().unwrap_or(0);
     for section in sdp.sections().iter().filter(|section| section.l4_port != 0 && leader != 0) {
-        if sdp.follows_in_bundle(section) && sdp.connection_of(section) == Connection::Address(*own.ip()) {
+        let is_own = matches!(sdp.connection_of(section), Connection::Address(named) if is_served(named));
+        if sdp.follows_in_bundle(section) && is_own {
             tokens.set(section.l4_port_token, Value::Number(leader.into()));
-            if let Some(rtcp) = section.rtcp {
+            if let Some(rtcp) = served_rtcp(section, tokens, asking) {
                 let above = u16::from(rtcp.l4_port != section.l4_port);
                 let announced = leader.checked_add(above).ok_or(Event::ExpectationRefused)?;
-                set_rtcp(rtcp, announced, &opened, tokens, asking);
+                set_rtcp(rtcp, announced, &opened, tokens);
             }
         }
     }
     let address = opened.address.unwrap_or(*seen.ip());
     for index in sdp.first_token..tokens.as_slice().len() {
         let Some(token) = tokens.get(index).copied() else { break };
-        if token.address() != Some(*own.ip()) || sdp.is_of_disabled(index) {
+        if !token.address().is_some_and(is_served) || sdp.is_of_disabled(index) {
             continue;
         }
         let new = match (token.place, token.value) {
@@ -170,21 +205,102 @@ impl Opened {
     }
 }
 
-fn open_section(
+/// Tells an internal receiver where the media of another internal host are, instead of where algate has announced them, so
+/// that they need not come by here. All of a description, or nothing of it.
+fn keep_inside(sdp: &Sdp, tokens: &mut Tokens, asking: &Asking<'_>) {
+    let receiver = asking.sender.reversed();
+    if !asking.is_translated(receiver) {
+        return;
+    }
+    let behind = |protocol, address: Ipv4Addr, l4_port: u16| {
+        asking.nat.internal_of(protocol, SocketAddrV4::new(address, l4_port), receiver)
+    };
+    let mut hosts: Option<(Ipv4Addr, Ipv4Addr)> = None;
+    let mut ports = [None; MAX_SECTIONS];
+    for (section, port) in sdp.sections().iter().zip(&mut ports).filter(|(section, _)| section.l4_port != 0) {
+        let Connection::Address(named) = sdp.connection_of(section) else { return };
+        let Some(internal) = behind(section.protocol, named, section.l4_port) else { return };
+        let host = (named, *internal.ip());
+        if *hosts.get_or_insert(host) != host || section.layers > 1 {
+            return;
+        }
+        let rtcp = section.rtcp.map(|rtcp| rtcp.l4_port);
+        let control =
+            if section.rtp && !section.mux { rtcp.or(section.l4_port.checked_add(1)) } else { rtcp };
+        let control = match control {
+            Some(control) => {
+                let Some(control) = behind(section.protocol, named, control) else { return };
+                let is_implied = rtcp.is_none() && Some(control.port()) != internal.port().checked_add(1);
+                if control.ip() != internal.ip() || is_implied {
+                    return;
+                }
+                control.port()
+            }
+            None => 0,
+        };
+        *port = Some((internal.port(), control));
+    }
+    let Some((named, internal)) = hosts else { return };
+    for (section, ports) in sdp.sections().iter().zip(ports) {
+        let Some((l4_port, control)) = ports else { continue };
+        tokens.set(section.l4_port_token, Value::Number(l4_port.into()));
+        if let Some(rtcp) = section.rtcp {
+            tokens.set(rtcp.l4_port_token, Value::Number(control.into()));
+        }
+    }
+    for index in sdp.first_token..tokens.as_slice().len() {
+        let Some(token) = tokens.get(index).copied() else { break };
+        let new = match token.value {
+            Value::Host(address, None) if address == named => Value::Host(internal, None),
+            Value::Host(address, Some(written)) if address == named => {
+                let of_section =
+                    sdp.sections().iter().zip(ports).find(|(section, _)| section.l4_port == written);
+                let l4_port = of_section.and_then(|(_, ports)| ports).map_or(written, |(l4_port, _)| l4_port);
+                Value::Host(internal, Some(l4_port))
+            }
+            _ => continue,
+        };
+        tokens.set(index, new);
+    }
+}
+
+/// `a=rtcp` of a section, unless it names a host for which the sender may not speak.
+fn served_rtcp(section: &Section, tokens: &Tokens, asking: &Asking<'_>) -> Option<Rtcp> {
+    let own = *asking.own(asking.sender).ip();
+    section.rtcp.filter(|rtcp| {
+        let named = rtcp.address_token.and_then(|index| tokens.get(index)).and_then(Token::address);
+        named.is_none_or(|named| named == own || asking.settings.may_name(named))
+    })
+}
+
+/// Which section of which call it is, and the host that has its media.
+struct Spot {
     call: u64,
     index: usize,
+    named: Ipv4Addr,
+}
+
+fn open_section(
+    spot: &Spot,
     section: &Section,
     tokens: &mut Tokens,
     opened: &mut Opened,
     calls: &mut Calls<'_>,
     asking: &mut Asking<'_>,
 ) -> Result<(), Event> {
-    let own = *asking.own(asking.sender).ip();
+    let Spot { call, index, named } = *spot;
     let above = section.l4_port.checked_add(1);
+    let served = served_rtcp(section, tokens, asking);
+    // It may name a host of its own.
+    let rtcp_host = |rtcp: Rtcp| {
+        let token = rtcp.address_token.and_then(|index| tokens.get(index));
+        token.and_then(Token::address).unwrap_or(named)
+    };
+    let rtcp_host = served.map_or(named, rtcp_host);
     let rtcp = section.rtcp.map(|rtcp| rtcp.l4_port);
     let mut pair = section.rtp && !section.mux && rtcp.is_none_or(|rtcp| Some(rtcp) == above);
-    let mut open = |l4_port: u16, pair: bool, opened: &mut Opened| {
-        let target = SocketAddrV4::new(own, l4_port);
+    let mut open = |host: Ipv4Addr, l4_port: u16, pair: bool, opened: &mut Opened| {
+        let target = SocketAddrV4::new(host, l4_port);
         let wanted = Wanted { section: index, protocol: section.protocol, target, pair };
         opened.take(calls.open(call, wanted, asking)?)
     };
@@ -195,12 +311,12 @@ fn open_section(
     let mut first = 0;
     for layer in 0..section.layers {
         let l4_port = section.l4_port.checked_add(layer * step).ok_or(Event::Malformed)?;
-        let announced = match open(l4_port, pair, opened) {
+        let announced = match open(named, l4_port, pair, opened) {
             // The host has used these ports before, and not as a pair. It is heard, only its RTCP is lost
             // (unless it has a line of its own).
             Err(Event::ExpectationRefused) if pair && section.layers == 1 => {
                 pair = false;
-                open(l4_port, false, opened)?
+                open(named, l4_port, false, opened)?
             }
             answer => answer?,
         };
@@ -214,25 +330,22 @@ fn open_section(
         *slot = first;
     }
     tokens.set(section.l4_port_token, Value::Number(first.into()));
-    if let Some(rtcp) = section.rtcp {
-        let announced = if pair {
+    if let Some(rtcp) = served {
+        let announced = if pair && rtcp_host == named {
             first.checked_add(1).ok_or(Event::ExpectationRefused)?
-        } else if rtcp.l4_port == section.l4_port {
+        } else if rtcp.l4_port == section.l4_port && rtcp_host == named {
             first
         } else {
-            open(rtcp.l4_port, false, opened)?
+            open(rtcp_host, rtcp.l4_port, false, opened)?
         };
-        set_rtcp(rtcp, announced, opened, tokens, asking);
+        set_rtcp(rtcp, announced, opened, tokens);
     }
     Ok(())
 }
 
-fn set_rtcp(rtcp: Rtcp, announced: u16, opened: &Opened, tokens: &mut Tokens, asking: &Asking<'_>) {
+fn set_rtcp(rtcp: Rtcp, announced: u16, opened: &Opened, tokens: &mut Tokens) {
     tokens.set(rtcp.l4_port_token, Value::Number(announced.into()));
-    let (own, address) = (*asking.own(asking.sender).ip(), opened.address);
-    if let (Some(index), Some(address)) = (rtcp.address_token, address)
-        && tokens.get(index).and_then(super::tokens::Token::address) == Some(own)
-    {
+    if let (Some(index), Some(address)) = (rtcp.address_token, opened.address) {
         tokens.set(index, Value::Host(address, None));
     }
 }
@@ -244,12 +357,19 @@ fn set_rtcp(rtcp: Rtcp, announced: u16, opened: &Opened, tokens: &mut Tokens, as
 pub(super) fn write(message: &Message, tokens: &mut Tokens, edits: &mut Edits) -> Result<(), Event> {
     let too_long = Event::LineTooLong;
     let sdp_start = message.sdp.map_or(usize::MAX, |sdp| sdp.first_token);
-    let growth: i32 = tokens.as_slice().iter().skip(sdp_start).map(|token| token.growth()).sum();
-    grow(tokens, growth, |place| place == Place::PartLength)?;
+    let mut growth: i32 = tokens.as_slice().iter().skip(sdp_start).map(Token::growth).sum();
+    // From the innermost part outwards: each contains the length of the one within.
+    for index in (0..sdp_start.min(tokens.as_slice().len())).rev() {
+        if tokens.get(index).is_some_and(|token| token.place == Place::PartLength) {
+            grow(tokens, index, growth)?;
+            growth += tokens.get(index).map_or(0, Token::growth);
+        }
+    }
     let body = tokens.as_slice().iter().filter(|token| token.span.start >= message.body.start);
-    let growth: i32 = body.map(|token| token.growth()).sum();
-    grow(tokens, growth, |place| place == Place::Length)?;
-    let total: i32 = tokens.as_slice().iter().map(|token| token.growth()).sum();
+    let growth: i32 = body.map(Token::growth).sum();
+    let length = tokens.as_slice().iter().position(|token| token.place == Place::Length);
+    length.map_or(Ok(()), |index| grow(tokens, index, growth))?;
+    let total: i32 = tokens.as_slice().iter().map(Token::growth).sum();
     let replaced = tokens.as_slice().iter().filter(|token| token.new.is_some()).count();
     if replaced > MAX_EDITS || total > i32::try_from(MAX_GROWTH_BYTES).unwrap_or(0) {
         return Err(too_long);
@@ -263,8 +383,7 @@ pub(super) fn write(message: &Message, tokens: &mut Tokens, edits: &mut Edits) -
     Ok(())
 }
 
-fn grow(tokens: &mut Tokens, growth: i32, which: impl Fn(Place) -> bool) -> Result<(), Event> {
-    let Some(index) = tokens.as_slice().iter().position(|token| which(token.place)) else { return Ok(()) };
+fn grow(tokens: &mut Tokens, index: usize, growth: i32) -> Result<(), Event> {
     let Some(Value::Number(length)) = tokens.get(index).map(|token| token.value) else { return Ok(()) };
     let length = length.checked_add_signed(growth).ok_or(Event::Malformed)?;
     tokens.set(index, Value::Number(length));
@@ -274,13 +393,20 @@ fn grow(tokens: &mut Tokens, growth: i32, which: impl Fn(Place) -> bool) -> Resu
 /// Reads the message as it will leave. It must have the same tokens, each where the new lengths put it,
 /// with its new value or else its old one; the same Call-ID, tags and method; and a body as long as it
 /// says.
-pub(super) fn reads_back(bytes: &[u8], message: &Message, tokens: &Tokens, edits: &Edits) -> bool {
+pub(super) fn reads_back(
+    bytes: &[u8],
+    message: &Message,
+    tokens: &Tokens,
+    edits: &Edits,
+    hiding: Option<CallIdKey>,
+) -> bool {
     let mut buffer = [0; MAX_MESSAGE_BYTES + MAX_GROWTH_BYTES];
     let Some(length) = render(bytes, edits, &mut buffer) else { return false };
     let rewritten = buffer.get(..length).unwrap_or_default();
     let Some(head) = head_end(rewritten, 0) else { return false };
     let mut again = Tokens::new();
-    let Ok(found) = read(rewritten, head, &mut again) else { return false };
+    let Ok(mut found) = read(rewritten, head, &mut again) else { return false };
+    found.name_call(rewritten, &again, hiding);
     let same = (found.status, found.method, found.call, found.from_tag, found.to_tag)
         == (message.status, message.method, message.call, message.from_tag, message.to_tag);
     let (before, after) = (tokens.as_slice(), again.as_slice());
@@ -344,7 +470,7 @@ mod tests {
         let mut edits = Edits::with_capacity(8, 256);
         write(&message, &mut tokens, &mut edits).unwrap();
         break_it(&mut tokens);
-        reads_back(MESSAGE, &message, &tokens, &edits)
+        reads_back(MESSAGE, &message, &tokens, &edits, None)
     }
 
     #[test]
@@ -357,6 +483,7 @@ mod tests {
         assert!(!verdict(|tokens| tokens.set(1, Value::Host([10, 0, 0, 2].into(), None))), "not meant");
         assert!(!verdict(|tokens| tokens.as_mut_slice()[1].span.start += 1), "another place");
         assert!(!verdict(|tokens| tokens.as_mut_slice()[1].place = Place::Uri), "another token");
-        assert!(!verdict(|tokens| tokens.set(2, Value::Number(4))), "another length");
+        assert!(!verdict(|tokens| tokens.set(2, Value::Flag(true))), "a flag that is not there");
+        assert!(!verdict(|tokens| tokens.set(3, Value::Number(4))), "another length");
     }
 }

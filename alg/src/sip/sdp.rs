@@ -308,17 +308,29 @@ impl Content {
     }
 }
 
-/// Finds the description in a multipart body (RFC 2046 section 5.1.1). The part's own Content-Length, if it
-/// has one, becomes a token.
+/// Finds the description in a multipart body (RFC 2046 section 5.1.1), also where that is part of another one (RFC 5621). Own
+/// Content-Lengths of the parts around it become tokens.
 ///
 /// # Errors
-/// [`Fault::Malformed`] when the body has no end, or two descriptions: only one would be translated.
+/// [`Fault::Malformed`] when a body has no end, or two descriptions: only one would be translated.
+/// [`Fault::TooLong`] when bodies are nested deeper than [`MAX_NESTING`].
 pub(super) fn find_part(
     bytes: &[u8],
     body: Span,
     boundary: Span,
     tokens: &mut Tokens,
 ) -> Result<Option<Span>, Fault> {
+    find_nested(bytes, body, boundary, MAX_NESTING, tokens)
+}
+
+fn find_nested(
+    bytes: &[u8],
+    body: Span,
+    boundary: Span,
+    depth: usize,
+    tokens: &mut Tokens,
+) -> Result<Option<Span>, Fault> {
+    let depth = depth.checked_sub(1).ok_or(Fault::TooLong)?;
     let (mut part, mut found) = (None, None);
     let mut at = body.start;
     while at < body.end {
@@ -333,7 +345,7 @@ pub(super) fn find_part(
                 let content = Span::new(start, at).of(bytes);
                 let content = content.strip_suffix(b"\n").unwrap_or(content);
                 let content = content.strip_suffix(b"\r").unwrap_or(content);
-                let read = read_part(bytes, Span::new(start, start + content.len()), tokens)?;
+                let read = read_part(bytes, Span::new(start, start + content.len()), depth, tokens)?;
                 if read.is_some() && found.is_some() {
                     return Err(Fault::Malformed);
                 }
@@ -349,8 +361,8 @@ pub(super) fn find_part(
     if body.start < body.end { Err(Fault::Malformed) } else { Ok(None) }
 }
 
-/// The body of one part, if it is a session description in plain text.
-fn read_part(bytes: &[u8], part: Span, tokens: &mut Tokens) -> Result<Option<Span>, Fault> {
+/// The body of one part, if it is a session description in plain text, or has one in a part of its own.
+fn read_part(bytes: &[u8], part: Span, depth: usize, tokens: &mut Tokens) -> Result<Option<Span>, Fault> {
     let text = part.of(bytes);
     let Some(end) = super::message::head_end(text, 0) else { return Ok(None) };
     let head = text.get(..end).unwrap_or_default();
@@ -367,10 +379,11 @@ fn read_part(bytes: &[u8], part: Span, tokens: &mut Tokens) -> Result<Option<Spa
             _ => {}
         }
     }
-    if content != Content::Sdp {
+    if content == Content::Other {
         return Ok(None);
     }
     let body = Span::new(part.start + end, part.end);
+    let before = tokens.as_slice().len();
     if let Some(span) = length {
         let value = number(span.of(bytes), 9, u32::MAX).ok_or(Fault::Malformed)?;
         // Writers differ on whether the line end before the boundary counts.
@@ -380,8 +393,16 @@ fn read_part(bytes: &[u8], part: Span, tokens: &mut Tokens) -> Result<Option<Spa
         }
         tokens.push(Token::new(span, Place::PartLength, Value::Number(value)))?;
     }
-    Ok(Some(body))
+    let Content::Multipart(boundary) = content else { return Ok(Some(body)) };
+    let found = find_nested(bytes, body, boundary, depth, tokens)?;
+    if found.is_none() {
+        tokens.truncate(before);
+    }
+    Ok(found)
 }
+
+/// Multipart bodies within each other, the message's own included.
+const MAX_NESTING: usize = 4;
 
 /// Media sections of one description; one with more passes unread.
 pub(super) const MAX_SECTIONS: usize = 8;

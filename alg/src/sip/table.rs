@@ -237,7 +237,7 @@ mod tests {
         assert!(!table.insert(&mut greedy, 7), "its own limit");
         let mut other = filled(&mut table, 1..=5);
         assert!(!table.insert(&mut other, 6), "nothing shared is left");
-        let mut late = filled(&mut table, 1..=0);
+        let mut late = FlowCalls::new();
         assert!(!table.insert(&mut late, 1), "more flows than there was memory for");
         table.remove(&mut greedy, 3);
         assert!(table.insert(&mut other, 6));

@@ -93,6 +93,15 @@ pub(super) fn hash(bytes: &[u8]) -> u64 {
     hasher.finish().max(1)
 }
 
+/// As [`hash`], of a Call-ID by what is before its `@` and the address behind it.
+pub(super) fn hash_hosted(local: &[u8], address: Ipv4Addr) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(local);
+    hasher.write_u8(b'@');
+    hasher.write_u32(address.into());
+    hasher.finish().max(1)
+}
+
 /// Names a tag, never 0.
 pub(super) fn short_hash(bytes: &[u8]) -> u32 {
     let long = hash(bytes);
@@ -142,8 +151,8 @@ impl Written {
     }
 }
 
-/// `255.255.255.255:65535`
-const LONGEST: usize = 21;
+/// A hidden host; `255.255.255.255:65535` is shorter.
+const LONGEST: usize = 24;
 
 #[cfg(test)]
 mod tests {

@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use crate::contract::Protocol;
 
 use super::Fault;
+use super::hiding;
 use super::text::{Span, Written};
 
 /// What a token is to the message.
@@ -32,6 +33,10 @@ pub(super) enum Place {
     Received,
     /// `rport` of the top Via, when it has a value.
     Rport,
+    /// Where `rport` stands, or would: right behind the sent-by of the top Via.
+    RportFlag,
+    /// Host of a Call-ID, wherever one stands.
+    CallId,
     /// Content-Length of the message.
     Length,
     /// Content-Length of the body part that is the session description.
@@ -57,6 +62,10 @@ pub(super) enum Value {
     Host(Ipv4Addr, Option<u16>),
     /// A number.
     Number(u32),
+    /// The host of a Call-ID, hidden ([`super::hiding`]).
+    Hidden(u64),
+    /// A parameter without a value, there or not.
+    Flag(bool),
 }
 
 impl Value {
@@ -71,6 +80,17 @@ impl Value {
                 }
             }
             Self::Number(value) => text.push_number(value),
+            Self::Hidden(name) => {
+                for digit in (0..hiding::DIGITS).rev().map(|place| (name >> (4 * place)) & 0xf) {
+                    let digit = u8::try_from(digit).unwrap_or(0);
+                    text.push_byte(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 });
+                }
+                hiding::SUFFIX.iter().for_each(|byte| text.push_byte(*byte));
+            }
+            Self::Flag(there) => {
+                let flag = if there { RPORT } else { b"" };
+                flag.iter().for_each(|byte| text.push_byte(*byte));
+            }
         }
         text
     }
@@ -103,7 +123,7 @@ impl Token {
             Value::Host(address, l4_port) => {
                 Some(SocketAddrV4::new(address, l4_port.unwrap_or(self.default_l4_port)))
             }
-            Value::Number(_) => None,
+            Value::Number(_) | Value::Hidden(_) | Value::Flag(_) => None,
         }
     }
 
@@ -111,7 +131,7 @@ impl Token {
     pub(super) fn address(&self) -> Option<Ipv4Addr> {
         match self.value {
             Value::Host(address, _) => Some(address),
-            Value::Number(_) => None,
+            Value::Number(_) | Value::Hidden(_) | Value::Flag(_) => None,
         }
     }
 
@@ -157,6 +177,11 @@ impl Tokens {
         self.items.get_mut(..self.length).unwrap_or_default()
     }
 
+    /// Forgets all from `length` on.
+    pub(super) fn truncate(&mut self, length: usize) {
+        self.length = self.length.min(length);
+    }
+
     pub(super) fn get(&self, index: usize) -> Option<&Token> {
         self.as_slice().get(index)
     }
@@ -169,5 +194,7 @@ impl Tokens {
     }
 }
 
+/// The flag of a Via (RFC 3581 section 3).
+pub(super) const RPORT: &[u8] = b";rport";
 /// Tokens of one message; one with more passes unread.
 const MAX_TOKENS: usize = 128;

@@ -7,8 +7,9 @@
 use crate::contract::Protocol;
 
 use super::Fault;
+use super::hiding::hidden;
 use super::text::{Span, address, is_token, l4_port, number};
-use super::tokens::{Place, Token, Tokens, Value};
+use super::tokens::{Place, RPORT, Token, Tokens, Value};
 
 /// One element of a list of addresses.
 #[derive(Debug, Clone, Copy)]
@@ -162,7 +163,7 @@ pub(super) fn read_uri(
         Some((_, host)) => host,
         None => rest,
     };
-    let rest = rest.split(bytes, b'?').map_or(rest, |(before, _)| before);
+    let (rest, headers) = rest.split(bytes, b'?').unwrap_or((rest, Span::new(rest.end, rest.end)));
     let host = rest.split(bytes, b';').map_or(rest, |(before, _)| before);
     let mut index = None;
     if let Some(value) = host_port(host.of(bytes))? {
@@ -179,7 +180,60 @@ pub(super) fn read_uri(
     if let Some(span) = parameter(bytes, rest, b"maddr") {
         push_address(bytes, span, Place::UriMaddr, tokens)?;
     }
+    read_embedded(bytes, headers, tokens)?;
     Ok(index)
+}
+
+/// Notes the Call-IDs in the headers that a URI asks for (section 19.1.1): `Replaces=1%40192.0.2.1%3Bto-tag%3D7`.
+fn read_embedded(bytes: &[u8], headers: Span, tokens: &mut Tokens) -> Result<(), Fault> {
+    let mut rest = headers;
+    while rest.start < rest.end {
+        let (header, behind) = rest.split(bytes, b'&').unwrap_or((rest, Span::new(rest.end, rest.end)));
+        rest = behind;
+        let Some((name, value)) = header.split(bytes, b'=') else { continue };
+        let names_a_call = [&b"replaces"[..], b"join", b"target-dialog", b"in-reply-to"]
+            .iter()
+            .any(|known| name.of(bytes).eq_ignore_ascii_case(known));
+        let text = value.of(bytes);
+        let Some(at) = text.windows(3).position(|three| three == b"%40").filter(|_| names_a_call) else {
+            continue;
+        };
+        let host = text.get(at + 3..).unwrap_or_default();
+        let is_end = |byte: &u8| matches!(byte, b'%' | b';' | b',');
+        let length = host.iter().position(is_end).unwrap_or(host.len());
+        let start = value.start + at + 3;
+        push_call_host(bytes, Span::new(start, start + length), tokens)?;
+    }
+    Ok(())
+}
+
+/// Notes the host of a Call-ID. Returns the index of its token.
+pub(super) fn read_call_id(bytes: &[u8], value: Span, tokens: &mut Tokens) -> Result<Option<usize>, Fault> {
+    match value.split(bytes, b'@') {
+        Some((_, host)) => push_call_host(bytes, host, tokens),
+        None => Ok(None),
+    }
+}
+
+/// Notes the hosts of the Call-IDs that a header refers to: one with parameters (Replaces, Join, Target-Dialog), or a list.
+pub(super) fn read_call_ids(bytes: &[u8], value: Span, tokens: &mut Tokens) -> Result<(), Fault> {
+    let value = value.split(bytes, b';').map_or(value, |(before, _)| before);
+    let mut rest = value;
+    while rest.start < rest.end {
+        let (one, behind) = rest.split(bytes, b',').unwrap_or((rest, Span::new(rest.end, rest.end)));
+        rest = behind;
+        read_call_id(bytes, one.trimmed(bytes), tokens)?;
+    }
+    Ok(())
+}
+
+fn push_call_host(bytes: &[u8], host: Span, tokens: &mut Tokens) -> Result<Option<usize>, Fault> {
+    let text = host.of(bytes);
+    let value = match address(text) {
+        Some(address) => Some(Value::Host(address, None)),
+        None => hidden(text).map(Value::Hidden),
+    };
+    value.map(|value| tokens.push(Token::new(host, Place::CallId, value))).transpose()
 }
 
 /// Notes all URIs of a header.
@@ -224,6 +278,17 @@ pub(super) fn read_via(bytes: &[u8], value: Span, tokens: &mut Tokens) -> Result
             token.default_l4_port = 5061;
         }
         tokens.push(token)?;
+    }
+    let has_rport = |(name, _): (Span, _)| name.of(bytes).eq_ignore_ascii_case(b"rport");
+    let behind = Span::new(sent_by.end, rest.end).of(bytes);
+    if behind.starts_with(RPORT)
+        && !behind.get(RPORT.len()).is_some_and(|byte| is_token(*byte) || *byte == b'=')
+    {
+        let span = Span::new(sent_by.end, sent_by.end + RPORT.len());
+        tokens.push(Token::new(span, Place::RportFlag, Value::Flag(true)))?;
+    } else if !Parameters::new(bytes, rest).any(has_rport) {
+        let span = Span::new(sent_by.end, sent_by.end);
+        tokens.push(Token::new(span, Place::RportFlag, Value::Flag(false)))?;
     }
     for (name, value) in Parameters::new(bytes, rest) {
         let Some(value) = value else { continue };

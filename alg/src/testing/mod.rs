@@ -31,6 +31,12 @@ pub struct FakeNat {
     pub announced_address: Option<Ipv4Addr>,
     /// What was asked, in order.
     pub calls: Vec<NatCall>,
+    /// Expectations to which signalling comes.
+    pub control: Vec<ExpectationId>,
+    /// Endpoints that other flows were announced, each with what is behind it.
+    pub announced: Vec<(SocketAddrV4, SocketAddrV4)>,
+    /// Hosts besides the owner that may be asked for.
+    pub others: Vec<Ipv4Addr>,
     live: Vec<(Announced, Expectation)>,
     endpoints: SessionEndpoints,
     next_id: u64,
@@ -59,6 +65,9 @@ impl FakeNat {
             pair_refusal: None,
             announced_address: None,
             calls: Vec::new(),
+            control: Vec::new(),
+            announced: Vec::new(),
+            others: Vec::new(),
             live: Vec::new(),
             endpoints,
             next_id: 1,
@@ -77,7 +86,8 @@ impl FakeNat {
     fn answer(&mut self, request: &Expectation) -> Result<Announced, ExpectError> {
         let own = self.endpoints.sender(request.owner);
         let seen = self.endpoints.sender_seen(request.owner);
-        assert_eq!(request.target.ip(), own.ip(), "a target must be its owner's");
+        let is_owned = request.target.ip() == own.ip() || self.others.contains(request.target.ip());
+        assert!(is_owned, "a target must be its owner's: {request:?}");
         if let Some(refusal) = self.refusal {
             return Err(refusal);
         }
@@ -128,6 +138,14 @@ impl Nat for FakeNat {
         }
         self.calls.push(NatCall::Renew(expectation, lifetime, peer, exists));
         exists
+    }
+
+    fn mark_control(&mut self, expectation: ExpectationId) {
+        self.control.push(expectation);
+    }
+
+    fn internal_of(&self, _: Protocol, announced: SocketAddrV4, _: Direction) -> Option<SocketAddrV4> {
+        self.announced.iter().find(|(seen, _)| *seen == announced).map(|(_, internal)| *internal)
     }
 
     fn withdraw(&mut self, expectation: ExpectationId) {

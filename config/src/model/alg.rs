@@ -61,6 +61,14 @@ pub struct Sip {
     pub calls_per_flow: usize,
     /// Calls of all flows of a thread beyond those that each flow is sure of.
     pub calls: usize,
+    /// Whether media may come from hosts that the other end's description names; else from the other end only.
+    pub follows_description: bool,
+    /// Whether media between two internal ends stay inside.
+    pub direct_media: bool,
+    /// Internal hosts that another one's description may name, at most 8 prefixes.
+    pub media_hosts: Vec<Ipv4Net>,
+    /// The words that hide addresses in Call-IDs.
+    pub hide_call_id: Option<String>,
 }
 
 /// `[alg.rtsp]`

@@ -189,6 +189,43 @@ fn a_part_of_a_multipart_body_is_rewritten_with_both_lengths() {
     same(&got, whole(seen, seen, body("198.51.100.7", 20000)).as_bytes());
 }
 
+/// A body of parts within parts, each with its length.
+fn nested(depth: usize, address: &str, l4_port: u16) -> String {
+    let mut body = lines(&audio(address, l4_port));
+    let mut kind = "application/sdp".to_owned();
+    for level in 0..depth {
+        body = format!(
+            "--b{level}\r\nContent-Type: text/plain\r\nContent-Length: 1\r\n\r\nx\r\n--b{level}\r\nContent-Type: {kind}\r\n\
+            Content-Length: {}\r\n\r\n{body}\r\n--b{level}\r\nContent-Type: multipart/mixed;boundary=z\r\n\
+            Content-Length: 23\r\n\r\n--z\r\n\r\n10.0.0.2\r\n--z--\r\n--b{level}--\r\n",
+            body.len()
+        );
+        kind = format!("multipart/mixed;boundary=b{level}");
+    }
+    let text = String::from_utf8(invite("ne", "", "")).unwrap().replace("application/sdp", &kind);
+    text.replace("Content-Length: 0", &format!("Content-Length: {}", body.len())) + &body
+}
+
+#[test]
+fn parts_within_parts_are_read_to_a_depth_and_every_length_around_is_right() {
+    for depth in 1..=3 {
+        let mut driver = udp(phone());
+        let got = through(&mut driver, O, nested(depth, "10.0.0.2", 4000).as_bytes());
+        let want = nested(depth, "198.51.100.7", 20_000);
+        assert_eq!(got.split_once("\r\n\r\n").unwrap().1, want.split_once("\r\n\r\n").unwrap().1, "{depth}");
+        let length = |text: &str| {
+            text.split("Content-Length: ").nth(1).unwrap().split('\r').next().unwrap().to_owned()
+        };
+        assert_eq!(length(&got), length(&want), "{depth}");
+        assert_eq!(counted(&driver), [(Event::Rewritten, 1)], "{depth}");
+    }
+    let mut driver = udp(phone());
+    // The part that has none is one deeper.
+    let deep = nested(4, "10.0.0.2", 4000);
+    same(&through(&mut driver, O, deep.as_bytes()), deep.as_bytes());
+    assert_eq!(counted(&driver), [(Event::LineTooLong, 1)]);
+}
+
 #[test]
 fn a_multipart_body_of_two_descriptions_or_without_an_end_leaves_the_message_as_it_was() {
     let part = format!("--b\r\nContent-Type: application/sdp\r\n\r\n{}\r\n", lines(&audio("10.0.0.2", 4000)));

@@ -490,3 +490,107 @@ fn an_answer_confirms_one_registration_and_its_repetition_nothing() {
     assert_eq!(driver.nat.calls.len(), calls);
     assert_eq!(counted(&driver), [(Event::Rewritten, 3), (Event::OutOfPlace, 1)]);
 }
+
+#[test]
+fn a_04_what_each_contact_was_granted_counts_then_expires_then_an_hour() {
+    let rows = [
+        (
+            "expires of the Contact",
+            "Contact: <sip:a@198.51.100.7:30000>;expires=100\r\nExpires: 7",
+            Some(132),
+        ),
+        ("Expires", "Contact: <sip:a@198.51.100.7:30000>\r\nExpires: 200", Some(232)),
+        ("neither", "Contact: <sip:a@198.51.100.7:30000>", Some(3632)),
+        ("no number", "m: <sip:a@198.51.100.7:30000>;expires=soon\r\nExpires: 300", Some(332)),
+        (
+            "of several, its own",
+            "Contact: <sip:a@203.0.113.9>;expires=900, <sip:a@198.51.100.7:30000>;expires=400",
+            Some(432),
+        ),
+        (
+            "the longest of its own",
+            "m: <sip:a@198.51.100.7:30000>;expires=0\r\nm: <sip:b@198.51.100.7:30000>;expires=50",
+            Some(82),
+        ),
+        ("a name", "Contact: <sip:a@phone.example.com>;expires=60\r\nExpires: 70", Some(102)),
+        ("only of others", "Contact: <sip:a@203.0.113.9>;expires=900", None),
+        ("none is left", "X: y", None),
+        ("removed", "Contact: <sip:a@198.51.100.7:30000>;expires=0", None),
+        ("more than a week", "Contact: <sip:a@198.51.100.7:30000>;expires=99999999", Some(604_832)),
+    ];
+    for (name, contacts, granted) in rows {
+        let mut driver = udp(phone());
+        through(&mut driver, O, &register("10.0.0.2:5060"));
+        let answer = String::from_utf8(registered("198.51.100.7:30000", 1)).unwrap();
+        let answer = answer.replace("Contact: <sip:bob@198.51.100.7:30000>;expires=1", contacts);
+        through(&mut driver, R, answer.as_bytes());
+        let held: Vec<_> = held(&driver).into_iter().map(|(_, seconds)| seconds).collect();
+        assert_eq!(held, granted.into_iter().collect::<Vec<_>>(), "{name}");
+    }
+}
+
+#[test]
+fn a_04_a_star_removes_what_was_registered() {
+    let mut driver = udp(phone());
+    through(&mut driver, O, &register("10.0.0.2:5060"));
+    through(&mut driver, R, &registered("198.51.100.7:30000", 600));
+    let star = String::from_utf8(register("10.0.0.2:5060")).unwrap();
+    let star = star.replace("<sip:bob@10.0.0.2:5060>;q=0.7", "*").replace("7200", "0");
+    assert!(through(&mut driver, O, star.as_bytes()).contains("\r\nContact: *\r\n"));
+    assert_eq!(open(&driver).len(), 1, "not before the registrar says so");
+    let gone = String::from_utf8(registered("198.51.100.7:30000", 0)).unwrap();
+    let gone = gone.replace("Contact: <sip:bob@198.51.100.7:30000>;expires=0\r\n", "");
+    through(&mut driver, R, gone.as_bytes());
+    assert!(open(&driver).is_empty());
+}
+
+/// RFC 3262: the offer is in the INVITE, its answer in a reliable 183, a new offer in PRACK.
+#[test]
+fn a_04_offers_and_answers_travel_in_prack_and_update_too() {
+    for method in ["PRACK", "UPDATE"] {
+        let mut driver = udp(phone());
+        through(&mut driver, O, &invite("p", "", &audio("10.0.0.2", 4000)));
+        let progress = response("183 Progress", "p", "1 INVITE", "b1", &audio("203.0.113.77", 7000));
+        through(&mut driver, R, &progress);
+        let described = |text: Vec<u8>, body: &str| {
+            let (text, body) = (String::from_utf8(text).unwrap(), lines(body));
+            let length = format!("Content-Type: application/sdp\r\nContent-Length: {}", body.len());
+            text.replace("Content-Length: 0", &length) + &body
+        };
+        let offer = described(in_dialog(method, "p", "b1"), &audio("10.0.0.2", 4010));
+        let got = through(&mut driver, O, offer.as_bytes());
+        assert!(got.ends_with(&lines(&audio("198.51.100.7", 20_002))), "{method}: {got}");
+        assert_eq!(open(&driver).len(), 4, "{method}: nobody has accepted it yet");
+        let cseq = format!("2 {method}");
+        through(&mut driver, R, &response("200 OK", "p", &cseq, "b1", &audio("203.0.113.78", 7000)));
+        assert_eq!(open(&driver), ["10.0.0.2:4010", "10.0.0.2:4011"], "{method}");
+        let media = Peer::Address([203, 0, 113, 78].into());
+        assert_eq!(new_peers(&driver).last().map(|(_, peer)| *peer), Some(media), "{method}");
+        let refused = described(in_dialog(method, "p", "b1"), &audio("10.0.0.2", 4020));
+        through(&mut driver, O, refused.as_bytes());
+        through(&mut driver, R, &response("488 Not Acceptable Here", "p", &cseq, "b1", ""));
+        assert_eq!(open(&driver), ["10.0.0.2:4010", "10.0.0.2:4011"], "{method}: as before");
+    }
+}
+
+#[test]
+fn hold_and_resume_keep_the_ports_of_a_call() {
+    let mut driver = udp(phone());
+    through(&mut driver, O, &invite("c1", "", &audio("10.0.0.2", 4000)));
+    through(&mut driver, R, &response("200 OK", "c1", "1 INVITE", "b1", &audio("203.0.113.77", 7000)));
+    let again = |address: &str| {
+        let text = String::from_utf8(invite("c1", "", &audio(address, 4000))).unwrap();
+        text.replace("bob@example.com>", "bob@example.com>;tag=b1")
+    };
+    for _ in 0..3 {
+        let got = through(&mut driver, O, again("0.0.0.0").as_bytes());
+        assert!(got.ends_with(&lines(&audio("0.0.0.0", 4000))), "{got}");
+        through(&mut driver, R, &response("200 OK", "c1", "1 INVITE", "b1", &audio("0.0.0.0", 7000)));
+        assert_eq!(open(&driver), ["10.0.0.2:4000", "10.0.0.2:4001"]);
+        let got = through(&mut driver, O, again("10.0.0.2").as_bytes());
+        assert!(got.ends_with(&lines(&audio("198.51.100.7", 20_000))), "{got}");
+        through(&mut driver, R, &response("200 OK", "c1", "1 INVITE", "b1", &audio("203.0.113.77", 7000)));
+    }
+    let peers: Vec<_> = new_peers(&driver).into_iter().map(|(_, peer)| peer).collect();
+    assert_eq!(peers, [Peer::Address([203, 0, 113, 77].into()); 2], "who is on hold is still who may send");
+}

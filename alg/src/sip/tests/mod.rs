@@ -11,10 +11,12 @@ mod descriptions;
 mod dialogues;
 mod faults;
 mod garbage;
+mod headers;
 mod hostile;
 mod limits;
 mod policy;
 mod segmentation;
+mod third_parties;
 
 /// Originator and responder, as senders.
 const O: Direction = Direction::Original;
@@ -51,6 +53,13 @@ fn at(text: &str) -> SocketAddrV4 {
 
 fn udp(endpoints: SessionEndpoints) -> Driver<Sip> {
     Driver::new(sip(SipSettings::default(), Protocol::Udp), endpoints)
+}
+
+/// Over UDP, with other settings.
+fn udp_with(endpoints: SessionEndpoints, change: impl FnOnce(&mut SipSettings)) -> Driver<Sip> {
+    let mut settings = SipSettings::default();
+    change(&mut settings);
+    Driver::new(sip(settings, Protocol::Udp), endpoints)
 }
 
 fn tcp(endpoints: SessionEndpoints) -> Driver<Sip> {

@@ -3,7 +3,7 @@
 //! Where the target is the control session's own endpoint, the session's own mapping serves: the other end has seen it
 //! already. Else NAT reserves one on the session's external address; for a PPTP call it chooses an id there.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use algate_alg::{Announced, Direction, ExpectError, Expectation as Request, ExpectationId, Peer, Protocol};
@@ -139,6 +139,25 @@ impl AlgNat for NatPort<'_> {
             }
         };
         self.nat.expectations.renew(handle, Tick::of(self.now).plus(lifetime), peer)
+    }
+
+    fn mark_control(&mut self, expectation: ExpectationId) {
+        let handle = Handle::from_u64(expectation.0);
+        let session = self.nat.sessions.by_handle(self.session);
+        let protocol = session.and_then(|session| session.alg_protocol());
+        if let (Some(protocol), true) = (protocol, self.promises.of(handle).is_some()) {
+            self.nat.expectations.mark_control(handle, protocol);
+        }
+    }
+
+    fn internal_of(
+        &self,
+        protocol: Protocol,
+        announced: SocketAddrV4,
+        reader: Direction,
+    ) -> Option<SocketAddrV4> {
+        let target = self.nat.expectations.target_at(ip_protocol(protocol), announced.into())?;
+        (target.tenant == self.tenant_of(reader)).then(|| target.into())
     }
 
     fn withdraw(&mut self, expectation: ExpectationId) {

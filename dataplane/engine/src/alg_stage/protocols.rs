@@ -1,6 +1,6 @@
 //! What the configuration says about each protocol. A new one adds a line to each `match` here.
 
-use algate_alg::{DccPeer, MediaSource, Protocol, ProtocolId, Settings};
+use algate_alg::{CallIdKey, DccPeer, MediaPeer, MediaSource, Prefix, Protocol, ProtocolId, Settings};
 use algate_config::{Alg, Gateway};
 
 use crate::nat::key::Endpoint;
@@ -32,6 +32,13 @@ pub fn settings(config: &Alg) -> Settings {
     settings.sip.call_lifetime = config.sip.call_lifetime;
     settings.sip.calls_per_flow = config.sip.calls_per_flow;
     settings.sip.calls = config.sip.calls;
+    settings.sip.media_source =
+        if config.sip.follows_description { MediaPeer::Named } else { MediaPeer::Signalling };
+    settings.sip.direct_media = config.sip.direct_media;
+    for (slot, net) in settings.sip.media_hosts.iter_mut().zip(&config.sip.media_hosts) {
+        *slot = Some(Prefix { network: net.network(), length: net.prefix_len() });
+    }
+    settings.sip.call_id_key = config.sip.hide_call_id.as_deref().map(CallIdKey::new);
     // Below what the stream layer holds, or nothing could tell that it is too long.
     settings.rtsp.message_bytes = settings.rtsp.message_bytes.min(held - 1);
     settings.rtsp.expectation_lifetime = config.rtsp.gateway.expectation_lifetime;

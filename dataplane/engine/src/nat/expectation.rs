@@ -7,8 +7,12 @@
 //! of the signalling. Where the announced endpoint is external it holds a reference on the
 //! mapping behind it, so that an internal host that sends first leaves from the announced port.
 //!
-//! One without a peer admits nobody: it only keeps its mapping, whose filtering says who may come. It is in no index.
-//! Several may be announced at one endpoint, each for a peer of its own.
+//! One without a peer admits nobody: it only keeps its mapping, whose filtering says who may come. It is in the index only
+//! where signalling comes to it. Several may be announced at one endpoint, each for a peer of its own.
+//!
+//! An ALG may mark one: what comes to it is a control session of its protocol, on whatever ports.
+
+use algate_alg::ProtocolId;
 
 use crate::ids::TenantId;
 use crate::nat::key::Endpoint;
@@ -101,7 +105,7 @@ impl Expectations {
         set(PARENT, new.parent.to_u64());
         let mapping = u64::from(new.mapping.map_or(0, |mapping| mapping + 1));
         set(MAPPING, tenant_word(new.announced) | mapping);
-        set(SUBSCRIBER, (u64::from(keeps) << 32) | u64::from(subscriber));
+        set(SUBSCRIBER, if keeps { KEEPS } else { 0 } | u64::from(subscriber));
         set(STATE, (u64::from(new.expires.0) << 32) | u64::from(new.uses));
         if new.peer.is_some() && !self.index(slot, new) {
             set(STATE, 0);
@@ -141,7 +145,7 @@ impl Expectations {
             return Admission::Unknown;
         }
         let hash = destination.hash(protocol, &self.key);
-        let is_here = |slot| self.is_at(slot, protocol, destination);
+        let is_here = |slot| self.is_at(slot, protocol, destination) && self.has_peer(slot);
         let admits = |slot| {
             is_here(slot) && self.expectation(slot).is_some_and(|expected| expected.admits(source, now))
         };
@@ -162,7 +166,54 @@ impl Expectations {
     #[must_use]
     pub fn is_announced(&self, protocol: u8, announced: Endpoint) -> bool {
         let hash = announced.hash(protocol, &self.key);
-        self.index.find(hash, |slot| self.is_at(slot, protocol, announced)).is_some()
+        self.index.find(hash, |slot| self.is_at(slot, protocol, announced) && self.has_peer(slot)).is_some()
+    }
+
+    /// Marks the expectation that `handle` names: flows of what it announces are control sessions of `protocol`. The
+    /// owner of the control session calls it, nobody else.
+    pub fn mark_control(&self, handle: Handle, protocol: ProtocolId) {
+        let Some(line) = self.lines.line(handle.index).filter(|_| self.is_waiting(handle)) else { return };
+        let word = line.word(SUBSCRIBER).load(Ordering::Relaxed);
+        if word & CONTROL != 0 {
+            return;
+        }
+        let old = read(line);
+        line.word(SUBSCRIBER).store(word | control_word(protocol), Ordering::Relaxed);
+        if old.peer.is_some() {
+            return;
+        }
+        let hash = old.announced.hash(old.protocol, &self.key);
+        if self.index.insert(hash, handle.index, |_| false) != Inserted::New {
+            line.word(SUBSCRIBER).store(word, Ordering::Relaxed);
+        } else if !self.is_waiting(handle) {
+            // It has ended meanwhile, perhaps before it was in the index.
+            self.index.remove(hash, handle.index);
+        }
+    }
+
+    /// The protocol of control sessions from and to `announced`, if a marked expectation is announced there.
+    #[must_use]
+    pub fn control_at(&self, protocol: u8, announced: Endpoint) -> Option<ProtocolId> {
+        if self.slots.in_use() == 0 {
+            return None;
+        }
+        let mark = |slot| {
+            let word = self.lines.line(slot)?.word(SUBSCRIBER).load(Ordering::Relaxed) & CONTROL;
+            let number = u8::try_from(word >> CONTROL_SHIFT).ok()?.checked_sub(1)?;
+            ProtocolId::of_number(number)
+        };
+        let hash = announced.hash(protocol, &self.key);
+        let is_marked = |slot| self.is_at(slot, protocol, announced) && mark(slot).is_some();
+        self.index.find(hash, is_marked).and_then(mark)
+    }
+
+    /// Where what is announced at `announced` arrives.
+    #[must_use]
+    pub fn target_at(&self, protocol: u8, announced: Endpoint) -> Option<Endpoint> {
+        let hash = announced.hash(protocol, &self.key);
+        let slot =
+            self.index.find(hash, |slot| self.is_at(slot, protocol, announced) && self.has_peer(slot))?;
+        self.expectation(slot).map(|expectation| expectation.target)
     }
 
     /// Whether the expectation that `handle` names still waits for a flow.
@@ -191,11 +242,11 @@ impl Expectations {
     /// Takes an ended expectation out of the index and returns what it held.
     pub fn unlink(&self, slot: u32) -> Option<Ended> {
         let expectation = self.expectation(slot)?;
-        if expectation.peer.is_some() {
+        let word = self.lines.line(slot)?.word(SUBSCRIBER).load(Ordering::Relaxed);
+        if expectation.peer.is_some() || word & CONTROL != 0 {
             self.index.remove(expectation.announced.hash(expectation.protocol, &self.key), slot);
         }
-        let word = self.lines.line(slot)?.word(SUBSCRIBER).load(Ordering::Relaxed);
-        let kept = (word >> 32 != 0).then_some(expectation.parent);
+        let kept = (word & KEEPS != 0).then_some(expectation.parent);
         Some(Ended { mapping: expectation.mapping, subscriber: word as u32, kept })
     }
 
@@ -220,6 +271,10 @@ impl Expectations {
     #[must_use]
     pub fn in_use(&self) -> u32 {
         self.slots.in_use()
+    }
+
+    fn has_peer(&self, slot: u32) -> bool {
+        self.lines.line(slot).is_some_and(|line| line.word(PEER).load(Ordering::Relaxed) != NO_PEER)
     }
 
     fn index(&self, slot: u32, new: &Expectation) -> bool {
@@ -301,6 +356,10 @@ const fn announced_word(protocol: u8, endpoint: Endpoint) -> u64 {
     (endpoint.to_u64() << 16) | protocol as u64
 }
 
+const fn control_word(protocol: ProtocolId) -> u64 {
+    (protocol.number() as u64 + 1) << CONTROL_SHIFT
+}
+
 const fn tenant_word(announced: Endpoint) -> u64 {
     (announced.tenant.0 as u64) << 32
 }
@@ -316,8 +375,11 @@ const PARENT: usize = 4;
 /// Mapping + 1 (low half), and the tenant of the announced endpoint, for which its own word has no room.
 const MAPPING: usize = 5;
 const TENANT: u64 = 0xffff_ffff << 32;
-/// Subscriber (low half), and whether it keeps its parent alive.
+/// Subscriber (low half), whether it keeps its parent alive, and the protocol of control sessions that come, +1.
 const SUBSCRIBER: usize = 6;
+const KEEPS: u64 = 1 << 32;
+const CONTROL_SHIFT: u32 = 40;
+const CONTROL: u64 = 0xff << CONTROL_SHIFT;
 /// Nobody's endpoint: the last port of the broadcast address.
 const NO_PEER: u64 = u64::MAX;
 /// Uses left, in the low half of the state word.

@@ -179,7 +179,7 @@ impl Nat {
             mapping: source.mapping,
             hold: source.hold,
             parent,
-            alg_owner: self.alg_owner(key.protocol(), &[remote], parent, asker.owner),
+            alg_owner: self.alg_owner((key.protocol(), source.endpoint), &[remote], parent, asker.owner),
             ..NewSession::between(
                 (key, internal_hop),
                 (FlowKey::new(key.protocol(), remote, source.endpoint), external_hop),
@@ -225,7 +225,7 @@ impl Nat {
             mapping: target.mapping,
             hold: target.hold,
             parent,
-            alg_owner: self.alg_owner(key.protocol(), &ends, parent, asker.owner),
+            alg_owner: self.alg_owner((key.protocol(), key.destination()), &ends, parent, asker.owner),
             ..NewSession::between(
                 (FlowKey::new(key.protocol(), target.endpoint, client), internal_hop),
                 (key, external_hop),
@@ -295,7 +295,7 @@ impl Nat {
             hold: source.hold,
             remote_mapping: target.mapping,
             parent,
-            alg_owner: self.alg_owner(key.protocol(), &ends, parent, asker.owner),
+            alg_owner: self.alg_owner((key.protocol(), key.destination()), &ends, parent, asker.owner),
             ..NewSession::between(
                 (key, internal_hop),
                 (FlowKey::new(key.protocol(), callee, source.endpoint), external_hop),
@@ -507,18 +507,17 @@ impl Nat {
         is_reserved.then_some(index)
     }
 
-    /// A control session is known by its well-known port; an expected flow never is one.
+    /// A control session is known by its well-known port, which no expected flow has; or by the endpoint that an ALG has
+    /// `announced` for signalling.
     fn alg_owner(
         &self,
-        protocol: u8,
+        (protocol, announced): (u8, Endpoint),
         servers: &[Endpoint],
         parent: Option<Handle>,
         owner: WorkerId,
     ) -> Option<AlgOwner> {
-        if parent.is_some() {
-            return None;
-        }
-        let protocol = self.control_ports.protocol_of(protocol, servers)?;
+        let by_port = || self.control_ports.protocol_of(protocol, servers).filter(|_| parent.is_none());
+        let protocol = self.expectations.control_at(protocol, announced).or_else(by_port)?;
         Some(AlgOwner { thread: owner, protocol })
     }
 }

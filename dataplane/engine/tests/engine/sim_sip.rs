@@ -11,7 +11,7 @@ use crate::common::packets::{at, udp, udp_between};
 use crate::common::talk::{CLIENT, SERVER, Talk};
 use crate::common::{INSIDE, Net, OUTSIDE};
 
-const SIP: &str = r#"
+pub(crate) const SIP: &str = r#"
 [alg.sip]
 enabled = true
 
@@ -21,11 +21,11 @@ external = "203.0.113.11:5060"
 internal = "10.0.0.9:5060"
 "#;
 
-const PHONE: &str = "10.0.0.2:5060";
-const PROXY: &str = "198.51.100.1:5060";
+pub(crate) const PHONE: &str = "10.0.0.2:5060";
+pub(crate) const PROXY: &str = "198.51.100.1:5060";
 /// Where the other party's media are, and are not.
-const FAR: &str = "198.51.100.9:30000";
-const STRANGER: &str = "198.51.100.66:30000";
+pub(crate) const FAR: &str = "198.51.100.9:30000";
+pub(crate) const STRANGER: &str = "198.51.100.66:30000";
 
 /// A message of these lines, with its Content-Length.
 pub(crate) fn message(head: &str, body: &str) -> String {
@@ -57,7 +57,7 @@ pub(crate) fn media_of(text: &str) -> SocketAddrV4 {
     at(&format!("{}:{}", word(after("c=IN IP4 ")), word(after("m=audio "))))
 }
 
-fn register(contact: &str, expires: u32) -> String {
+pub(crate) fn register(contact: &str, expires: u32) -> String {
     let head = format!(
         "REGISTER sip:example.com SIP/2.0
         Via: SIP/2.0/UDP {contact};branch=z9hG4bKr;rport
@@ -71,7 +71,7 @@ fn register(contact: &str, expires: u32) -> String {
     message(&head, "")
 }
 
-fn registered(contact: &str, expires: u32) -> String {
+pub(crate) fn registered(contact: &str, expires: u32) -> String {
     let head = format!(
         "SIP/2.0 200 OK
         Via: SIP/2.0/UDP {contact};branch=z9hG4bKr;rport={}
@@ -118,16 +118,16 @@ pub(crate) fn answer(status: &str, call: &str, (via, contact): (&str, &str), bod
 }
 
 /// A phone inside that speaks with its proxy.
-struct Line {
-    net: Net,
-    phone: &'static str,
+pub(crate) struct Line {
+    pub(crate) net: Net,
+    pub(crate) phone: &'static str,
     /// The phone as its proxy sees it.
-    seen: SocketAddrV4,
+    pub(crate) seen: SocketAddrV4,
 }
 
 impl Line {
     /// A phone that has registered for `expires` seconds.
-    fn registered(mut net: Net, phone: &'static str, expires: u32) -> Self {
+    pub(crate) fn registered(mut net: Net, phone: &'static str, expires: u32) -> Self {
         let out = net.one(INSIDE, &udp(phone, PROXY, register(phone, expires).as_bytes()));
         let (seen, text) = (out.source, String::from_utf8(out.payload).unwrap());
         assert_eq!(text, register(&seen.to_string(), expires), "Via and Contact are those the proxy sees");
@@ -138,7 +138,7 @@ impl Line {
 
     /// The phone sends, the proxy reads.
     #[track_caller]
-    fn says(&mut self, text: &str) -> String {
+    pub(crate) fn says(&mut self, text: &str) -> String {
         let out = self.net.one(INSIDE, &udp(self.phone, PROXY, text.as_bytes()));
         assert_eq!((out.source, out.destination), (self.seen, at(PROXY)));
         String::from_utf8(out.payload).unwrap()
@@ -146,7 +146,7 @@ impl Line {
 
     /// The proxy sends, the phone reads.
     #[track_caller]
-    fn hears(&mut self, text: &str) -> String {
+    pub(crate) fn hears(&mut self, text: &str) -> String {
         let out = self.net.one(OUTSIDE, &udp_between(at(PROXY), self.seen, text.as_bytes()));
         assert_eq!((out.source, out.destination), (at(PROXY), at(self.phone)));
         String::from_utf8(out.payload).unwrap()
@@ -154,7 +154,7 @@ impl Line {
 
     /// The phone is called; its media are at `own`, the caller's at `far`. Returns what the caller is told of the former.
     #[track_caller]
-    fn is_called(&mut self, call: &str, own: &str, far: &str) -> SocketAddrV4 {
+    pub(crate) fn is_called(&mut self, call: &str, own: &str, far: &str) -> SocketAddrV4 {
         let seen = self.seen.to_string();
         let heard = self.hears(&request("INVITE", call, (PROXY, &seen), &audio(far)));
         assert_eq!(heard, request("INVITE", call, (PROXY, self.phone), &audio(far)));
@@ -168,23 +168,23 @@ impl Line {
     }
 
     /// The caller hangs up.
-    fn is_left(&mut self, call: &str) {
+    pub(crate) fn is_left(&mut self, call: &str) {
         let seen = self.seen.to_string();
         self.hears(&request("BYE", call, (PROXY, &seen), ""));
     }
 
-    fn talks(&mut self, own: &str, far: &str, announced: SocketAddrV4) {
+    pub(crate) fn talks(&mut self, own: &str, far: &str, announced: SocketAddrV4) {
         talk(&mut self.net, own, far, announced);
     }
 
-    fn expected(&self) -> usize {
+    pub(crate) fn expected(&self) -> usize {
         self.net.engine.expectation_rows(self.net.now, usize::MAX).len()
     }
 }
 
 /// RTP and RTCP, twenty packets of each in each direction; all arrive, from and at the announced ports.
 #[track_caller]
-fn talk(net: &mut Net, own: &str, far: &str, announced: SocketAddrV4) {
+pub(crate) fn talk(net: &mut Net, own: &str, far: &str, announced: SocketAddrV4) {
     for above in [0, 1] {
         let next = |endpoint: SocketAddrV4| SocketAddrV4::new(*endpoint.ip(), endpoint.port() + above);
         let [own, far, announced] = [at(own), at(far), announced].map(next);
@@ -198,7 +198,7 @@ fn talk(net: &mut Net, own: &str, far: &str, announced: SocketAddrV4) {
     }
 }
 
-fn strict(config: &mut Config) {
+pub(crate) fn strict(config: &mut Config) {
     for rule in &mut config.nat.rules {
         rule.mapping = MappingBehavior::AddressAndPortDependent;
         rule.filtering = FilteringBehavior::AddressAndPortDependent;
@@ -211,9 +211,9 @@ fn blocks(config: &mut Config) {
     config.nat.pools[0].blocks = Some(blocks);
 }
 
-type Change = fn(&mut Config);
+pub(crate) type Change = fn(&mut Config);
 
-const SITES: [(&str, Change); 4] = [
+pub(crate) const SITES: [(&str, Change); 4] = [
     ("by default", |_| {}),
     ("strict", strict),
     ("blocks of ports", blocks),
@@ -530,7 +530,7 @@ fn connected() -> (Lab, Talk, String) {
     (lab, talk, seen)
 }
 
-const STREAM_PHONE: &str = "10.0.0.2:49152";
+pub(crate) const STREAM_PHONE: &str = "10.0.0.2:49152";
 
 #[test]
 fn a_04_a_phone_calls_out_over_tcp() {
