@@ -59,10 +59,11 @@ impl StateWord {
     }
 
     pub(super) const fn dying(self) -> Self {
-        Self((self.0 & !(0xff << 40)) | (DYING << 40))
+        Self((self.0 & !LIFECYCLE_MASK) | (DYING << 40))
     }
 }
 
+pub(super) const LIFECYCLE_MASK: u64 = 0xff << 40;
 pub(super) const LIVE: u64 = 1;
 pub(super) const DYING: u64 = 2;
 pub(super) const INBOUND_FLAG: u64 = 1 << 48;

@@ -46,7 +46,7 @@ impl Delta {
     #[must_use]
     #[inline]
     pub const fn from_bits(bits: u16) -> Self {
-        Self::normal(bits)
+        Self(bits)
     }
 
     /// A checksum field after the change (RFC 1624, equation 3).
@@ -90,6 +90,20 @@ impl Add for Delta {
 const fn add(a: u16, b: u16) -> u16 {
     let (sum, carry) = a.overflowing_add(b);
     sum + carry as u16
+}
+
+/// Whether the sum of a header of 20 bytes, given as big-endian words of 8, 4 and 8 bytes with its checksum field inside,
+/// is zero in one's complement: a multiple of `0xFFFF`, for a header is never all zeroes.
+#[must_use]
+#[inline(always)]
+pub const fn is_ipv4_header_valid(first: u64, middle: u32, last: u64) -> bool {
+    // 2^64 is 1 modulo 0xFFFF: what is carried out comes back in. Neither addition of a carry can carry again.
+    let (sum, carry) = first.overflowing_add(last);
+    let sum = sum + carry as u64;
+    let (sum, carry) = sum.overflowing_add(middle as u64);
+    // A multiple of an odd number times its inverse modulo 2^64 is the quotient; what is no multiple becomes a larger
+    // number than any quotient.
+    (sum + carry as u64).wrapping_mul(INVERSE) <= u64::MAX / 0xFFFF
 }
 
 /// Folds a sum of 16-bit words (or of wider words, which are congruent modulo `0xFFFF`) into 16 bits.
@@ -148,3 +162,7 @@ pub fn udp(bytes: &[u8], pseudo_header: u64) -> u16 {
 pub fn is_valid(bytes: &[u8], initial: u64) -> bool {
     fold(sum(bytes) + initial) == 0xFFFF
 }
+
+/// Times `0xFFFF` it is 1, modulo 2^64.
+const INVERSE: u64 = 0xFFFE_FFFE_FFFE_FFFF;
+const _: () = assert!(INVERSE.wrapping_mul(0xFFFF) == 1);

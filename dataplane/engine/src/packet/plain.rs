@@ -6,40 +6,37 @@
 //! [`rewrite`](super::rewrite). Everything else, and everything that is wrong with a packet, is theirs: here it only
 //! says "not ordinary".
 //!
-//! Verified here: lengths, the IPv4 header checksum, a unicast destination MAC address. Martian addresses are not
-//! looked for, since no session has any.
+//! Verified here: lengths and the IPv4 header checksum. The destination MAC address is the caller's to compare: it must
+//! be the station's own. Martian addresses are not looked for, since no session has any.
 
 use crate::frame::{RxChecksum, RxChecksums};
-use crate::packet::checksum::{Delta, fold};
+use crate::packet::checksum::{Delta, is_ipv4_header_valid};
 use crate::packet::parse::{FragmentKind, Ipv4View, L4Class};
 use crate::packet::{
     ETHERNET_BYTES, ETHERTYPE_IPV4, ETHERTYPE_VLAN, IPV4_BYTES, PROTOCOL_TCP, PROTOCOL_UDP, TCP_BYTES,
     UDP_BYTES, VLAN_BYTES,
 };
 
-/// What decides the fate of an ordinary packet.
+/// What decides the fate of an ordinary packet, as far as possible in the words it came in: what is only compared or
+/// passed on need not be taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plain {
+    /// The first 8 bytes of the IPv4 header: lengths, identification, fragment fields.
+    first: u64,
     /// Source address (high half), destination address.
     pub addresses: u64,
     /// Source port (high half), destination port.
     pub l4_ports: u32,
-    /// Length of the IPv4 packet, bytes.
-    pub packet_bytes: u16,
+    /// The next 4 bytes of the IPv4 header: TTL, protocol, checksum.
+    middle: u32,
     /// VLAN id; 0: untagged.
     pub vlan: u16,
     /// Where the IPv4 header begins, bytes.
     pub l3: u8,
-    /// IPv4 protocol number, that of TCP or UDP.
-    pub protocol: u8,
-    /// Time to live as received.
-    pub ttl: u8,
     /// TCP flags; 0 for UDP.
     pub tcp_flags: u8,
     /// Length of the L4 header, bytes.
-    pub l4_bytes: u8,
-    /// The DF bit.
-    pub dont_fragment: bool,
+    l4_bytes: u8,
 }
 
 /// What an ordinary packet becomes.
@@ -58,16 +55,17 @@ pub struct Becomes {
 }
 
 impl Plain {
+    /// No packet.
+    pub const NONE: Self =
+        Self { first: 0, addresses: 0, l4_ports: 0, middle: 0, vlan: 0, l3: 0, tcp_flags: 0, l4_bytes: 0 };
+
     /// Reads the frame whose first segment is `head` and whose length is `frame_length` bytes. `None`: it is not
     /// an ordinary packet, or something is wrong with it.
     #[inline(always)]
     #[must_use]
     pub fn read(head: &[u8], frame_length: usize, rx: RxChecksums) -> Option<Self> {
-        let (ethernet, after) = head.split_first_chunk::<ETHERNET_BYTES>()?;
-        if ethernet[0] & 1 != 0 {
-            return None;
-        }
-        let ethertype = u16::from_be_bytes([ethernet[12], ethernet[13]]);
+        let ([.., ethertype_high, ethertype_low], after) = head.split_first_chunk::<ETHERNET_BYTES>()?;
+        let ethertype = u16::from_be_bytes([*ethertype_high, *ethertype_low]);
         if ethertype == ETHERTYPE_IPV4 {
             return Self::read_packet(after, ETHERNET_BYTES, 0, frame_length, rx);
         }
@@ -79,23 +77,34 @@ impl Plain {
         Self::read_packet(after, ETHERNET_BYTES + VLAN_BYTES, vlan, frame_length, rx)
     }
 
-    /// `bytes` begins at the IPv4 header, `l3` bytes into the frame.
+    /// `bytes` begins at the IPv4 header, `l3` bytes into the frame. In whole words: version, length and fragment fields
+    /// are compared at once.
     #[inline(always)]
     fn read_packet(bytes: &[u8], l3: usize, vlan: u16, frame_length: usize, rx: RxChecksums) -> Option<Self> {
         let (header, l4) = bytes.split_first_chunk::<HEADERS_BYTES>()?;
-        let packet_bytes = u16::from_be_bytes([header[2], header[3]]);
-        let flags_and_offset = u16::from_be_bytes([header[6], header[7]]);
-        let is_whole = header[0] == 0x45
-            && flags_and_offset & 0x3FFF == 0
+        let [a, b, c, d, e, f, g, h, rest @ ..] = *header;
+        let first = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        let [a, b, c, d, rest @ ..] = rest;
+        let middle = u32::from_be_bytes([a, b, c, d]);
+        let [a, b, c, d, e, f, g, h, rest @ ..] = rest;
+        let addresses = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        let [a, b, c, d, udp_high, udp_low, ..] = rest;
+        let l4_ports = u32::from_be_bytes([a, b, c, d]);
+        let packet_bytes = (first >> 32) as u16;
+        let is_whole = first & ORDINARY_MASK == ORDINARY
             && usize::from(packet_bytes) >= HEADERS_BYTES
             && l3 + usize::from(packet_bytes) <= frame_length;
-        if !is_whole || !is_header_valid(header, rx.ipv4) {
+        let is_valid = match rx.ipv4 {
+            RxChecksum::Good => true,
+            RxChecksum::Bad => false,
+            RxChecksum::Unknown => is_ipv4_header_valid(first, middle, addresses),
+        };
+        if !is_whole || !is_valid {
             return None;
         }
-        let protocol = header[9];
-        let (l4_bytes, tcp_flags) = match protocol {
+        let (l4_bytes, tcp_flags) = match (middle >> 16) as u8 {
             PROTOCOL_UDP => {
-                let length = usize::from(u16::from_be_bytes([header[24], header[25]]));
+                let length = usize::from(u16::from_be_bytes([udp_high, udp_low]));
                 if length < UDP_BYTES || IPV4_BYTES + length > usize::from(packet_bytes) {
                     return None;
                 }
@@ -114,19 +123,36 @@ impl Plain {
             }
             _ => return None,
         };
-        let [_, _, _, _, _, _, _, _, ttl, _, _, _, a, b, c, d, e, f, g, h, p, q, r, s, ..] = *header;
-        Some(Self {
-            addresses: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
-            l4_ports: u32::from_be_bytes([p, q, r, s]),
-            packet_bytes,
-            vlan,
-            l3: l3 as u8,
-            protocol,
-            ttl,
-            tcp_flags,
-            l4_bytes: l4_bytes as u8,
-            dont_fragment: flags_and_offset & 0x4000 != 0,
-        })
+        let (l3, l4_bytes) = (l3 as u8, l4_bytes as u8);
+        Some(Self { first, addresses, l4_ports, middle, vlan, l3, tcp_flags, l4_bytes })
+    }
+
+    /// Length of the IPv4 packet, bytes.
+    #[inline(always)]
+    #[must_use]
+    pub const fn packet_bytes(&self) -> u16 {
+        (self.first >> 32) as u16
+    }
+
+    /// IPv4 protocol number, that of TCP or UDP.
+    #[inline(always)]
+    #[must_use]
+    pub const fn protocol(&self) -> u8 {
+        (self.middle >> 16) as u8
+    }
+
+    /// Time to live as received.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ttl(&self) -> u8 {
+        (self.middle >> 24) as u8
+    }
+
+    /// The DF bit.
+    #[inline(always)]
+    #[must_use]
+    pub const fn dont_fragment(&self) -> bool {
+        self.first & DONT_FRAGMENT != 0
     }
 
     /// The same as the parser tells it.
@@ -138,69 +164,167 @@ impl Plain {
             l3,
             l4,
             payload: l4 + self.l4_bytes as u16,
-            end: l3 + self.packet_bytes,
+            end: l3 + self.packet_bytes(),
             src: (self.addresses >> 32) as u32,
             dst: self.addresses as u32,
             src_port: (self.l4_ports >> 16) as u16,
             dst_port: self.l4_ports as u16,
-            protocol: self.protocol,
-            ttl: self.ttl,
+            protocol: self.protocol(),
+            ttl: self.ttl(),
             tcp_flags: self.tcp_flags,
-            class: if self.protocol == PROTOCOL_TCP { L4Class::Tcp } else { L4Class::Udp },
+            class: if self.protocol() == PROTOCOL_TCP { L4Class::Tcp } else { L4Class::Udp },
             fragment: FragmentKind::None,
-            dont_fragment: self.dont_fragment,
+            dont_fragment: self.dont_fragment(),
             has_options: false,
         }
     }
 
-    /// Translates the packet that was read from `head` and takes one off its TTL. Returns whether it did: not when
-    /// `head` is of another frame.
+    /// Translates the packet that was read from `head`, takes one off its TTL and puts `ethernet` before it. Returns whether
+    /// it did: not when `head` is of another frame, or the header of another length.
     #[inline(always)]
     #[must_use]
-    pub fn translate(&self, head: &mut [u8], to: &Becomes) -> bool {
-        let Some(bytes) = head.get_mut(usize::from(self.l3)..) else { return false };
-        if self.protocol == PROTOCOL_TCP {
-            let Some(headers) = bytes.first_chunk_mut::<{ IPV4_BYTES + TCP_BYTES }>() else { return false };
+    pub fn translate(&self, head: &mut [u8], to: &Becomes, ethernet: &EthernetHeader) -> bool {
+        let packet = if usize::from(self.l3) == ETHERNET_BYTES {
+            let Some((header, packet)) = head.split_first_chunk_mut() else { return false };
+            ethernet.put(header);
+            packet
+        } else {
+            let Some((header, packet)) = head.split_first_chunk_mut() else { return false };
+            ethernet.put_tagged(header);
+            packet
+        };
+        if self.protocol() == PROTOCOL_TCP {
+            let Some(headers) = packet.first_chunk_mut::<{ IPV4_BYTES + TCP_BYTES }>() else { return false };
             let field = to.l4_delta.apply(u16::from_be_bytes([headers[36], headers[37]]));
             headers[36..38].copy_from_slice(&field.to_be_bytes());
         } else {
-            let Some(headers) = bytes.first_chunk_mut::<HEADERS_BYTES>() else { return false };
+            let Some(headers) = packet.first_chunk_mut::<HEADERS_BYTES>() else { return false };
             let field = to.l4_delta.apply_udp(u16::from_be_bytes([headers[26], headers[27]]));
             headers[26..28].copy_from_slice(&field.to_be_bytes());
         }
-        let Some(headers) = bytes.first_chunk_mut::<HEADERS_BYTES>() else { return false };
-        let mut sum = u64::from(!u16::from_be_bytes([headers[10], headers[11]]))
-            + u64::from(to.ip_delta.to_bits())
-            + u64::from(TTL_DELTA.to_bits());
+        let Some(headers) = packet.first_chunk_mut::<HEADERS_BYTES>() else { return false };
+        let mut field = self.middle as u16;
         if let Some(identification) = to.identification {
-            sum += u64::from(!u16::from_be_bytes([headers[4], headers[5]])) + u64::from(identification);
+            field = Delta::of_u16((self.first >> 16) as u16, identification).apply(field);
             headers[4..6].copy_from_slice(&identification.to_be_bytes());
         }
-        headers[8] = self.ttl.wrapping_sub(1);
-        headers[10..12].copy_from_slice(&(!fold(sum)).to_be_bytes());
+        field = TTL_DELTA.apply(to.ip_delta.apply(field));
+        headers[8] = self.ttl().wrapping_sub(1);
+        headers[10..12].copy_from_slice(&field.to_be_bytes());
         headers[12..20].copy_from_slice(&to.addresses.to_be_bytes());
         headers[20..24].copy_from_slice(&to.l4_ports.to_be_bytes());
         true
     }
 }
 
-/// Whether the checksum of the IPv4 header at the start of `header` is right, as the NIC says or by adding it up.
-#[inline(always)]
-fn is_header_valid(header: &[u8; HEADERS_BYTES], verdict: RxChecksum) -> bool {
-    match verdict {
-        RxChecksum::Good => true,
-        RxChecksum::Bad => false,
-        RxChecksum::Unknown => {
-            // In whatever byte order: a sum of swapped words is the swapped sum (RFC 1071 section 2).
-            let (words, _) = header.as_chunks::<4>();
-            let sum: u64 =
-                words.iter().take(IPV4_BYTES / 4).map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
-            fold(sum) == 0xFFFF
-        }
+/// The Ethernet header of an IPv4 packet, as words to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EthernetHeader {
+    /// Destination address, in the upper 48 bits.
+    pub dst: u64,
+    /// What follows it.
+    pub rest: EthernetRest,
+}
+
+/// What of an Ethernet header is the same for all IPv4 packets of an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EthernetRest {
+    /// Source address, and the type of the packet or of the tag.
+    source: [u8; 8],
+    /// The tag, and the type of the packet.
+    tag: [u8; VLAN_BYTES],
+}
+
+impl EthernetRest {
+    /// From `mac`, on VLAN `vlan`; 0: untagged.
+    #[must_use]
+    pub fn new(mac: [u8; 6], vlan: u16) -> Self {
+        let kind = if vlan == 0 { ETHERTYPE_IPV4 } else { ETHERTYPE_VLAN };
+        let ([a, b, c, d, e, f], [g, h]) = (mac, kind.to_be_bytes());
+        let ([v, w], [x, y]) = (vlan.to_be_bytes(), ETHERTYPE_IPV4.to_be_bytes());
+        Self { source: [a, b, c, d, e, f, g, h], tag: [v, w, x, y] }
+    }
+}
+
+impl EthernetHeader {
+    /// Two stores: the second one overwrites what the first writes too much.
+    #[inline(always)]
+    fn put(&self, header: &mut [u8; ETHERNET_BYTES]) {
+        header[0..8].copy_from_slice(&self.dst.to_be_bytes());
+        header[6..14].copy_from_slice(&self.rest.source);
+    }
+
+    #[inline(always)]
+    fn put_tagged(&self, header: &mut [u8; ETHERNET_BYTES + VLAN_BYTES]) {
+        header[0..8].copy_from_slice(&self.dst.to_be_bytes());
+        header[6..14].copy_from_slice(&self.rest.source);
+        header[14..18].copy_from_slice(&self.rest.tag);
     }
 }
 
 /// IPv4 header without options and the smaller of the L4 headers.
 const HEADERS_BYTES: usize = IPV4_BYTES + UDP_BYTES;
+/// In the first 8 bytes of an IPv4 header: version and header length, more fragments and fragment offset.
+const ORDINARY_MASK: u64 = 0xFF00_0000_0000_3FFF;
+/// Version 4, five words, not a fragment.
+const ORDINARY: u64 = 0x45 << 56;
+/// The DF bit there.
+const DONT_FRAGMENT: u64 = 0x4000;
 /// One less in the high half of the word that TTL and protocol share.
 const TTL_DELTA: Delta = Delta::of_u16(0x0100, 0x0000);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::checksum::fold;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_header_check_in_words_agrees_with_the_sum(mut header in prop::array::uniform20(any::<u8>()), spoil in any::<bool>()) {
+            header[0] = 0x45;
+            if !spoil {
+                header[10..12].fill(0);
+                let field = crate::packet::checksum::internet(&header, 0);
+                header[10..12].copy_from_slice(&field.to_be_bytes());
+            }
+            let words = (
+                u64::from_be_bytes(*header.first_chunk().unwrap()),
+                u32::from_be_bytes(*header[8..].first_chunk().unwrap()),
+                u64::from_be_bytes(*header.last_chunk().unwrap()),
+            );
+            let expected = fold(crate::packet::checksum::sum(&header)) == 0xFFFF;
+            prop_assert_eq!(is_ipv4_header_valid(words.0, words.1, words.2), expected);
+            prop_assert!(expected || spoil);
+        }
+    }
+
+    #[test]
+    fn the_header_check_carries_twice() {
+        for (first, middle, last) in
+            [(u64::MAX, u32::MAX, u64::MAX), (u64::MAX, 0, 0), (u64::MAX, 1, u64::MAX), (1, 0, 0)]
+        {
+            let sum = [first >> 32, first & 0xFFFF_FFFF, u64::from(middle), last >> 32, last & 0xFFFF_FFFF];
+            let expected = fold(sum.iter().sum()) == 0xFFFF;
+            assert_eq!(is_ipv4_header_valid(first, middle, last), expected, "{first:x} {middle:x} {last:x}");
+        }
+    }
+
+    #[test]
+    fn writes_both_ethernet_headers() {
+        let mac = [2, 3, 4, 5, 6, 7];
+        for (vlan, expected) in [
+            (0, vec![1, 1, 1, 1, 1, 9, 2, 3, 4, 5, 6, 7, 8, 0, 0xEE, 0xEE, 0xEE, 0xEE, 0xEE]),
+            (0x123, vec![1, 1, 1, 1, 1, 9, 2, 3, 4, 5, 6, 7, 0x81, 0, 1, 0x23, 8, 0, 0xEE]),
+        ] {
+            let header = EthernetHeader { dst: 0x0101_0101_0109_5555, rest: EthernetRest::new(mac, vlan) };
+            let mut bytes = [0xEE; 19];
+            if vlan == 0 {
+                header.put(bytes.first_chunk_mut().unwrap());
+            } else {
+                header.put_tagged(bytes.first_chunk_mut().unwrap());
+            }
+            assert_eq!(bytes.to_vec(), expected);
+        }
+    }
+}

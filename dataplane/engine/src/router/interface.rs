@@ -10,8 +10,8 @@ use hashbrown::HashMap;
 
 use crate::drop_reason::DropReason;
 use crate::ids::{InterfaceId, NicPortId, TenantId};
-use crate::packet::ETHERTYPE_IPV4;
-use crate::packet::build::{self, ethernet_bytes};
+use crate::packet::build::ethernet_bytes;
+use crate::packet::plain::EthernetRest;
 
 /// A routed interface: a port, untagged or one VLAN of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,20 +80,6 @@ impl Interface {
         self.side == Side::External || self.tenant == tenant
     }
 
-    /// Length of its Ethernet header, bytes.
-    #[must_use]
-    #[inline]
-    pub const fn l2_bytes(&self) -> usize {
-        ethernet_bytes(self.vlan)
-    }
-
-    /// Writes the Ethernet header of an IPv4 packet to `dst_mac` at the start of `head`. Returns whether it fits.
-    #[inline]
-    #[must_use]
-    pub fn put_header(&self, head: &mut [u8], dst_mac: [u8; 6]) -> bool {
-        build::ethernet(head, dst_mac, self.mac, self.vlan, ETHERTYPE_IPV4)
-    }
-
     /// Whether `address` is one of this interface's own.
     #[must_use]
     pub fn has_address(&self, address: u32) -> bool {
@@ -115,10 +101,24 @@ impl Interface {
     }
 }
 
+/// What an ordinary packet needs of the interface on which it leaves: half a cache line.
+#[derive(Debug, Clone, Copy)]
+pub struct Exit {
+    /// The Ethernet header behind the destination address.
+    pub rest: EthernetRest,
+    /// The port it lies on.
+    pub nic_port: NicPortId,
+    /// Largest IPv4 packet, bytes.
+    pub mtu: u16,
+    /// Length of its Ethernet header, bytes.
+    pub l2_bytes: u8,
+}
+
 /// All interfaces.
 #[derive(Debug)]
 pub struct Interfaces {
     list: Vec<Interface>,
+    exits: Vec<Exit>,
     ports: Vec<Port>,
     /// By tenant and address; `None`: on an external interface, and so every tenant's.
     own: HashMap<(Option<TenantId>, u32), InterfaceId>,
@@ -169,10 +169,37 @@ pub struct Arrival {
 
 /// What decides the interface of a received frame.
 #[derive(Debug)]
-struct Port {
+pub struct Port {
     mac: [u8; 6],
-    /// By VLAN id; [`NOWHERE`] where there is no interface.
-    interfaces: Box<[Arrival]>,
+    /// The same as the first 8 bytes of a frame have it, read as a little-endian word and without the last 2 of them.
+    station: u64,
+    /// By VLAN id: tenant (high half) and interface; [`NOWHERE`] where there is none.
+    interfaces: Box<[u32]>,
+}
+
+impl Port {
+    fn new(mac: [u8; 6]) -> Self {
+        let [a, b, c, d, e, f] = mac;
+        // A group's address is no station's: no frame is found equal to 1.
+        let station = if a & 1 == 0 { u64::from_le_bytes([0, 0, a, b, c, d, e, f]) } else { 1 };
+        Self { mac, station, interfaces: vec![NOWHERE; VLAN_IDS].into() }
+    }
+
+    /// Whether the frame that begins with the bytes `first` is for this station: its own MAC address, not a group's.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_own(&self, first: [u8; 8]) -> bool {
+        u64::from_le_bytes(first) << 16 == self.station
+    }
+
+    /// Where a frame with VLAN id `vlan` (0: untagged) comes in.
+    #[inline(always)]
+    #[must_use]
+    pub fn arrival(&self, vlan: u16) -> Option<Arrival> {
+        let word = *self.interfaces.get(usize::from(vlan))?;
+        let arrival = Arrival { interface: InterfaceId(word as u16), tenant: TenantId((word >> 16) as u16) };
+        (word as u16 != NOWHERE as u16).then_some(arrival)
+    }
 }
 
 impl Interfaces {
@@ -180,16 +207,14 @@ impl Interfaces {
     #[must_use]
     pub fn new(config: &Config, macs: &[[u8; 6]]) -> Self {
         let mac_of = |nic_port: usize| macs.get(nic_port).copied().unwrap_or_default();
-        let mut ports: Vec<Port> = (0..config.nic_ports.len())
-            .map(|port| Port { mac: mac_of(port), interfaces: vec![NOWHERE; VLAN_IDS].into() })
-            .collect();
+        let mut ports: Vec<Port> = (0..config.nic_ports.len()).map(|port| Port::new(mac_of(port))).collect();
         let mut list = Vec::with_capacity(config.interfaces.len());
         let mut own = HashMap::new();
         for (interface, number) in config.interfaces.iter().zip(0u16..) {
             let vlan = interface.vlan.unwrap_or(0);
             let port = ports.get_mut(interface.nic_port);
             if let Some(slot) = port.and_then(|port| port.interfaces.get_mut(usize::from(vlan))) {
-                *slot = Arrival { interface: InterfaceId(number), tenant: TenantId(interface.tenant) };
+                *slot = u32::from(interface.tenant) << 16 | u32::from(number);
             }
             let addresses: Vec<_> = interface
                 .addresses
@@ -210,7 +235,27 @@ impl Interfaces {
                 addresses,
             });
         }
-        Self { special: AddressFilter::new(&list), list, ports, own }
+        let exit = |interface: &Interface| Exit {
+            rest: EthernetRest::new(interface.mac, interface.vlan),
+            nic_port: interface.nic_port,
+            mtu: interface.mtu,
+            l2_bytes: ethernet_bytes(interface.vlan) as u8,
+        };
+        Self { special: AddressFilter::new(&list), exits: list.iter().map(exit).collect(), list, ports, own }
+    }
+
+    /// Who takes the frames received on `nic_port`.
+    #[inline]
+    #[must_use]
+    pub fn port(&self, nic_port: NicPortId) -> Option<&Port> {
+        self.ports.get(usize::from(nic_port.0))
+    }
+
+    /// The way out through the interface `id`.
+    #[inline(always)]
+    #[must_use]
+    pub fn exit(&self, id: InterfaceId) -> Option<&Exit> {
+        self.exits.get(usize::from(id.0))
     }
 
     /// The interface that a frame received on `nic_port` belongs to. Two dependent loads.
@@ -226,10 +271,7 @@ impl Interfaces {
         if dst_mac != port.mac && dst_mac[0] & 1 == 0 {
             return Err(DropReason::NotForUs);
         }
-        match port.interfaces.get(usize::from(vlan)) {
-            Some(&arrival) if arrival != NOWHERE => Ok(arrival),
-            _ => Err(DropReason::UnknownVlan),
-        }
+        port.arrival(vlan).ok_or(DropReason::UnknownVlan)
     }
 
     /// The interface `id`, or `None` for a number that [`Interfaces`] did not give out.
@@ -290,4 +332,5 @@ impl Interfaces {
 /// 8 KiB: of 1,000 interfaces' addresses one in twenty others is not told apart.
 const FILTER_BITS: usize = 1 << 16;
 const VLAN_IDS: usize = 4_096;
-const NOWHERE: Arrival = Arrival { interface: InterfaceId(u16::MAX), tenant: TenantId::NONE };
+/// No interface has this number: it would be the 65,536th.
+const NOWHERE: u32 = 0xFFFF;

@@ -59,8 +59,9 @@
 //! that the records are used up. (Just filling it, without replacement, has 4..5 % in the second
 //! bucket.) Displacing entries would bear more load, but a find could miss one on its way.
 
-use super::record::{LINE_WORDS, Line, Lines};
+use super::record::{Line, Lines};
 use super::sync::{AtomicU64, Ordering, model_sequence, spin_loop};
+use super::tags::{SLOTS, slots_with};
 
 /// What became of an insert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,11 +107,11 @@ impl IndexTable {
     /// A value that [`Self::find`] will probably return for `hash`, for prefetching its record: only
     /// the tag is compared. Looks into the first bucket only; when nothing is there, starts to fetch
     /// the second one.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn peek(&self, hash: u64) -> Option<u32> {
         let place = self.place(hash);
-        let found = self.find_in(place.first, place.committed_tag(), |_| true);
+        let found = self.peek_in(place.first, place.committed_upper());
         if found.is_none() {
             self.buckets.prefetch(place.second);
         }
@@ -118,10 +119,11 @@ impl IndexTable {
     }
 
     /// As [`Self::peek`], of the second bucket.
+    #[inline]
     #[must_use]
     pub fn peek_second(&self, hash: u64) -> Option<u32> {
         let place = self.place(hash);
-        self.find_in(place.second, place.committed_tag(), |_| true)
+        self.peek_in(place.second, place.committed_upper())
     }
 
     /// The value under `hash` for which `is_match` says that the record has the wanted key.
@@ -131,8 +133,8 @@ impl IndexTable {
     #[inline]
     pub fn find(&self, hash: u64, is_match: impl Fn(u32) -> bool) -> Option<u32> {
         let place = self.place(hash);
-        match self.find_in(place.first, place.committed_tag(), &is_match) {
-            None => self.find_in(place.second, place.committed_tag(), &is_match),
+        match self.find_in(place.first, place.committed_upper(), &is_match) {
+            None => self.find_in(place.second, place.committed_upper(), &is_match),
             found => found,
         }
     }
@@ -235,21 +237,27 @@ impl IndexTable {
         Place { first, second: first ^ (distance & self.mask), tag }
     }
 
+    /// The value of the first slot whose upper half is `upper`, unchecked: the slot may change at any time.
+    #[inline(always)]
+    fn peek_in(&self, bucket: u32, upper: u32) -> Option<u32> {
+        let bucket = self.buckets.line(bucket)?;
+        let hits = slots_with(bucket, upper);
+        let position = hits.trailing_zeros() as usize;
+        (hits != 0).then(|| value_of(bucket.word(position).load(Ordering::Relaxed)))
+    }
+
     /// Compares all tags first and without branches: which slot holds the entry is random, and a
     /// mispredicted branch costs more than eight comparisons.
     #[inline(always)]
-    fn find_in(&self, bucket: u32, wanted: u64, is_match: impl Fn(u32) -> bool) -> Option<u32> {
+    fn find_in(&self, bucket: u32, upper: u32, is_match: impl Fn(u32) -> bool) -> Option<u32> {
         let bucket: &Line = self.buckets.line(bucket)?;
-        let mut hits = 0_u32;
-        for (position, slot) in bucket.words.iter().take(SLOTS).enumerate() {
-            hits |= u32::from(slot.load(Ordering::Relaxed) >> VALUE_BITS == wanted) << position;
-        }
+        let mut hits = slots_with(bucket, upper);
         while hits != 0 {
-            let position = hits.trailing_zeros() as usize % SLOTS;
+            let position = hits.trailing_zeros() as usize;
             hits &= hits - 1;
             // Again, since the slot may have changed. Acquire: pairs with the Release of `insert`.
-            let word = bucket.words.get(position)?.load(Ordering::Acquire);
-            if word >> VALUE_BITS == wanted && is_match(value_of(word)) {
+            let word = bucket.word(position).load(Ordering::Acquire);
+            if (word >> 32) as u32 == upper && is_match(value_of(word)) {
                 return Some(value_of(word));
             }
         }
@@ -392,10 +400,10 @@ impl Place {
         self.tag << TAG_SHIFT | state | u64::from(value) & VALUE_MASK
     }
 
-    /// The upper bits of a committed slot of this hash.
+    /// The upper half of a committed slot of this hash: its tag and that it is committed.
     #[inline]
-    fn committed_tag(self) -> u64 {
-        self.word(COMMITTED, 0) >> VALUE_BITS
+    fn committed_upper(self) -> u32 {
+        (self.word(COMMITTED, 0) >> 32) as u32
     }
 }
 
@@ -434,8 +442,6 @@ fn value_of(word: u64) -> u32 {
 /// Memory that one entry takes, bytes: a table is half full at most (see "Load").
 pub const KEY_BYTES: usize = 16;
 
-/// Slots in use of a bucket's eight; two in a model, to keep it small.
-const SLOTS: usize = if cfg!(loom) { 2 } else { LINE_WORDS };
 /// See "Load".
 const FIRST_BUCKET_LIMIT: usize = 6;
 /// See "Two workers insert the same key". A model has few preemptions, so few rounds suffice.

@@ -38,5 +38,6 @@ pub mod quiescence;
 pub mod record;
 pub mod slots;
 pub mod sync;
+mod tags;
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests;

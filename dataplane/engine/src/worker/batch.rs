@@ -1,7 +1,10 @@
-//! A batch of ordinary frames between parsing and lookup.
+//! A batch of frames: read, looked up and sent together.
 //!
-//! Ordinary packets ([`Plain`]) wait in lanes, so that the cache misses of their lookups overlap; all others are
-//! handled one by one as they come ([`Turn::take`]).
+//! What ordinary packets ([`Plain`]) say waits in lanes, so that the cache misses of their lookups overlap; the lanes of all
+//! others stay empty, and these are handled step by step when their turn comes ([`Turn::take`]). Frames leave in the
+//! order they came.
+
+use std::vec::Drain;
 
 use algate_config::Side;
 
@@ -14,17 +17,17 @@ use crate::packet::PROTOCOL_TCP;
 use crate::packet::parse::{FragmentKind, L4Class, Parsed, ParsedKind, parse};
 use crate::packet::plain::Plain;
 use crate::router::arp;
-use crate::router::interface::Arrival;
+use crate::router::interface::{Arrival, Port};
 use crate::time::Tick;
 use crate::worker::Turn;
 
-/// Frames that are looked up together.
+/// Frames that are looked up together: a bit of a word for each.
 pub(super) const BATCH_FRAMES: usize = 32;
 
-/// An ordinary frame, ready to be looked up.
-#[derive(Debug)]
-pub(super) struct Lane<F> {
-    pub(super) frame: F,
+/// What an ordinary frame says, ready to be looked up; or a lane that is left empty, of which no session has the key.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
+pub(super) struct Lane {
     pub(super) key: FlowKey,
     pub(super) hash: u64,
     pub(super) plain: Plain,
@@ -32,72 +35,100 @@ pub(super) struct Lane<F> {
     pub(super) interface: InterfaceId,
 }
 
-/// The lanes of a batch, in the order the frames came.
-#[derive(Debug)]
-pub(super) struct Batch<F> {
-    lanes: Vec<Lane<F>>,
+impl Lane {
+    /// Of a frame that is not ordinary: handled when its turn comes.
+    const EMPTY: Self = Self {
+        key: FlowKey { addresses: 0, ports: 0 },
+        hash: 0,
+        plain: Plain::NONE,
+        candidate: None,
+        interface: InterfaceId(0),
+    };
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.key.protocol() == 0
+    }
 }
 
-impl<F> Default for Batch<F> {
+/// A lane for each frame of a batch. Lanes do not own the frames: these stay where they are until they leave.
+#[derive(Debug)]
+pub(super) struct Batch {
+    lanes: Box<[Lane; BATCH_FRAMES]>,
+}
+
+impl Default for Batch {
     fn default() -> Self {
-        Self { lanes: Vec::with_capacity(BATCH_FRAMES) }
+        Self { lanes: Box::new([Lane::EMPTY; BATCH_FRAMES]) }
     }
 }
 
 impl<P: PacketIo> Turn<'_, P> {
-    /// Puts `frame` into a lane, or handles it at once when it is not an ordinary packet.
-    #[inline]
-    pub(super) fn enter(&mut self, batch: &mut Batch<P::Frame>, nic_port: NicPortId, frame: P::Frame) {
-        let head = frame.head();
-        let ordinary = Plain::read(head, frame.len(), frame.rx_checksums()).and_then(|plain| {
-            let dst_mac = *head.first_chunk()?;
-            Some((plain, self.engine.router.interfaces.classify(nic_port, plain.vlan, dst_mac).ok()?))
-        });
-        let Some((plain, Arrival { interface, tenant })) = ordinary else {
-            return self.take(nic_port, frame);
-        };
-        let key = FlowKey::of_words(plain.addresses, plain.l4_ports, plain.protocol, tenant);
+    /// Handles the next frames of `frames`, received on `nic_port`: as many as a batch has lanes.
+    #[inline(always)]
+    pub(super) fn handle_batch(
+        &mut self,
+        batch: &mut Batch,
+        port: &Port,
+        nic_port: NicPortId,
+        frames: &mut Drain<'_, P::Frame>,
+    ) {
         let sessions = &self.engine.nat.sessions;
-        let hash = sessions.hash(key);
-        sessions.prefetch(hash);
-        batch.lanes.push(Lane { frame, key, hash, plain, candidate: None, interface });
-    }
-
-    /// Looks up and handles every lane of the batch.
-    #[inline]
-    pub(super) fn handle(&mut self, batch: &mut Batch<P::Frame>) {
-        let sessions = &self.engine.nat.sessions;
-        let mut is_complete = true;
-        for lane in &mut batch.lanes {
+        for (frame, lane) in frames.as_slice().iter().zip(batch.lanes.iter_mut()) {
+            *lane = self.lane_of(port, frame);
+            sessions.prefetch(lane.hash);
+        }
+        let count = frames.len().min(BATCH_FRAMES);
+        let mut missing = 0_u32;
+        for (lane, bit) in batch.lanes.iter_mut().take(count).zip(0..BATCH_FRAMES) {
             lane.candidate = sessions.prefetch_record(lane.hash);
             match lane.candidate {
-                Some(candidate) if lane.plain.protocol == PROTOCOL_TCP => {
-                    sessions.prefetch_windows(candidate)
+                Some(candidate) if lane.plain.protocol() == PROTOCOL_TCP => {
+                    sessions.prefetch_windows(candidate);
                 }
                 Some(_) => {}
-                None => is_complete = false,
+                None => missing |= 1 << bit,
             }
         }
-        if !is_complete {
-            self.look_further(batch);
+        if missing != 0 {
+            self.look_further(batch, missing);
         }
         let tick = Tick::of(self.context.now);
-        for lane in batch.lanes.drain(..) {
-            self.forward(lane, tick);
+        let mut forwarded = 0;
+        for (lane, frame) in batch.lanes.iter().zip(frames) {
+            match self.forward(frame, lane, tick) {
+                Ok(()) => forwarded += 1,
+                Err(frame) => self.forward_otherwise(frame, lane, (nic_port, tick)),
+            }
         }
+        self.counters.forwarded.add(forwarded);
     }
 
-    /// Looks for the other packets' sessions in their second buckets. Who has none there either probably begins a
-    /// flow: starts to fetch what that takes.
-    #[cold]
+    /// What `frame` says, if it is an ordinary packet for `port`.
+    #[inline(always)]
+    fn lane_of(&self, port: &Port, frame: &P::Frame) -> Lane {
+        let head = frame.head();
+        let ordinary = || {
+            port.is_own(*head.first_chunk()?).then_some(())?;
+            let plain = Plain::read(head, frame.len(), frame.rx_checksums())?;
+            Some((plain, port.arrival(plain.vlan)?))
+        };
+        let Some((plain, Arrival { interface, tenant })) = ordinary() else { return Lane::EMPTY };
+        let key = FlowKey::of_words(plain.addresses, plain.l4_ports, plain.protocol(), tenant);
+        Lane { key, hash: self.engine.nat.sessions.hash(key), plain, candidate: None, interface }
+    }
+
+    /// Looks for the sessions of the lanes in `missing` in their second buckets. Who has none there either probably
+    /// begins a flow: starts to fetch what that takes.
     #[inline(never)]
-    fn look_further(&self, batch: &mut Batch<P::Frame>) {
+    fn look_further(&self, batch: &mut Batch, mut missing: u32) {
         let nat = &self.engine.nat;
-        for lane in batch.lanes.iter_mut().filter(|lane| lane.candidate.is_none()) {
+        while missing != 0 {
+            let Some(lane) = batch.lanes.get_mut(missing.trailing_zeros() as usize) else { return };
+            missing &= missing - 1;
             lane.candidate = nat.sessions.prefetch_second(lane.hash);
             let is_outbound =
                 || self.engine.router.interfaces.side_of(lane.interface) == Some(Side::Internal);
-            if lane.candidate.is_none() && is_outbound() {
+            if lane.candidate.is_none() && !lane.is_empty() && is_outbound() {
                 nat.prefetch_outbound(lane.key);
             }
         }

@@ -5,67 +5,44 @@
 //! unusual, and this one may be short. Both give the same packets: `tests/engine/fast_path.rs` holds
 //! them against each other.
 
-use crate::drop_reason::DropReason;
 use crate::frame::{Frame, PacketIo};
-use crate::ids::InterfaceId;
-use crate::nat::key::FlowKey;
-use crate::nat::session::{Facing, Session};
+use crate::ids::{InterfaceId, NicPortId};
+use crate::nat::session::{Facing, Passage};
 use crate::nat::tcp_state::{FLAG_FIN, FLAG_RST, FLAG_SYN};
 use crate::packet::PROTOCOL_TCP;
 use crate::packet::parse::check_martians;
-use crate::packet::plain::Plain;
-use crate::router::interface::Interface;
+use crate::packet::plain::{EthernetHeader, Plain};
+use crate::router::interface::Exit;
 use crate::time::Tick;
 use crate::worker::Turn;
 use crate::worker::batch::Lane;
 
-/// Where a packet leaves.
-struct Way<'a> {
-    interface: &'a Interface,
-    dst_mac: [u8; 6],
-}
-
 impl<P: PacketIo> Turn<'_, P> {
-    /// Sends the packet of `lane` on its way, by the fast path where it can.
+    /// Sends the packet of `lane` on its way, where that is an ordinary one; the caller counts it.
+    ///
+    /// # Errors
+    /// Gives the frame back as it came.
     #[inline(always)]
-    pub(super) fn forward(&mut self, lane: Lane<P::Frame>, tick: Tick) {
-        let Lane { frame, key, hash, plain, candidate, interface } = lane;
-        match self.engine.nat.sessions.find_candidate(candidate, hash, key) {
-            Some(found) => self.pass(frame, &plain, interface, found, tick),
-            None => self.open_lane(frame, &plain, interface, (key, hash), tick),
-        }
-    }
-
-    /// A packet of a known session.
-    #[inline(always)]
-    fn pass(
-        &mut self,
-        mut frame: P::Frame,
-        plain: &Plain,
-        came_in: InterfaceId,
-        (session, facing): (Session<'_>, Facing),
-        tick: Tick,
-    ) {
-        let Some(way) = self.way(plain, came_in, session, facing) else {
-            return self.hit_lane(frame, plain, came_in, session, facing);
-        };
+    pub(super) fn forward(&mut self, mut frame: P::Frame, lane: &Lane, tick: Tick) -> Result<(), P::Frame> {
+        let Lane { key, plain, candidate, interface, .. } = lane;
         let sessions = &self.engine.nat.sessions;
-        if plain.protocol == PROTOCOL_TCP {
-            self.note_segment(frame.head(), plain, session, facing);
-        } else if session.last_seen() != tick {
-            sessions.touch(&session, facing, None, self.context.now);
+        let Some(passage) = sessions.find_ordinary(*candidate, *key) else { return Err(frame) };
+        let Some((exit, ethernet)) = self.way(plain, *interface, &passage) else { return Err(frame) };
+        if plain.protocol() == PROTOCOL_TCP {
+            self.note_segment(frame.head(), plain, passage.index(), passage.facing());
+        } else if passage.last_seen() != tick {
+            self.touch(passage.index(), passage.facing());
         }
-        let mut to = session.becomes(facing);
-        if !plain.dont_fragment && (to.addresses ^ plain.addresses) >> 32 != 0 {
+        let mut to = passage.becomes();
+        if !plain.dont_fragment() && (to.addresses ^ plain.addresses) >> 32 != 0 {
             let (src, dst) = ((to.addresses >> 32) as u32, to.addresses as u32);
-            to.identification = Some(self.engine.identifications.next(src, dst, plain.protocol));
+            to.identification = Some(self.engine.identifications.next(src, dst, plain.protocol()));
         }
-        let head = frame.head_mut();
-        if !plain.translate(head, &to) || !way.interface.put_header(head, way.dst_mac) {
-            return self.drop(DropReason::NoHeadroom);
+        if !plain.translate(frame.head_mut(), &to, &ethernet) {
+            return Err(frame);
         }
-        self.counters.forwarded.add(1);
-        self.io.transmit(way.interface.nic_port, frame);
+        self.io.transmit(exit.nic_port, frame);
+        Ok(())
     }
 
     /// The way out of a packet, if there is nothing to decide about it.
@@ -74,64 +51,75 @@ impl<P: PacketIo> Turn<'_, P> {
         &self,
         plain: &Plain,
         came_in: InterfaceId,
-        session: Session<'_>,
-        facing: Facing,
-    ) -> Option<Way<'_>> {
-        let hop = session.next_hop(facing);
-        let interface = self.engine.router.interfaces.of(hop.interface)?;
-        let is_usual = !session.needs_care()
-            && session.next_hop(facing.opposite()).interface == came_in
+        passage: &Passage<'_>,
+    ) -> Option<(&Exit, EthernetHeader)> {
+        let router = &self.engine.router;
+        let (expected, leaves, neighbor) = passage.way();
+        let exit = router.interfaces.exit(leaves)?;
+        let is_usual = expected == came_in
             && plain.tcp_flags & (FLAG_SYN | FLAG_FIN | FLAG_RST) == 0
-            && plain.ttl > 1
-            && plain.packet_bytes <= interface.mtu
-            && interface.l2_bytes() == usize::from(plain.l3)
+            && plain.ttl() > 1
+            && plain.packet_bytes() <= exit.mtu
+            && exit.l2_bytes == plain.l3
             && self.owned.egress.waiting() == 0;
         if !is_usual {
             return None;
         }
-        let dst_mac = self.engine.router.neighbors.known(hop.neighbor)?;
-        Some(Way { interface, dst_mac })
+        let dst = router.neighbors.known(neighbor)?;
+        Some((exit, EthernetHeader { dst, rest: exit.rest }))
     }
 
-    /// A packet of a session that the fast path does not send, step by step.
+    /// A frame whose lane is empty, or a packet that has no ordinary session or is no ordinary packet of it.
     #[cold]
     #[inline(never)]
-    fn hit_lane(
+    pub(super) fn forward_otherwise(
         &mut self,
         frame: P::Frame,
-        plain: &Plain,
-        interface: InterfaceId,
-        session: Session<'_>,
-        facing: Facing,
+        lane: &Lane,
+        (nic_port, tick): (NicPortId, Tick),
     ) {
-        self.hit(frame, &plain.view(), interface, session, facing);
+        if lane.is_empty() {
+            return self.take(nic_port, frame);
+        }
+        match self.engine.nat.sessions.find_candidate(lane.candidate, lane.hash, lane.key) {
+            Some((session, facing)) => self.hit(frame, &lane.plain.view(), lane.interface, session, facing),
+            None => self.open_lane(frame, lane, tick),
+        }
     }
 
     /// A packet of no session.
-    #[cold]
-    #[inline(never)]
-    fn open_lane(
-        &mut self,
-        frame: P::Frame,
-        plain: &Plain,
-        interface: InterfaceId,
-        key: (FlowKey, u64),
-        tick: Tick,
-    ) {
+    fn open_lane(&mut self, frame: P::Frame, lane: &Lane, tick: Tick) {
+        let Lane { key, hash, plain, interface, .. } = *lane;
         let view = plain.view();
         if let Err(reason) = check_martians(view.src, view.dst) {
             return self.drop(reason);
         }
-        if let Some((frame, found)) = self.open(frame, &view, interface, key) {
-            self.pass(frame, plain, interface, found, tick);
+        let Some((frame, (session, facing))) = self.open(frame, &view, interface, (key, hash)) else {
+            return;
+        };
+        let opened = Lane { candidate: Some(self.engine.nat.sessions.candidate(&session, facing)), ..*lane };
+        match self.forward(frame, &opened, tick) {
+            Ok(()) => self.counters.forwarded.add(1),
+            Err(frame) => self.hit(frame, &view, interface, session, facing),
         }
     }
 
     /// Notes a segment without SYN, FIN and RST, of which none is refused.
-    #[inline]
-    fn note_segment(&self, head: &[u8], plain: &Plain, session: Session<'_>, facing: Facing) {
+    #[inline(always)]
+    fn note_segment(&self, head: &[u8], plain: &Plain, session: u32, facing: Facing) {
         let sessions = &self.engine.nat.sessions;
+        let Some(session) = sessions.session(session) else { return };
         let event = sessions.judge_segment(&session, facing, head, &plain.view());
         sessions.touch(&session, facing, event, self.context.now);
+    }
+
+    /// Notes the first packet of a quarter second.
+    #[cold]
+    #[inline(never)]
+    fn touch(&self, session: u32, facing: Facing) {
+        let sessions = &self.engine.nat.sessions;
+        if let Some(session) = sessions.session(session) {
+            sessions.touch(&session, facing, None, self.context.now);
+        }
     }
 }

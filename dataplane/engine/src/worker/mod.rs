@@ -47,7 +47,7 @@ pub struct Worker<F> {
     id: WorkerId,
     participant: Participant,
     owned: Owned<F>,
-    batch: Batch<F>,
+    batch: Batch,
     has_fast_path: bool,
 }
 
@@ -125,14 +125,13 @@ impl<F: crate::frame::Frame> Worker<F> {
         let (mut turn, batch) = self.turn(io, now);
         turn.counters.received.add(burst.len() as u64);
         let mut frames = burst.drain(..);
-        if !has_fast_path {
-            frames.by_ref().for_each(|frame| turn.take(nic_port, frame));
-        }
-        while frames.len() > 0 {
-            for frame in frames.by_ref().take(batch::BATCH_FRAMES) {
-                turn.enter(batch, nic_port, frame);
+        match turn.engine.router.interfaces.port(nic_port) {
+            Some(port) if has_fast_path => {
+                while frames.len() > 0 {
+                    turn.handle_batch(batch, port, nic_port, &mut frames);
+                }
             }
-            turn.handle(batch);
+            _ => frames.for_each(|frame| turn.take(nic_port, frame)),
         }
         turn.count_cuts();
     }
@@ -186,7 +185,7 @@ impl<F: crate::frame::Frame> Worker<F> {
         &'a mut self,
         io: &'a mut P,
         now: Instant,
-    ) -> (Turn<'a, P>, &'a mut Batch<F>) {
+    ) -> (Turn<'a, P>, &'a mut Batch) {
         let engine = &*self.engine;
         self.owned.nat.begin(now);
         #[expect(

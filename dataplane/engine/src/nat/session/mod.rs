@@ -11,8 +11,10 @@
 //!
 //! The state word is the only one that a hit writes, and only when the tick or the TCP state changed.
 
+mod passage;
 mod record;
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use algate_alg::{Direction, ProtocolId};
@@ -36,6 +38,7 @@ use crate::table::sync::prefetch;
 use crate::table::sync::{AtomicU32, Ordering};
 use crate::time::{Instant, Tick};
 
+pub use self::passage::Passage;
 pub use self::record::Session;
 use self::record::{Cold, EXTERNAL_ADDRESSES, EXTERNAL_PORTS, INTERNAL_ADDRESSES, INTERNAL_PORTS, STATE};
 
@@ -152,7 +155,19 @@ pub enum Ageing {
 
 /// The session that a hash probably names: only a tag was compared.
 #[derive(Debug, Clone, Copy)]
-pub struct Candidate(u32);
+pub struct Candidate(NonZeroU32);
+
+impl Candidate {
+    #[inline(always)]
+    fn new(value: u32) -> Self {
+        Self(NonZeroU32::MIN | (value << 1))
+    }
+
+    #[inline(always)]
+    const fn value(self) -> u32 {
+        self.0.get() >> 1
+    }
+}
 
 /// Memory that one session takes in all tables, bytes: two keys in an index at half load, the record with all its
 /// parts, its place in the list of free ones.
@@ -214,7 +229,7 @@ impl Sessions {
     pub fn prefetch_record(&self, hash: u64) -> Option<Candidate> {
         let value = self.index.peek(hash)?;
         self.lines.prefetch(value >> 1);
-        Some(Candidate(value))
+        Some(Candidate::new(value))
     }
 
     /// As [`Sessions::prefetch_record`], of the second bucket, which that has started to fetch.
@@ -222,7 +237,7 @@ impl Sessions {
     pub fn prefetch_second(&self, hash: u64) -> Option<Candidate> {
         let value = self.index.peek_second(hash)?;
         self.lines.prefetch(value >> 1);
-        Some(Candidate(value))
+        Some(Candidate::new(value))
     }
 
     /// Starts to fetch what [`Sessions::create`] looks at for `key`.
@@ -240,11 +255,28 @@ impl Sessions {
         key: FlowKey,
     ) -> Option<(Session<'_>, Facing)> {
         match candidate {
-            Some(Candidate(value)) if self.holds(value, key) => {
+            Some(candidate) if self.holds(candidate.value(), key) => {
+                let value = candidate.value();
                 Some((self.session(value >> 1)?, facing_of(value)))
             }
             _ => self.find(hash, key),
         }
+    }
+
+    /// The session of a flow as its packets need it, where `candidate` is right and the session is an ordinary one: live,
+    /// read by no ALG, and holding its mapping firmly. `None` says nothing about the flow.
+    #[inline(always)]
+    #[must_use]
+    pub fn find_ordinary(&self, candidate: Option<Candidate>, key: FlowKey) -> Option<Passage<'_>> {
+        // No candidate is taken for that of slot 0, whose key then tells.
+        let value = candidate.map_or(0, Candidate::value);
+        Passage::find(self.lines.line(value >> 1)?, value >> 1, facing_of(value), key)
+    }
+
+    /// What [`Sessions::find_ordinary`] is asked with for a session at hand.
+    #[must_use]
+    pub fn candidate(&self, session: &Session<'_>, facing: Facing) -> Candidate {
+        Candidate::new(value_of(session.index, facing))
     }
 
     /// The live session of a flow, and which of its keys matched.
@@ -395,7 +427,7 @@ impl Sessions {
     /// Brings the TCP windows of the session that `candidate` probably is into the cache.
     #[inline]
     pub fn prefetch_windows(&self, candidate: Candidate) {
-        if let Some(windows) = self.windows.get((candidate.0 >> 1) as usize) {
+        if let Some(windows) = self.windows.get((candidate.value() >> 1) as usize) {
             prefetch(windows);
         }
     }

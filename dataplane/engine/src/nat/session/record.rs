@@ -14,7 +14,6 @@ use crate::nat::state_word::{ALG_FLAG, LIVE, LOOSE_FLAG, SHIFT_FLAG, StateWord};
 use crate::nat::tcp_state::{TcpState, is_tracked};
 use crate::packet::checksum::Delta;
 use crate::packet::other::has_pseudo_header;
-use crate::packet::plain::Becomes;
 use crate::packet::rewrite::Translation;
 use crate::router::egress::NextHop;
 use crate::router::neighbor::NeighborRef;
@@ -75,32 +74,6 @@ impl Session<'_> {
             ip_delta: Delta::from_bits((deltas >> (shift + 16)) as u16),
             l4_delta: Delta::from_bits((deltas >> shift) as u16),
         }
-    }
-
-    /// As [`Session::translation`], in the words of the fast path.
-    #[inline(always)]
-    #[must_use]
-    pub fn becomes(&self, facing: Facing) -> Becomes {
-        let deltas = self.load(DELTAS);
-        let (addresses, l4_ports, shift) = match facing {
-            Facing::Internal => (EXTERNAL_ADDRESSES, EXTERNAL_PORTS, 32),
-            Facing::External => (INTERNAL_ADDRESSES, INTERNAL_PORTS, 0),
-        };
-        Becomes {
-            addresses: self.load(addresses).rotate_left(32),
-            l4_ports: ((self.load(l4_ports) >> 32) as u32).rotate_left(16),
-            ip_delta: Delta::from_bits((deltas >> (shift + 16)) as u16),
-            l4_delta: Delta::from_bits((deltas >> shift) as u16),
-            identification: None,
-        }
-    }
-
-    /// Whether its packets are not for the fast path: an ALG reads it or has left its numbers shifted, or it holds its mapping
-    /// loosely.
-    #[inline]
-    #[must_use]
-    pub fn needs_care(&self) -> bool {
-        self.state().0 & (ALG_FLAG | LOOSE_FLAG | SHIFT_FLAG) != 0
     }
 
     /// Where a packet that came from `facing` leaves.
@@ -342,10 +315,10 @@ pub(super) const INTERNAL_ADDRESSES: usize = 0;
 pub(super) const INTERNAL_PORTS: usize = 1;
 pub(super) const EXTERNAL_ADDRESSES: usize = 2;
 pub(super) const EXTERNAL_PORTS: usize = 3;
-const DELTAS: usize = 4;
-const HOPS: usize = 5;
+pub(super) const DELTAS: usize = 4;
+pub(super) const HOPS: usize = 5;
 pub(super) const STATE: usize = 6;
 /// Mapping + 1 (high half), external interface, internal interface.
-const INFO: usize = 7;
+pub(super) const INFO: usize = 7;
 
 const NO_PARENT: u64 = u64::MAX;

@@ -167,17 +167,15 @@ impl Neighbors {
         lookup
     }
 
-    /// The MAC address behind `neighbor`, when it needs neither a question nor a note; else ask
+    /// The MAC address behind `neighbor` in the upper 48 bits, when it needs neither a question nor a note; else ask
     /// [`Self::mac`].
     #[must_use]
-    #[inline]
-    pub fn known(&self, neighbor: NeighborRef) -> Option<[u8; 6]> {
+    #[inline(always)]
+    pub fn known(&self, neighbor: NeighborRef) -> Option<u64> {
         let entry = self.entries.get(neighbor.index())?;
         let word = Word(entry.word.load(Ordering::Acquire));
-        let is_known = word.generation() == neighbor.generation()
-            && matches!(word.state(), Some(NeighborState::Reachable | NeighborState::Probe))
-            && entry.used.load(Ordering::Relaxed);
-        is_known.then(|| word.mac())
+        let is_known = word.is_believed(neighbor.generation()) && entry.used.load(Ordering::Relaxed);
+        is_known.then_some(word.0)
     }
 
     /// The neighbour `address` on `interface`, created `Incomplete` when it is new. Lock-free when it is

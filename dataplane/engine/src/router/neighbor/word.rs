@@ -90,6 +90,12 @@ impl Word {
         }
     }
 
+    /// Whether it is of `generation`, and `Reachable` or `Probe`, whose numbers differ in the lowest bit.
+    #[inline(always)]
+    pub(super) fn is_believed(self, generation: u64) -> bool {
+        (self.0 ^ (generation << 3 | 2)) & 0xFFFE == 0
+    }
+
     /// Free, with the next generation.
     pub(super) fn freed(self) -> Self {
         Self(((self.generation() + 1) & GENERATIONS) << 3)
@@ -102,3 +108,23 @@ impl Word {
 }
 
 const GENERATIONS: u64 = 0x1FFF;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_reachable_and_probed_words_of_the_generation_are_believed() {
+        use NeighborState::{Failed, Incomplete, Probe, Reachable};
+        for generation in [0, 1, 2, 0x1000, GENERATIONS] {
+            for state in [Incomplete, Reachable, Probe, Failed] {
+                let word = Word::new([0xFF; 6], generation, state);
+                for asked in [0, 1, 2, 0x1000, GENERATIONS] {
+                    let expected = asked == generation && matches!(state, Reachable | Probe);
+                    assert_eq!(word.is_believed(asked), expected, "{state:?} {generation} {asked}");
+                }
+                assert!(!word.freed().is_believed(generation + 1));
+            }
+        }
+    }
+}
