@@ -38,12 +38,12 @@ pub struct Knife {
 }
 
 impl Hardship {
+    /// Those that are any.
+    pub const ALL: [Self; 3] = [Self::OwnCore, Self::Cut, Self::Lossy];
+
     /// Which of them this run shows: all in the full matrix, else the one whose day it is.
     pub fn shown(self) -> bool {
-        let today =
-            SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs() / 86_400;
-        let all = [Self::OwnCore, Self::Cut, Self::Lossy];
-        is_full() || self == Self::None || self == all[(today % 3) as usize]
+        is_full() || self == Self::None || self == Self::ALL[today() % 3]
     }
 
     /// The settings that algate starts with.
@@ -67,6 +67,12 @@ impl Hardship {
             Self::Lossy => Cables::Losing(lab.lossy_cable(Side::Ex, Faults::USUAL)),
         }
     }
+}
+
+/// Days since 1970: what everyday runs choose by.
+pub fn today() -> usize {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
+    (since.as_secs() / 86_400) as usize
 }
 
 impl Cables {

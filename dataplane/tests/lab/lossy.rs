@@ -20,8 +20,6 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Every frame arrives once, in order.
-    pub const NONE: Self = Self { loss: 0, duplication: 0, reordering: 0, seed: 1 };
     /// Five percent of each.
     pub const USUAL: Self = Self { loss: 5, duplication: 5, reordering: 5, seed: 1 };
 }
@@ -36,13 +34,8 @@ pub struct LossyCable {
 impl Lab {
     /// Makes the cable of [`Side::In`] or [`Side::Ex`] lossy; call it before algate starts.
     pub fn lossy_cable(&self, side: Side, faults: Faults) -> LossyCable {
-        self.bad_cable(side, faults, 0)
-    }
-
-    /// The same, and what goes from or to this TCP port arrives in segments of one byte.
-    pub fn bad_cable(&self, side: Side, faults: Faults, cut_port: u16) -> LossyCable {
         let Faults { loss, duplication, reordering, seed } = faults;
-        let numbers = [loss.into(), duplication.into(), reordering.into(), seed, cut_port.into()];
+        let numbers = [loss.into(), duplication.into(), reordering.into(), seed];
         let mut forwarder = Command::new(script("lab/lossy"))
             .args([&self.name, side.word()])
             .args(numbers.map(|number| number.to_string()))

@@ -16,7 +16,6 @@ pub mod lossy;
 pub mod phone;
 pub mod raw;
 pub mod rtp;
-pub mod variant;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

@@ -5,7 +5,7 @@ use crate::contract::Verdict;
 
 /// S-01: FTP bounce (RFC 2577 section 3), and ports that no client of FTP listens on.
 #[test]
-fn a_port_command_for_anything_but_the_client_opens_nothing() {
+fn s_01_a_port_command_for_anything_but_the_client_opens_nothing() {
     let rows: [(&str, &[u8], Event); 18] = [
         ("another external host", b"PORT 203,0,113,77,15,161\r\n", Event::ForeignAddress),
         ("the server", b"PORT 203,0,113,9,15,161\r\n", Event::ForeignAddress),
@@ -40,7 +40,7 @@ fn a_port_command_for_anything_but_the_client_opens_nothing() {
 
 /// S-02: a server that sends the client elsewhere.
 #[test]
-fn a_227_for_anything_but_the_server_opens_nothing() {
+fn s_02_a_227_for_anything_but_the_server_opens_nothing() {
     let rows: [(&str, &[u8], Event); 9] = [
         ("another internal host", b"227 (10,0,0,3,15,161)\r\n", Event::ForeignAddress),
         ("another external host", b"227 (203,0,113,77,15,161)\r\n", Event::ForeignAddress),
@@ -76,7 +76,7 @@ fn a_227_for_anything_but_the_server_opens_nothing() {
 
 /// S-08: every line is complete and bounded before it is read.
 #[test]
-fn lines_of_any_length_pass_and_only_bounded_ones_are_read() {
+fn s_08_lines_of_any_length_pass_and_only_bounded_ones_are_read() {
     for length in [0, 1, 2, 20, 127, 128, 255, 256, 511, 512, 513, 4095, 4096, 65_536] {
         // A command padded with blanks to `length` bytes.
         let line = match length {
@@ -115,7 +115,7 @@ fn an_announcement_behind_the_limit_is_not_read_but_its_reply_still_counts() {
 }
 
 #[test]
-fn a_line_without_end_passes_in_bounded_pieces() {
+fn s_08_a_line_without_end_passes_in_bounded_pieces() {
     let mut driver = greeted(internal_client());
     driver.feed(C, b"STOR ");
     for _ in 0..256 {
@@ -161,7 +161,7 @@ fn what_is_not_ftp_is_detached_once() {
 /// NAT slipstreaming: a form is posted to port 21 and padded so that a segment starts with PORT. The
 /// attacker's server may greet like FTP; wherever the line falls, it is never a command.
 #[test]
-fn a_posted_form_opens_nothing_wherever_its_port_line_falls() {
+fn s_06_a_posted_form_opens_nothing_wherever_its_port_line_falls() {
     let head = b"POST /x HTTP/1.1\r\nHost: 203.0.113.9:21\r\nContent-Length: 4000\r\n\r\n";
     let port = b"PORT 10,0,0,2,34,184\r\n";
     let body = vec![b'a'; 600];
