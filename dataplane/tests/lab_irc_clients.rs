@@ -12,7 +12,7 @@ use lab::{Lab, Side, is_full, write_random};
 fn with_clients(server: &str, kind: Kind, hardship: Hardship) -> Option<(Lab, Cables, [Client; 2])> {
     let mut lab = Lab::up()?;
     lab.serve(Side::Ex, server);
-    let cables = hardship.inflict(&lab, 6_667);
+    let cables = hardship.inflict(&lab, 6_667, "all");
     let rule = "pool = \"pool\"\n";
     let narrow = format!("{rule}filtering = \"address_and_port_dependent\"\n");
     let config = lab.config(hardship.settings()).replace(rule, &narrow);

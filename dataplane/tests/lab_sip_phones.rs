@@ -22,7 +22,7 @@ fn with_proxy(hardship: Hardship) -> Option<(Lab, Cables)> {
     }
     let mut lab = Lab::up()?;
     lab.serve(Side::Ex, "kamailio");
-    let cables = hardship.inflict(&lab, 5_060);
+    let cables = hardship.inflict(&lab, 5_060, "all");
     let rule = "pool = \"pool\"\n";
     let narrow = format!("{rule}filtering = \"address_and_port_dependent\"\n");
     let config = lab.config(hardship.settings()).replace(rule, &narrow);

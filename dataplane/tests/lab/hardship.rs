@@ -14,7 +14,7 @@ pub enum Hardship {
     None,
     /// The ALG stage on a core of its own.
     OwnCore,
-    /// Every byte of the control session in a segment of its own, both ways, on both cables.
+    /// The control session in segments of one byte, both ways, on both cables.
     Cut,
     /// Five percent of all frames lost, repeated and reordered, on the cable outside.
     Lossy,
@@ -57,12 +57,13 @@ impl Hardship {
         if self == Self::Lossy { 500_000 } else { 5_000_000 }
     }
 
-    /// Makes the cables of a lab as hard as this, for control sessions with this port; call it before algate starts.
-    pub fn inflict(self, lab: &Lab, l4_port: u16) -> Cables {
+    /// Makes the cables of a lab as hard as this, for control sessions with this port. `what` is cut: `all`,
+    /// `all-but-crlf` or `all-but-sccrq`. Call it before algate starts.
+    pub fn inflict(self, lab: &Lab, l4_port: u16, what: &str) -> Cables {
         match self {
             Self::None | Self::OwnCore => Cables::Good,
             Self::Cut => {
-                Cables::Cutting([Side::In, Side::Ex].map(|side| Knife::take(lab, side, l4_port)).into())
+                Cables::Cutting([Side::In, Side::Ex].map(|side| Knife::take(lab, side, l4_port, what)).into())
             }
             Self::Lossy => Cables::Losing(lab.lossy_cable(Side::Ex, Faults::USUAL)),
         }
@@ -90,9 +91,9 @@ impl Cables {
 }
 
 impl Knife {
-    fn take(lab: &Lab, side: Side, l4_port: u16) -> Self {
+    fn take(lab: &Lab, side: Side, l4_port: u16, what: &str) -> Self {
         let mut process = Command::new(script("lab/cut"))
-            .args([&lab.name, side.word(), &l4_port.to_string()])
+            .args([&lab.name, side.word(), &l4_port.to_string(), what])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
