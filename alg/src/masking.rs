@@ -1,8 +1,8 @@
 //! What of a message may be kept for people to read: credentials are masked.
 //!
-//! Masked are the arguments of FTP's PASS, ACCT and ADAT and of IRC's PASS, OPER and AUTHENTICATE (also behind Telnet or an
+//! Masked are the arguments of FTP's PASS, ACCT, ADAT, MIC, CONF and ENC and of IRC's PASS, OPER and AUTHENTICATE (also behind Telnet or an
 //! IRC prefix), what users tell IRC services, the values of `Authorization` headers and their kin in SIP and RTSP with
-//! their folded lines, user information in URLs, and the keys of media in SDP (`a=crypto`, `k=`). A mask does not tell the
+//! their folded lines, user information in URLs, passwords in SIP URIs, and the keys of media in SDP (`a=crypto`, `k=`). A mask does not tell the
 //! length of what is behind it.
 
 use crate::registry::ProtocolId;
@@ -50,22 +50,51 @@ impl Out<'_> {
         self.length = self.kept.len().min(self.length + bytes.len());
     }
 
-    /// A line with the user information of the URLs in it masked: `rtsp://user:secret@host/`.
+    /// A line with the user information of the URLs in it masked, and the passwords of SIP URIs:
+    /// `rtsp://user:secret@host/`, `sip:user:secret@host`.
     fn push_without_users(&mut self, line: &[u8]) {
         let mut rest = line;
-        while let Some(at) = rest.windows(3).position(|three| three == b"://") {
-            let (head, tail) = rest.split_at(at + 3);
+        while let Some((at, is_url)) = next_uri(rest) {
+            let (head, tail) = rest.split_at(at);
             self.push(head);
             let is_end = |byte: &u8| matches!(byte, b'/' | b' ' | b'\r' | b'\n' | b'>' | b'"');
             let authority = tail.iter().position(is_end).unwrap_or(tail.len());
-            let user = tail.get(..authority).unwrap_or_default().iter().rposition(|byte| *byte == b'@');
-            if user.is_some() {
-                self.push(MASK);
-            }
-            rest = tail.get(user.unwrap_or(0)..).unwrap_or_default();
+            let authority = tail.get(..authority).unwrap_or_default();
+            let user = authority.iter().rposition(|byte| *byte == b'@').unwrap_or(0);
+            let name = authority.get(..user).unwrap_or_default();
+            let shown = match name.iter().position(|byte| *byte == b':') {
+                Some(colon) if !is_url => Some(colon + 1),
+                _ => (is_url && user > 0).then_some(0),
+            };
+            // What was looked through is not looked through again.
+            let passed = match shown {
+                Some(shown) => {
+                    self.push(name.get(..shown).unwrap_or_default());
+                    self.push(MASK);
+                    user
+                }
+                None if is_url => 0,
+                None => {
+                    let passed = if user > 0 { user } else { authority.len() };
+                    self.push(tail.get(..passed).unwrap_or_default());
+                    passed
+                }
+            };
+            rest = tail.get(passed..).unwrap_or_default();
         }
         self.push(rest);
     }
+}
+
+/// Behind the next `://`, `sip:` or `sips:`, and whether it is the first of these.
+fn next_uri(text: &[u8]) -> Option<(usize, bool)> {
+    let is_sip = |head: &[u8]| head.eq_ignore_ascii_case(b"sip") || head.eq_ignore_ascii_case(b"ips");
+    text.iter().enumerate().filter(|(_, byte)| **byte == b':').find_map(|(at, _)| {
+        if text.get(at + 1..at + 3) == Some(b"//") {
+            return Some((at + 3, true));
+        }
+        text.get(at.checked_sub(3)?..at).is_some_and(is_sip).then_some((at + 1, false))
+    })
 }
 
 /// How much of the line is shown, if it begins with one of these words: up to the blank behind it.
@@ -112,7 +141,7 @@ fn line_end(line: &[u8]) -> &[u8] {
 }
 
 const MASK: &[u8] = b"***";
-const FTP_SECRETS: &[&[u8]] = &[b"PASS", b"ACCT", b"ADAT"];
+const FTP_SECRETS: &[&[u8]] = &[b"PASS", b"ACCT", b"ADAT", b"MIC", b"CONF", b"ENC"];
 const IRC_SECRETS: &[&[u8]] = &[b"PASS", b"OPER", b"AUTHENTICATE"];
 const IRC_TALK: &[&[u8]] = &[b"PRIVMSG", b"NOTICE", b"NICKSERV", b"NS", b"CHANSERV", b"CS"];
 const IRC_SERVICES: &[&[u8]] = &[b"NICKSERV", b"NS", b"CHANSERV", b"CS"];
@@ -132,7 +161,7 @@ mod tests {
 
     #[test]
     fn credentials_are_masked_and_nothing_else() {
-        let rows: [(ProtocolId, &str, &str); 14] = [
+        let rows: [(ProtocolId, &str, &str); 19] = [
             (ProtocolId::Ftp, "PASS s3cret\r\n", "PASS ***\r\n"),
             (ProtocolId::Ftp, "pass s3 cret\n", "pass ***\n"),
             (ProtocolId::Ftp, "ACCT 42", "ACCT ***"),
@@ -151,6 +180,11 @@ mod tests {
             (ProtocolId::Rtsp, "PLAY rtsp://u:p@cam/a RTSP/1.0\r\n", "PLAY rtsp://***@cam/a RTSP/1.0\r\n"),
             (ProtocolId::Rtsp, "PLAY rtsp://cam/a@b RTSP/1.0\r\n", "PLAY rtsp://cam/a@b RTSP/1.0\r\n"),
             (ProtocolId::Tftp, "PASS x\n", "PASS x\n"),
+            (ProtocolId::Ftp, "MIC cGFzcyB4\r\n", "MIC ***\r\n"),
+            (ProtocolId::Sip, "INVITE sip:a:b@c SIP/2.0\r\n", "INVITE sip:a:***@c SIP/2.0\r\n"),
+            (ProtocolId::Sip, "To: <SIPS:a:b@c:1>, sip:d@e:5\r\n", "To: <SIPS:a:***@c:1>, sip:d@e:5\r\n"),
+            (ProtocolId::Sip, "Via: a:1, http://u@h/\r\n", "Via: a:1, http://***@h/\r\n"),
+            (ProtocolId::Rtsp, "A: rtsp://a, rtsp://u:p@b\r\n", "A: rtsp://a, rtsp://***@b\r\n"),
         ];
         for (protocol, message, want) in rows {
             let mut kept = [0; 128];

@@ -48,9 +48,10 @@ impl AlgWatch {
     /// Takes what waits.
     pub fn take(&mut self, oversight: &Oversight) {
         let Self { rules, lines, flows, most_flows } = self;
-        oversight
-            .records
-            .drain(|notice| write(&notice, rules, lines), |exchange| keep(exchange, flows, *most_flows));
+        oversight.records.drain(
+            |notice| write(&notice, rules, lines),
+            |exchange| keep(exchange.clone(), flows, *most_flows),
+        );
     }
 
     /// The last changed messages, session by session, the one heard of last at the end.
@@ -162,8 +163,8 @@ fn audit_row(exchange: &Exchange, now: Instant) -> AlgAuditRow {
         age_seconds: now.since(exchange.at).as_secs(),
         verdict: verdict_text(exchange.verdict).to_owned(),
         shadow: exchange.is_shadow,
-        before: exchange.before.as_bytes().escape_ascii().to_string(),
-        after: exchange.after.as_bytes().escape_ascii().to_string(),
+        before: exchange.before.escape_ascii().to_string(),
+        after: exchange.after.escape_ascii().to_string(),
     }
 }
 
@@ -222,15 +223,11 @@ const LINE_PERIOD: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
-    use algate_engine::alg_stage::records::{KEPT_BYTES, Kept};
     use algate_engine::nat::key::Endpoint;
 
     use super::*;
 
     fn exchange(session: u32, text: &[u8]) -> Exchange {
-        let mut bytes = [0; KEPT_BYTES];
-        bytes[..text.len()].copy_from_slice(text);
-        let kept = Kept { bytes, length: text.len() };
         Exchange {
             at: Instant::from_nanos(1_000_000_000),
             session: Handle { index: session, generation: 1 },
@@ -240,8 +237,8 @@ mod tests {
             is_outbound: true,
             verdict: Verdict::Rewrite,
             is_shadow: false,
-            before: kept,
-            after: kept,
+            before: text.to_vec(),
+            after: text.to_vec(),
         }
     }
 
@@ -254,7 +251,7 @@ mod tests {
         let kept: Vec<_> =
             flows.iter().map(|(session, exchanges)| (session.index, exchanges.len())).collect();
         assert_eq!(kept, [(1, MESSAGES), (3, 6)]);
-        let newest = flows[0].1.back().map(|exchange| exchange.before.as_bytes().to_vec());
+        let newest = flows[0].1.back().map(|exchange| exchange.before.clone());
         assert_eq!(newest, Some(b"5".to_vec()));
     }
 

@@ -40,7 +40,9 @@ pub(super) fn parse(datagram: &[u8]) -> Option<Request<'_>> {
     let is_mode = MODES.iter().any(|known| mode.eq_ignore_ascii_case(known));
     while rest.iter().any(|byte| *byte != 0) {
         let (_, value) = text(rest)?;
-        (_, rest) = text(value)?;
+        // RFC 2090 section 3 asks for `multicast` without one.
+        let end = value.iter().position(|byte| *byte == 0)?;
+        rest = value.get(end + 1..)?;
     }
     is_mode.then_some(Request { kind, file_name })
 }

@@ -119,6 +119,35 @@ fn requests_are_told_from_what_is_none() {
     }
 }
 
+/// RFC 2347 with the options of RFC 2348, 2349 and 7440, and of RFC 2090, whose group nobody joins here.
+#[test]
+fn options_pass_in_both_directions_and_on_both_sides_and_change_nothing() {
+    let options: [(&[u8], &[u8]); 6] = [
+        (b"blksize\x001428\0", b"blksize\x001428\0"),
+        (b"BLKSIZE\x0065464\0tsize\x000\0", b"tsize\x00673312\0"),
+        (b"timeout\x001\0windowsize\x0016\0", b"windowsize\x0016\0"),
+        (b"multicast\0\0", b"multicast\x00224.100.100.100,1758,1\0"),
+        (b"x-unknown\0y\0", b""),
+        (b"", b""),
+    ];
+    for side in [endpoints(), internal_server()] {
+        for opcode in [1, 2] {
+            for (asked, acknowledged) in options {
+                let request = [&[0, opcode], b"f\0octet\0".as_slice(), asked].concat();
+                let answer = [b"\0\x06".as_slice(), acknowledged].concat();
+                let refusal = b"\0\x05\0\x08Option refused\0";
+                let mut driver = session(side);
+                for (direction, datagram) in [(C, &request[..]), (S, &answer[..]), (C, ACK), (S, DATA)] {
+                    assert_eq!(driver.datagram(direction, datagram), [(direction, datagram.to_vec())]);
+                }
+                assert_eq!(driver.nat.open_targets().len(), 1);
+                assert_eq!(driver.datagram(C, refusal), [(C, refusal.to_vec())]);
+                assert_eq!(driver.nat.open_targets().len(), 0, "the client takes none of them");
+            }
+        }
+    }
+}
+
 #[test]
 fn answers_from_port_69_itself_pass() {
     let mut driver = session(endpoints());

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::alg::rule;
 use crate::duration;
-use crate::interface::MAX_TENANT;
-use crate::model::{Gateway, Transport};
+use crate::interface::{Draft as Interface, MAX_TENANT};
+use crate::model::{Gateway, Side, Transport};
+use crate::names;
 use crate::print::{Printer, list, quoted};
 use crate::read::{Located, Place, Table};
 use crate::schema::{Key, Section};
@@ -55,6 +56,11 @@ pub(crate) const TENANTS: Key = Key {
     example: "[7]",
     reason: "Tenants whose control sessions are read, 0: interfaces without one; without the line: all.",
 };
+pub(crate) const INTERFACES: Key = Key {
+    name: "internal_interfaces",
+    example: "[\"lan\"]",
+    reason: "Interfaces behind which the internal host of a control session that is read is; without the line: all.",
+};
 pub(crate) const SHADOW: Key = Key {
     name: "shadow",
     example: "false",
@@ -90,6 +96,7 @@ pub(crate) fn read<'a>(protocol: &'static Protocol, table: &Table<'a>, claims: &
             .unwrap_or(protocol.expectations),
         internal: rule::prefixes(table, &INTERNAL),
         tenants: tenants(table),
+        interfaces: claims.interfaces(table),
         shadow: table.get(&SHADOW, value::boolean).unwrap_or(false),
         keepalive: if protocol.transports.contains(&Transport::Tcp) {
             table.get(&KEEPALIVE, value::duration(Duration::from_secs(10)..=Duration::from_secs(3_600)))
@@ -116,6 +123,9 @@ pub(crate) fn print<'a>(protocol: &Protocol, gateway: &Gateway, out: &'a mut Pri
     if !gateway.tenants.is_empty() {
         out.key(&TENANTS, list(&gateway.tenants));
     }
+    if !gateway.interfaces.is_empty() {
+        out.key(&INTERFACES, list(gateway.interfaces.iter().map(quoted)));
+    }
     if let Some(keepalive) = gateway.keepalive {
         out.key(&KEEPALIVE, quoted(duration::print(keepalive)));
     }
@@ -127,9 +137,12 @@ fn tenants(table: &Table<'_>) -> Vec<u16> {
     list.into_iter().flatten().map(|tenant| tenant.value).collect()
 }
 
-/// The control ports of all protocols that are on.
-#[derive(Default)]
-pub(crate) struct Claims<'a>(Vec<Claim<'a>>);
+/// The control ports of all protocols that are on, and the interfaces whose names a protocol may give.
+pub(crate) struct Claims<'a> {
+    claims: Vec<Claim<'a>>,
+    /// Name and side.
+    interfaces: Vec<(String, Option<Side>)>,
+}
 
 struct Claim<'a> {
     section: &'static str,
@@ -140,9 +153,33 @@ struct Claim<'a> {
 }
 
 impl<'a> Claims<'a> {
+    /// None yet.
+    pub(crate) fn new(interfaces: &[Interface<'_>]) -> Self {
+        let interfaces = interfaces.iter().map(|one| (one.name().to_owned(), one.side)).collect();
+        Self { claims: Vec::new(), interfaces }
+    }
+
+    /// The internal interfaces that `table` names.
+    fn interfaces(&self, table: &Table<'_>) -> Vec<String> {
+        let names: Vec<&str> = self.interfaces.iter().map(|(name, _)| name.as_str()).collect();
+        let list = table.get(&INTERFACES, value::non_empty(value::distinct(value::name)));
+        let is_internal = |name: &Located<'_, String>| {
+            let side =
+                names::find_by_name(name, "interface", &names).and_then(|at| self.interfaces.get(at)?.1);
+            if side == Some(Side::External) {
+                name.place.refuse(
+                    "is external, and internal hosts are behind another",
+                    "name an internal interface",
+                );
+            }
+            side == Some(Side::Internal)
+        };
+        list.into_iter().flatten().filter(is_internal).map(|name| name.value).collect()
+    }
+
     fn add(&mut self, protocol: &Protocol, gateway: &Gateway, written: Vec<Located<'a, u16>>) {
         let mut places = written.into_iter().map(|l4_port| l4_port.place);
-        self.0.extend(gateway.control_ports.iter().map(|l4_port| Claim {
+        self.claims.extend(gateway.control_ports.iter().map(|l4_port| Claim {
             section: protocol.section.path,
             transports: protocol.transports,
             l4_port: *l4_port,
@@ -168,8 +205,8 @@ impl<'a> Claims<'a> {
                 && earlier.l4_port == later.l4_port
                 && earlier.transports.iter().any(|transport| later.transports.contains(transport))
         };
-        self.0.iter().enumerate().flat_map(move |(index, later)| {
-            self.0
+        self.claims.iter().enumerate().flat_map(move |(index, later)| {
+            self.claims
                 .iter()
                 .take(index)
                 .filter(move |earlier| is_shared(earlier, later))
@@ -185,14 +222,15 @@ mod tests {
     #[test]
     fn a_port_is_shared_by_two_protocols_of_one_transport_only() {
         let claim = |section, transports, l4_port| Claim { section, transports, l4_port, place: None };
-        let claims = Claims(vec![
+        let claims = vec![
             claim("alg.a", &[Transport::Tcp], 21),
             claim("alg.b", &[Transport::Udp], 21),
             claim("alg.b", &[Transport::Udp], 69),
             claim("alg.c", &[Transport::Udp, Transport::Tcp], 5060),
             claim("alg.d", &[Transport::Tcp], 5060),
             claim("alg.d", &[Transport::Tcp], 69),
-        ]);
+        ];
+        let claims = Claims { claims, interfaces: Vec::new() };
         let shared: Vec<_> = claims.shared().map(|(a, b)| (a.section, b.section, b.l4_port)).collect();
         assert_eq!(shared, [("alg.c", "alg.d", 5060)]);
     }

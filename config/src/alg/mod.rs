@@ -27,7 +27,7 @@ pub(crate) const SECTION: Section = Section {
     path: "alg",
     form: Form::Table,
     about: "What every application-level gateway (ALG) shares.",
-    keys: &[HELD_BYTES, AUDIT_FLOWS],
+    keys: &[HELD_BYTES, EXPECTATIONS_PER_HOST, AUDIT_FLOWS, AUDIT_BYTES],
 };
 
 const HELD_BYTES: Key = Key {
@@ -42,13 +42,29 @@ const AUDIT_FLOWS: Key = Key {
     reason: "Control sessions whose last changed messages show alg audit keeps, 0 to 4096; credentials are masked.",
 };
 
+const AUDIT_BYTES: Key = Key {
+    name: "audit_bytes",
+    example: "2048",
+    reason: "Bytes it keeps of a message, 64 to 16384; a SIP message with its description has some 1500.",
+};
+
+const EXPECTATIONS_PER_HOST: Key = Key {
+    name: "expectations_per_host",
+    example: "256",
+    reason: "Promised data sessions of one internal host, 1 to 65536; a call has two to four, for a telephone exchange many.",
+};
+
 /// Reads all tables.
 pub(crate) fn read(root: &Table<'_>, interfaces: &[Interface<'_>]) -> Alg {
     let table = root.table(&SECTION);
-    let mut claims = Claims::default();
+    let mut claims = Claims::new(interfaces);
     let alg = Alg {
         held_bytes: table.get(&HELD_BYTES, value::integer(512..=65_536)).unwrap_or(16_384),
+        expectations_per_host: table
+            .get(&EXPECTATIONS_PER_HOST, value::integer(1..=65_536))
+            .unwrap_or(DEFAULT_EXPECTATIONS_PER_HOST),
         audit_flows: table.get(&AUDIT_FLOWS, value::integer(0..=4_096)).unwrap_or(0),
+        audit_bytes: table.get(&AUDIT_BYTES, value::integer(64..=16_384)).unwrap_or(2_048),
         rules: rule::read(&table, interfaces),
         ftp: ftp::read(&table, &mut claims),
         tftp: tftp::read(&table, &mut claims),
@@ -63,7 +79,11 @@ pub(crate) fn read(root: &Table<'_>, interfaces: &[Interface<'_>]) -> Alg {
 
 /// Prints all tables.
 pub(crate) fn print(alg: &Alg, out: &mut Printer) {
-    out.table(&SECTION).key(&HELD_BYTES, alg.held_bytes).key(&AUDIT_FLOWS, alg.audit_flows);
+    out.table(&SECTION)
+        .key(&HELD_BYTES, alg.held_bytes)
+        .key(&EXPECTATIONS_PER_HOST, alg.expectations_per_host)
+        .key(&AUDIT_FLOWS, alg.audit_flows)
+        .key(&AUDIT_BYTES, alg.audit_bytes);
     ftp::print(&alg.ftp, out);
     tftp::print(&alg.tftp, out);
     sip::print(&alg.sip, out);
@@ -72,3 +92,6 @@ pub(crate) fn print(alg: &Alg, out: &mut Printer) {
     pptp::print(&alg.pptp, out);
     rule::print(&alg.rules, out);
 }
+
+/// Calls of sixty phones at once, each with sound, picture and their control.
+const DEFAULT_EXPECTATIONS_PER_HOST: u32 = 256;

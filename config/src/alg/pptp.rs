@@ -19,6 +19,7 @@ pub(crate) const SECTION: Section = Section {
         common::EXPECTATIONS,
         common::INTERNAL,
         common::TENANTS,
+        common::INTERFACES,
         common::KEEPALIVE,
         common::SHADOW,
     ],

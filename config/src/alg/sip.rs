@@ -24,6 +24,7 @@ pub(crate) const SECTION: Section = Section {
         common::EXPECTATIONS,
         common::INTERNAL,
         common::TENANTS,
+        common::INTERFACES,
         common::KEEPALIVE,
         common::SHADOW,
         CALL_LIFETIME,

@@ -11,6 +11,10 @@ use super::AlgRule;
 pub struct Alg {
     /// Control sessions whose changed messages are kept for `algate show alg audit`; 0: none.
     pub audit_flows: usize,
+    /// Bytes that are kept of each of them.
+    pub audit_bytes: usize,
+    /// Promised data sessions outstanding of one internal host, all its control sessions together.
+    pub expectations_per_host: u32,
     /// Which messages may pass, in their order.
     pub rules: Vec<AlgRule>,
     /// Undecided bytes one direction of a control session may hold, bytes.
@@ -44,6 +48,8 @@ pub struct Gateway {
     pub internal: Vec<Ipv4Net>,
     /// Tenants whose control sessions are read (0: of interfaces without one); empty: all.
     pub tenants: Vec<u16>,
+    /// Names of the internal interfaces behind which their hosts are; empty: all.
+    pub interfaces: Vec<String>,
     /// Whether it only says what it would do.
     pub shadow: bool,
     /// How long a control session over TCP may be silent while its data sessions live, before both its ends are probed.

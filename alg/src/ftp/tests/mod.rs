@@ -10,6 +10,7 @@ mod dialogues;
 mod hostile;
 mod masks;
 mod policy;
+mod security;
 mod segmentation;
 
 /// Client and server, as senders.

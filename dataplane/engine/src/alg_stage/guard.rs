@@ -15,7 +15,7 @@ use algate_alg::{
 
 use crate::alg_stage::breaker::{PANICS_PER_FLOW, SCANNED_BYTES};
 use crate::alg_stage::oversight::Watched;
-use crate::alg_stage::records::{Exchange, KEPT_BYTES, Kept, What};
+use crate::alg_stage::records::{Exchange, What};
 use crate::counters::ProtocolCounters;
 use crate::table::slots::Handle;
 
@@ -127,24 +127,24 @@ impl Guard<'_> {
         for (_, bytes) in cx.inject.iter() {
             push(changed, bytes);
         }
-        let kept = |message: &[u8]| {
-            let mut bytes = [0; KEPT_BYTES];
-            let length = mask(facts.protocol, message, &mut bytes);
-            Kept { bytes, length }
+        let keep = |message: &[u8], kept: &mut Vec<u8>| {
+            kept.resize(kept.capacity(), 0);
+            let length = mask(facts.protocol, message, kept);
+            kept.truncate(length);
         };
-        let exchange = Exchange {
-            at: now,
-            session: self.session,
-            protocol: facts.protocol,
-            internal,
-            peer,
-            is_outbound: direction == facts.outbound,
-            verdict,
-            is_shadow,
-            before: kept(message),
-            after: kept(changed),
-        };
-        oversight.records.keep(thread, exchange);
+        oversight.records.keep(thread, |exchange| {
+            let Exchange { before, after, .. } = exchange;
+            keep(message, before);
+            keep(changed, after);
+            exchange.at = now;
+            exchange.session = self.session;
+            exchange.protocol = facts.protocol;
+            exchange.internal = internal;
+            exchange.peer = peer;
+            exchange.is_outbound = direction == facts.outbound;
+            exchange.verdict = verdict;
+            exchange.is_shadow = is_shadow;
+        });
     }
 }
 

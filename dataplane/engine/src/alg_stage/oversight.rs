@@ -12,7 +12,7 @@ use crate::alg_stage::breaker::Breaker;
 use crate::alg_stage::protocols::gateway;
 use crate::alg_stage::records::{Notice, Records, What};
 use crate::counters::Counter;
-use crate::ids::WorkerId;
+use crate::ids::{InterfaceId, WorkerId};
 use crate::nat::key::Endpoint;
 use crate::nat::session::{Facing, Session};
 use crate::time::Instant;
@@ -37,6 +37,7 @@ pub struct Oversight {
 struct Scope {
     internal: Box<[Ipv4Net]>,
     tenants: Box<[u16]>,
+    interfaces: Box<[InterfaceId]>,
     is_shadow: bool,
 }
 
@@ -54,11 +55,15 @@ impl Oversight {
                 Scope {
                     internal: gateway.internal.clone().into(),
                     tenants: gateway.tenants.clone().into(),
+                    interfaces: ids_of(&gateway.interfaces, config),
                     is_shadow: gateway.shadow,
                 }
             }),
             breaker: Breaker::default(),
-            records: Records::new(threads, config.alg.audit_flows > 0),
+            records: Records::new(
+                threads,
+                if config.alg.audit_flows > 0 { config.alg.audit_bytes } else { 0 },
+            ),
         }
     }
 
@@ -72,6 +77,9 @@ impl Oversight {
         !self.breaker.is_off(protocol)
             && (scope.internal.is_empty() || scope.internal.iter().any(|net| net.contains(&address)))
             && (scope.tenants.is_empty() || scope.tenants.contains(&host.tenant.0))
+            && (scope.interfaces.is_empty()
+                // Where what comes from outside leaves.
+                || scope.interfaces.contains(&session.next_hop(Facing::External).interface))
     }
 
     /// Whether the ALG of `protocol` changes nothing.
@@ -178,6 +186,16 @@ impl algate_alg::Policy for Judge<'_> {
     fn masks(&mut self, subject: &Subject<'_>) -> bool {
         self.ask(subject, Question::Text).is_some_and(|judgement| judgement.ruling != Ruling::Allow)
     }
+}
+
+/// Interfaces by their place in the configuration, as the router numbers them.
+fn ids_of(names: &[String], config: &Config) -> Box<[InterfaceId]> {
+    let is_named = |name: &String| names.contains(name);
+    (0..)
+        .zip(&config.interfaces)
+        .filter(|(_, one)| is_named(&one.name))
+        .map(|(id, _)| InterfaceId(id))
+        .collect()
 }
 
 fn compiled(rule: &AlgRule) -> Rule {

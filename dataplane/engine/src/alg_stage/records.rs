@@ -2,7 +2,8 @@
 //!
 //! As with event records ([`crate::event::ring`]): bounded rings, one of each per thread, taken at start; a worker never
 //! waits, formats or logs; what finds its ring full is counted and lost. A notice has no byte of any message in it
-//! (credentials travel there); an [`Exchange`] has, masked, and is made only where the operator wants an audit.
+//! (credentials travel there); an [`Exchange`] has, masked, and is made only where the operator wants an audit. Exchanges
+//! go round: the thread fills one, the main thread reads it and gives it back.
 
 use algate_alg::{ProtocolId, Ruling, Verdict};
 use crossbeam::queue::ArrayQueue;
@@ -12,9 +13,6 @@ use crate::ids::WorkerId;
 use crate::nat::key::Endpoint;
 use crate::table::slots::Handle;
 use crate::time::Instant;
-
-/// Bytes that are kept of a message.
-pub const KEPT_BYTES: usize = 256;
 
 /// What has happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,25 +54,8 @@ pub struct Notice {
     pub peer: Endpoint,
 }
 
-/// The head of a message.
-#[derive(Debug, Clone, Copy)]
-pub struct Kept {
-    /// The first [`Kept::length`] are its bytes, credentials masked.
-    pub bytes: [u8; KEPT_BYTES],
-    /// How many are kept.
-    pub length: usize,
-}
-
-impl Kept {
-    /// The bytes.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
-    }
-}
-
 /// A message that an ALG changed, or would have.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Exchange {
     /// When.
     pub at: Instant,
@@ -92,42 +73,55 @@ pub struct Exchange {
     pub verdict: Verdict,
     /// Whether nothing was really done.
     pub is_shadow: bool,
-    /// As it came.
-    pub before: Kept,
+    /// As it came: its first bytes, credentials masked.
+    pub before: Vec<u8>,
     /// As it left, or what was sent back for it; empty: nothing.
-    pub after: Kept,
+    pub after: Vec<u8>,
 }
 
 /// The rings of all threads.
 #[derive(Debug)]
 pub struct Records {
     rings: Box<[Rings]>,
-    keeps_exchanges: bool,
+    kept_bytes: usize,
 }
 
 #[derive(Debug)]
 struct Rings {
     notices: ArrayQueue<Notice>,
-    exchanges: ArrayQueue<Exchange>,
+    exchanges: ArrayQueue<Box<Exchange>>,
+    /// Those that are not in use.
+    spare: ArrayQueue<Box<Exchange>>,
     lost: Counter,
 }
 
 impl Records {
-    /// Rings for `threads` threads.
+    /// Rings for `threads` threads, which keep `kept_bytes` of a message; 0: no exchanges at all. An exchange takes twice
+    /// as many, and all of a thread [`EXCHANGE_BYTES`] at most.
     #[must_use]
-    pub fn new(threads: usize, keeps_exchanges: bool) -> Self {
-        let rings = || Rings {
-            notices: ArrayQueue::new(NOTICES),
-            exchanges: ArrayQueue::new(if keeps_exchanges { EXCHANGES } else { 1 }),
-            lost: Counter::default(),
+    pub fn new(threads: usize, kept_bytes: usize) -> Self {
+        let count = match kept_bytes {
+            0 => 0,
+            _ => (EXCHANGE_BYTES / (2 * kept_bytes)).clamp(1, EXCHANGES),
         };
-        Self { rings: (0..threads).map(|_| rings()).collect(), keeps_exchanges }
+        let rings = || {
+            let spare = ArrayQueue::new(count.max(1));
+            // There is room for each.
+            (0..count).for_each(|_| drop(spare.push(Box::new(Exchange::empty(kept_bytes)))));
+            Rings {
+                notices: ArrayQueue::new(NOTICES),
+                exchanges: ArrayQueue::new(count.max(1)),
+                spare,
+                lost: Counter::default(),
+            }
+        };
+        Self { rings: (0..threads).map(|_| rings()).collect(), kept_bytes }
     }
 
     /// Whether changed messages are wanted.
     #[must_use]
     pub fn keeps_exchanges(&self) -> bool {
-        self.keeps_exchanges
+        self.kept_bytes > 0
     }
 
     /// Leaves a notice of `thread`.
@@ -139,20 +133,26 @@ impl Records {
         }
     }
 
-    /// Leaves a changed message of `thread`.
-    pub(super) fn keep(&self, thread: WorkerId, exchange: Exchange) {
-        if let Some(rings) = self.rings.get(usize::from(thread.0))
-            && rings.exchanges.push(exchange).is_err()
-        {
+    /// Leaves a changed message of `thread`, which `fill` writes.
+    pub(super) fn keep(&self, thread: WorkerId, fill: impl FnOnce(&mut Exchange)) {
+        let Some(rings) = self.rings.get(usize::from(thread.0)) else { return };
+        let Some(mut exchange) = rings.spare.pop() else { return rings.lost.add(1) };
+        fill(&mut exchange);
+        // There is room for all that there are.
+        if rings.exchanges.push(exchange).is_err() {
             rings.lost.add(1);
         }
     }
 
     /// Takes what waits, at most a round of full rings; called by one thread.
-    pub fn drain(&self, mut notice: impl FnMut(Notice), mut exchange: impl FnMut(Exchange)) {
+    pub fn drain(&self, mut notice: impl FnMut(Notice), mut exchange: impl FnMut(&Exchange)) {
         for rings in &self.rings {
             std::iter::from_fn(|| rings.notices.pop()).take(NOTICES).for_each(&mut notice);
-            std::iter::from_fn(|| rings.exchanges.pop()).take(EXCHANGES).for_each(&mut exchange);
+            for one in std::iter::from_fn(|| rings.exchanges.pop()).take(EXCHANGES) {
+                exchange(&one);
+                // There is room for all that there are.
+                drop(rings.spare.push(one));
+            }
         }
     }
 
@@ -164,6 +164,23 @@ impl Records {
 }
 
 impl Exchange {
+    /// Room for `kept_bytes` of each message.
+    fn empty(kept_bytes: usize) -> Self {
+        let nowhere = Endpoint::new(0, 0);
+        Self {
+            at: Instant::default(),
+            session: Handle { index: 0, generation: 0 },
+            protocol: ProtocolId::Ftp,
+            internal: nowhere,
+            peer: nowhere,
+            is_outbound: false,
+            verdict: Verdict::Pass,
+            is_shadow: false,
+            before: Vec::with_capacity(kept_bytes),
+            after: Vec::with_capacity(kept_bytes),
+        }
+    }
+
     /// The direction in which the message went, as operators say it.
     #[must_use]
     pub const fn direction_text(&self) -> &'static str {
@@ -172,4 +189,7 @@ impl Exchange {
 }
 
 const NOTICES: usize = 1_024;
+/// Of a thread at most.
 const EXCHANGES: usize = 256;
+/// What they take at most, but one always fits.
+const EXCHANGE_BYTES: usize = 2 * 1024 * 1024;

@@ -139,7 +139,12 @@ impl Nat {
             expectations: Expectations::new(tables.expectations, key.clone()),
             explicit: explicit(config, key),
             blocks: Blocks::new(&config.nat, tables.subscribers),
-            subscribers: Subscribers::new(tables.subscribers, config.nat.limits, key.clone()),
+            subscribers: Subscribers::new(
+                tables.subscribers,
+                config.nat.limits,
+                config.alg.expectations_per_host,
+                key.clone(),
+            ),
             contacts: Counted::new(contacts, key.clone()),
             policy: Policy::new(config, &ports),
             forwards: Forwards::new(&config.nat.forwards, key),

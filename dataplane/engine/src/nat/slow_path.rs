@@ -11,7 +11,8 @@
 //! external   static address     expectation, filter rule, or  session to the host that has it
 //!                               inbound = "allow"
 //! external   balanced forward   -                             session to the server computed
-//! external   internal side      a filter rule that allows it  session without translation
+//! external   internal side      expectation, or a filter      session without translation
+//!                               rule that allows it
 //! external   anything else      -                             dropped
 //! ```
 //!
@@ -112,7 +113,8 @@ impl Nat {
             (Side::External, false) if asker.by_rule => {
                 self.open_untranslated(worker, router, key, asker, now)
             }
-            (Side::External, false) => Err(Refusal::Drop(DropReason::NoMapping)),
+            // Only what an ALG expects finds a host that is not translated.
+            (Side::External, false) => self.open_inbound(worker, router, key, asker, now),
             (Side::Internal, true) => self.open_hairpin(worker, router, key, asker, now),
             (Side::Internal, false) => self.open_outbound(worker, router, key, asker, now),
         }

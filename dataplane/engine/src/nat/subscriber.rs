@@ -29,6 +29,8 @@ pub struct Subscribers {
     table: Counted,
     lines: Lines,
     limits: Limits,
+    /// What the ALGs may have outstanding for one, all its control sessions together.
+    most_expectations: u64,
 }
 
 /// What one subscriber holds.
@@ -45,10 +47,11 @@ pub struct Holdings {
 }
 
 impl Subscribers {
-    /// Room for `capacity` subscribers, each bound by `limits`.
+    /// Room for `capacity` subscribers, each bound by `limits`, and for `most_expectations` of each.
     #[must_use]
-    pub fn new(capacity: usize, limits: Limits, key: HashKey) -> Self {
-        Self { table: Counted::new(capacity, key), lines: Lines::new(capacity), limits }
+    pub fn new(capacity: usize, limits: Limits, most_expectations: u32, key: HashKey) -> Self {
+        let most_expectations = u64::from(most_expectations);
+        Self { table: Counted::new(capacity, key), lines: Lines::new(capacity), limits, most_expectations }
     }
 
     /// A reference on the subscriber that this host is, which is made if it is new. `None`: the table is full.
@@ -222,7 +225,7 @@ impl Subscribers {
     #[must_use]
     pub fn take_expectation(&self, slot: u32) -> bool {
         let Some(line) = self.lines.line(slot) else { return false };
-        let next = |count: u64| (count < EXPECTATIONS_PER_SUBSCRIBER).then_some(count + 1);
+        let next = |count: u64| (count < self.most_expectations).then_some(count + 1);
         // Relaxed: a count, and nothing else, is agreed on.
         line.word(EXPECTATIONS).fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
     }
@@ -378,9 +381,6 @@ const QUOTAS: [DropReason; 5] = [
 /// Expectations of its control sessions.
 const EXPECTATIONS: usize = 6;
 
-/// What the ALGs may have outstanding for one internal host, all its control sessions together.
-pub const EXPECTATIONS_PER_SUBSCRIBER: u64 = 64;
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -396,7 +396,7 @@ mod tests {
     }
 
     fn subscribers(limits: Limits) -> Subscribers {
-        Subscribers::new(4, limits, HashKey::from_seed([1, 2, 3, 4]))
+        Subscribers::new(4, limits, 64, HashKey::from_seed([1, 2, 3, 4]))
     }
 
     #[test]

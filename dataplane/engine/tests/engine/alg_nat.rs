@@ -156,6 +156,8 @@ fn u_05_a_pair_is_even_adjacent_and_admits_both_flows() {
 #[test]
 fn a_pair_lies_in_one_block_of_the_subscriber() {
     let mut dialogue = Dialogue::with(|config| {
+        config.tables.expectations = 128;
+        config.alg.expectations_per_host = 64;
         config.nat.pools[0].blocks = Some(PortBlocks {
             ports: 64,
             per_host: 2,
@@ -342,7 +344,10 @@ fn a_04_what_admits_as_many_as_come_keeps_its_udp_session_for_its_time() {
 
 #[test]
 fn a_subscriber_has_a_budget_over_all_its_sessions() {
-    let mut dialogue = Dialogue::with(|config| config.tables.expectations = 128);
+    let mut dialogue = Dialogue::with(|config| {
+        config.tables.expectations = 128;
+        config.alg.expectations_per_host = 64;
+    });
     let mut taken = 0;
     for session in 0..9_u16 {
         let (handle, seen) = open(&mut dialogue.net, &format!("10.0.0.2:{}", 6_000 + session));

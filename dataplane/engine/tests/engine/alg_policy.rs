@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use algate_alg::testing::panic_at;
-use algate_alg::{ProtocolId, Ruling, Verdict};
+use algate_alg::{Protocol, ProtocolId, Ruling, Verdict};
 use algate_engine::alg_stage::records::{Exchange, Notice, What};
 use smoltcp::iface::SocketHandle;
 
 use crate::common::hosts::{Faults, Lab};
-use crate::common::packets::{Seen, at, udp, udp_between};
+use crate::common::packets::{SYN, Seen, at, tcp, udp, udp_between};
 use crate::common::{INSIDE, Net, OUTSIDE};
 
 const TFTP: &str = "[alg.tftp]\nenabled = true\n";
@@ -34,7 +34,10 @@ fn expected(net: &Net) -> usize {
 
 fn records(net: &Net) -> (Vec<Notice>, Vec<Exchange>) {
     let (mut notices, mut exchanges) = (Vec::new(), Vec::new());
-    net.engine.oversight.records.drain(|notice| notices.push(notice), |exchange| exchanges.push(exchange));
+    net.engine
+        .oversight
+        .records
+        .drain(|notice| notices.push(notice), |exchange| exchanges.push(exchange.clone()));
     (notices, exchanges)
 }
 
@@ -217,8 +220,8 @@ fn in_shadow_every_byte_stays_and_nothing_opens() {
     let (_, exchanges) = records(net);
     assert_eq!(exchanges.len(), 2);
     assert!(exchanges.iter().all(|exchange| exchange.is_shadow && exchange.is_outbound));
-    assert_eq!(exchanges[0].before.as_bytes(), b"PORT 10,0,0,2,15,161\r\n");
-    let after = String::from_utf8_lossy(exchanges[0].after.as_bytes()).into_owned();
+    assert_eq!(exchanges[0].before, b"PORT 10,0,0,2,15,161\r\n");
+    let after = String::from_utf8_lossy(&exchanges[0].after).into_owned();
     assert!(after.starts_with("PORT 203,0,113,1"), "{after}");
 }
 
@@ -230,10 +233,8 @@ fn the_audit_shows_before_and_after_and_no_password() {
     assert_eq!(ftp.asks("PASS s3cret\r\n"), ["530 Refused by policy.\r\n", ""]);
     let [_, heard] = ftp.asks("PORT 10,0,0,2,15,161\r\n");
     let (_, exchanges) = records(&ftp.lab.net);
-    let shown: Vec<_> = exchanges
-        .iter()
-        .map(|one| (one.verdict, one.before.as_bytes().to_vec(), one.after.as_bytes().to_vec()))
-        .collect();
+    let shown: Vec<_> =
+        exchanges.iter().map(|one| (one.verdict, one.before.clone(), one.after.clone())).collect();
     assert_eq!(
         shown,
         [
@@ -242,6 +243,104 @@ fn the_audit_shows_before_and_after_and_no_password() {
         ]
     );
     assert!(!exchanges[0].is_shadow && exchanges[0].internal.address == 0x0a00_0002);
+}
+
+/// A SIP message is kept as far as the operator wants, and its digest nowhere.
+#[test]
+fn the_audit_keeps_a_whole_sip_message_and_no_digest() {
+    let message = |method: &str| {
+        let text = format!(
+            "{method} sip:bob:pa55@b SIP/2.0\r\nVia: SIP/2.0/UDP 10.0.0.2:5060;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\n\
+             To: <sip:b@b>\r\nCall-ID: 1@10.0.0.2\r\nCSeq: 1 {method}\r\nContact: <sip:a@10.0.0.2:5060>\r\n\
+             Subject: {}\r\nAuthorization: Digest username=\"a\",\r\n response=\"0123abcd\"\r\n\
+             Proxy-Authorization: Digest response=\"4567cdef\"\r\nContent-Length: 0\r\n\r\n",
+            "x".repeat(900)
+        );
+        udp("10.0.0.2:5060", "198.51.100.1:5060", text.as_bytes())
+    };
+    for (bytes, is_whole) in [(2_048, true), (64, false), (16_384, true)] {
+        let toml = format!("[alg]\naudit_flows = 8\naudit_bytes = {bytes}\n[alg.sip]\nenabled = true\n");
+        let mut net = Net::with(&toml, |_| {});
+        net.one(INSIDE, &message("OPTIONS"));
+        let (_, exchanges) = records(&net);
+        assert_eq!(exchanges.len(), 1);
+        for kept in [&exchanges[0].before, &exchanges[0].after] {
+            let text = String::from_utf8_lossy(kept);
+            assert_eq!(text.ends_with("Content-Length: 0\r\n\r\n"), is_whole, "{bytes}: {text}");
+            assert_eq!(kept.len() == 64, !is_whole, "{text}");
+            for secret in ["0123abcd", "4567cdef", "pa55"] {
+                assert!(!text.contains(secret), "{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_audits_memory_goes_round_and_what_it_cannot_take_is_lost_and_counted() {
+    let toml = "[alg]\naudit_flows = 8\naudit_bytes = 16384\n[alg.tftp]\nenabled = true\n\
+                [[alg.rule]]\nname = \"a\"\naction = \"drop\"\n";
+    let mut net = Net::with(toml, |_| {});
+    for _ in 0..3 {
+        for _ in 0..70 {
+            net.send(INSIDE, &request(2_000, "a"));
+        }
+        assert_eq!(records(&net).1.len(), 64, "two mebibytes of twice 16 KiB");
+    }
+    assert_eq!(counter(&net, "alg.records_lost"), 18);
+}
+
+/// Every protocol is on for an interface, a prefix or a tenant only, on the ports that are its own.
+#[test]
+fn every_alg_is_on_for_its_interfaces_prefixes_tenants_and_ports_only() {
+    for protocol in ProtocolId::ALL {
+        let alg = protocol.name();
+        let is_udp = protocol.transports().contains(&Protocol::Udp);
+        let rows = [
+            ("", true),
+            ("internal_interfaces = [\"lan\"]", true),
+            ("internal_interfaces = [\"wing\"]", false),
+            ("internal_interfaces = [\"wing\", \"lan\"]", true),
+            ("internal = [\"10.0.0.0/24\"]", true),
+            ("internal = [\"10.0.0.128/25\"]", false),
+            ("tenants = [0]", true),
+            ("tenants = [7]", false),
+            ("control_ports = [4444, 4321]", true),
+            ("control_ports = [4321]", false),
+            ("enabled = false", false),
+        ];
+        for (line, is_on) in rows {
+            let enabled = if line.contains("enabled") { "" } else { "enabled = true\n" };
+            let wing = "[[interface]]\nname = \"wing\"\nnic_port = \"p0\"\nvlan = 9\nside = \"internal\"\naddresses = [\"10.7.0.1/24\"]\n";
+            let mut net = Net::with(&format!("{wing}[alg.{alg}]\n{enabled}{line}\n"), |_| {});
+            let l4_port = if line.contains("ports") { 4_444 } else { protocol.default_l4_port() };
+            let server = format!("198.51.100.1:{l4_port}");
+            let first = if is_udp {
+                udp("10.0.0.2:3000", &server, &rrq("a"))
+            } else {
+                tcp("10.0.0.2:3000", &server, SYN)
+            };
+            net.one(INSIDE, &first);
+            let reads = net.sessions().iter().any(|row| row.is_alg);
+            // SIP detaches at once from what is none of it.
+            let was_read = counter(&net, &format!("alg.{alg}.detached")) > 0;
+            assert_eq!(reads || was_read, is_on, "{alg} {line}");
+        }
+    }
+}
+
+#[test]
+fn a_host_has_as_many_expectations_as_the_operator_lets_it() {
+    for (line, most) in [("", 40), ("expectations_per_host = 3", 3)] {
+        let toml = format!("[alg]\n{line}\n[alg.tftp]\nenabled = true\n");
+        let mut net = Net::with(&toml, |config| config.tables.alg_flows = 64);
+        for l4_port in 2_000..2_040 {
+            net.one(INSIDE, &request(l4_port, "a"));
+        }
+        assert_eq!(expected(&net), most, "{line}");
+        assert_eq!(counter(&net, "alg.tftp.expectation_refused"), 40 - most as u64);
+        net.one(INSIDE, &udp("10.0.0.3:2000", SERVER, &rrq("a")));
+        assert_eq!(expected(&net), most + 1, "another host has its own");
+    }
 }
 
 /// What two hosts outside of any ALG send each other meanwhile.

@@ -164,7 +164,10 @@ impl Case {
 
 fn records(net: &Net) -> (Vec<Notice>, Vec<Exchange>) {
     let (mut notices, mut exchanges) = (Vec::new(), Vec::new());
-    net.engine.oversight.records.drain(|notice| notices.push(notice), |exchange| exchanges.push(exchange));
+    net.engine
+        .oversight
+        .records
+        .drain(|notice| notices.push(notice), |exchange| exchanges.push(exchange.clone()));
     (notices, exchanges)
 }
 
@@ -264,8 +267,7 @@ fn a_mask_hides_what_an_end_runs_and_nothing_else_changes() {
         assert_eq!((counter(&lab.net, "alg.ftp.masked"), lab.net.engine.oversight.hits(0)), (6, 6));
         let (notices, exchanges) = records(&lab.net);
         assert!(notices.iter().all(|notice| notice.what == What::Masked { rule: 0 }) && notices.len() == 6);
-        let after: Vec<_> =
-            exchanges.iter().map(|one| (one.is_shadow, one.after.as_bytes().len() > 9)).collect();
+        let after: Vec<_> = exchanges.iter().map(|one| (one.is_shadow, one.after.len() > 9)).collect();
         assert_eq!(after.len(), 6);
         assert!(after.iter().all(|(shadow, _)| *shadow == is_shadow));
     }

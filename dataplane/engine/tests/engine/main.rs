@@ -39,6 +39,7 @@ mod rows_udp;
 #[cfg(shuttle)]
 mod shuttle_cycles;
 mod sim_ftp;
+mod sim_ftp_paths;
 mod sim_hosts;
 mod sim_irc;
 mod sim_pptp;

@@ -11,7 +11,7 @@ use crate::nat::subscriber::Subscribers;
 use crate::time::Instant;
 
 fn subscribers(limits: Limits) -> Arc<Subscribers> {
-    Arc::new(Subscribers::new(2, limits, key()))
+    Arc::new(Subscribers::new(2, limits, 64, key()))
 }
 
 fn entered(table: &Subscribers) -> u32 {
