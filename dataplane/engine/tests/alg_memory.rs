@@ -7,6 +7,7 @@ use std::cell::Cell;
 use algate_config::{Config, Machine};
 use algate_engine::alg_stage::AlgStage;
 use algate_engine::alg_stage::footprint::Footprint;
+use algate_engine::alg_stage::nat_port::Promises;
 
 struct Counting;
 
@@ -37,7 +38,8 @@ static ALLOCATOR: Counting = Counting;
 fn config(flows: usize) -> Config {
     let text = format!(
         "nic_port = [{{ name = \"n\", device = {{ driver = \"null\" }} }}]\n[[interface]]\nname = \"lan\"\n\
-         nic_port = \"n\"\nside = \"internal\"\naddresses = [\"10.0.0.1/24\"]\n[tables]\nalg_flows = {flows}\n"
+         nic_port = \"n\"\nside = \"internal\"\naddresses = [\"10.0.0.1/24\"]\n[alg.ftp]\nenabled = true\n\
+         [alg.pptp]\nenabled = true\nexpectations = 64\n[tables]\nalg_flows = {flows}\n"
     );
     Config::parse(&text, "t", &Machine::unchecked()).unwrap()
 }
@@ -65,7 +67,9 @@ fn a_stage_takes_what_its_footprint_says() {
     let footprint = Footprint::of(&config(small));
     println!("{footprint:?}");
     // As `tables.alg_flows` tells the operator.
-    assert!(footprint.idle_flow <= 6 * 1_024, "{footprint:?}");
+    let expectations = Promises::bytes(64);
+    assert!(expectations <= 64 * 24);
+    assert!(footprint.idle_flow - expectations <= 5_000, "{footprint:?}");
     assert!(footprint.busy_flow <= 81 * 1_024, "{footprint:?}");
     assert_eq!(footprint.busy_flows, small / 4);
 }

@@ -1,12 +1,13 @@
-//! What control sessions cost a stage, in bytes. All of it is taken at start, so nothing here grows.
+//! What control sessions cost a stage, in bytes. All of it is taken at start, so nothing here grows. Where SIP is on, the table of
+//! calls comes on top.
 
 use algate_alg::ProtocolId;
 use algate_config::Config;
 
 use crate::alg_stage::flow::Flow;
+use crate::alg_stage::nat_port::Promises;
 use crate::alg_stage::{busy_streams, limits, protocols};
 use crate::stream::{StreamMemory, TcpStream};
-use crate::table::slots::Handle;
 
 /// Memory of one stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,11 +28,12 @@ impl Footprint {
     /// Of a stage under `config`.
     #[must_use]
     pub fn of(config: &Config) -> Self {
-        let promises = ProtocolId::ALL.map(|protocol| protocols::gateway(&config.alg, protocol).expectations);
-        let promises = promises.into_iter().max().unwrap_or(0);
+        let gateways = ProtocolId::ALL.map(|protocol| protocols::gateway(&config.alg, protocol));
+        let promises = gateways.iter().filter(|gateway| gateway.enabled).map(|gateway| gateway.expectations);
+        let promises = promises.max().unwrap_or(0);
         // Two places in the hash map, each with its tag, and one in the list of free flows.
         let places = 2 * (size_of::<(u32, usize)>() + 1) + size_of::<usize>();
-        let datagram_flow = size_of::<Flow>() + promises * size_of::<Handle>() + places;
+        let datagram_flow = size_of::<Flow>() + Promises::bytes(promises) + places;
         Self {
             datagram_flow,
             idle_flow: datagram_flow + size_of::<TcpStream>() + size_of::<Box<TcpStream>>(),

@@ -43,6 +43,12 @@ impl Promises {
         Self { held: Vec::with_capacity(capacity), limit: capacity }
     }
 
+    /// Memory of one with room for `capacity`, besides itself, bytes.
+    #[must_use]
+    pub const fn bytes(capacity: usize) -> usize {
+        capacity * size_of::<Promise>()
+    }
+
     /// Begins a control session that may have `limit` at a time, at most the room there is.
     pub fn begin(&mut self, limit: usize) {
         self.held.clear();

@@ -57,7 +57,7 @@ fn add(tcp: &mut [u8], at: usize, by: i32) -> Delta {
     write_u32(tcp, at, new);
     let delta = Delta::of_u32(old, new);
     // At an odd place each byte lies in the other half of its word.
-    if at % 2 == 0 { delta } else { Delta::from_bits(delta.to_bits().swap_bytes()) }
+    if at.is_multiple_of(2) { delta } else { Delta::from_bits(delta.to_bits().swap_bytes()) }
 }
 
 fn apply(tcp: &mut [u8], change: Delta) {
