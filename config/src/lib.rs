@@ -96,12 +96,13 @@ impl Config {
         let nic_ports = nic_port::read(root, machine);
         let interfaces = interface::read(root, &nic_ports);
         let routes = route::read(root, &interfaces);
-        let fragments = fragments::read(root);
+        let alg = alg::read(root, &interfaces);
+        let fragments = fragments::read(root, &alg);
         let tables = tables::read(root, &workers, &nic_ports, &fragments);
         Self {
             nat: nat::read(root, &interfaces, &routes, tables.sessions),
             filter: filter::read(root, &interfaces),
-            alg: alg::read(root, &interfaces),
+            alg,
             tcp: tcp::read(root),
             timeouts: timeouts::read(root),
             fragments,

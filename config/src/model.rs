@@ -320,6 +320,8 @@ pub struct Fragments {
     pub per_source: u16,
     /// From the first fragment that comes to the last one.
     pub lifetime: Duration,
+    /// The largest datagram that is put together: every packet buffer has room for one, bytes with its IPv4 header.
+    pub whole_bytes: u16,
 }
 
 /// `[tables]`: everything is allocated at start and never grows.

@@ -174,6 +174,10 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!(config.timeouts.udp_ports, []);
     assert_eq!((config.fragments.datagrams, config.fragments.kept), (4096, 512));
     assert_eq!((config.fragments.per_source, config.fragments.lifetime.as_millis()), (16, 2000));
+    assert_eq!(config.fragments.whole_bytes, 2_048);
+    let with_sip = format!("{SMALLEST}[alg.sip]\nenabled = true\n");
+    let with_sip = Config::parse(&with_sip, "a", &machine(&[0, 1])).unwrap();
+    assert_eq!(with_sip.fragments.whole_bytes, 4_096, "an INVITE is larger than a frame");
     assert_eq!((config.tables.mbufs, config.icmp.rate_per_second), (16_384, 100));
 }
 

@@ -10,9 +10,10 @@ use super::{Driver, FakePolicy, internal_client, internal_server, sip};
 use crate::contract::{Alg, Direction, Protocol, Ruling, SessionEndpoints, Subject};
 use crate::ftp::{Ftp, FtpSettings};
 use crate::irc::{Irc, IrcSettings};
+use crate::policy::Prefix;
 use crate::pptp::{Pptp, PptpSettings};
 use crate::rtsp::{Rtsp, RtspSettings};
-use crate::sip::SipSettings;
+use crate::sip::{CallIdKey, Sip, SipSettings};
 use crate::tftp::{Tftp, TftpSettings};
 
 /// Runs FTP over arbitrary bytes, as [`fuzz_streams`] does.
@@ -54,7 +55,7 @@ pub fn fuzz_tftp(data: &[u8]) {
 /// server is internal.
 pub fn fuzz_streams<A: Alg>(alg: impl Fn() -> A, l4_port: u16, data: &[u8]) {
     let turns: Vec<_> = turns(data).collect();
-    let [whole, bytewise] = both_ways(&alg, endpoints(l4_port, data), policy(data), &turns);
+    let [whole, bytewise] = both_ways(&|| Driver::new(alg(), endpoints(l4_port, data)), policy(data), &turns);
     assert_eq!(whole.outcome().joined(), bytewise.outcome().joined());
 }
 
@@ -62,8 +63,8 @@ pub fn fuzz_streams<A: Alg>(alg: impl Fn() -> A, l4_port: u16, data: &[u8]) {
 /// as datagrams.
 ///
 /// The first byte chooses: bit 0 the transport, bit 1 the end that is translated, bit 2 a short limit of
-/// messages, bit 3 a policy. Then come turns: two bytes, the top bit says who sends and the others say how many of the
-/// following bytes (0 to 32,767) are sent at once.
+/// messages, bit 3 a policy, bit 4 what the operator may allow about third parties and Call-IDs. Then come turns: two
+/// bytes, the top bit says who sends and the others say how many of the following bytes (0 to 32,767) are sent at once.
 pub fn fuzz_sip(data: &[u8]) {
     let Some((&choice, data)) = data.split_first() else { return };
     let endpoints = sip_endpoints(choice & 2 == 0);
@@ -71,17 +72,23 @@ pub fn fuzz_sip(data: &[u8]) {
     if choice & 4 != 0 {
         settings.message_bytes = 600;
     }
+    if choice & 16 != 0 {
+        settings.direct_media = true;
+        settings.media_hosts = [Some(Prefix { network: [10, 0, 0, 2].into(), length: 31 }); 8];
+        settings.call_id_key = Some(CallIdKey::new("words"));
+    }
     let policy = if choice & 8 == 0 { FakePolicy(|_| Ruling::Allow) } else { FakePolicy(by_chance) };
     let turns: Vec<_> = long_turns(data).collect();
     if choice & 1 == 0 {
-        let mut driver = Driver::new(sip(settings, Protocol::Udp), endpoints);
+        let mut driver = allowed(Driver::new(sip(settings, Protocol::Udp), endpoints));
         driver.policy = policy;
         for (direction, turn) in turns {
             driver.datagram(direction, turn);
         }
         return;
     }
-    let [whole, bytewise] = both_ways(&|| sip(settings, Protocol::Tcp), endpoints, policy, &turns);
+    let [whole, bytewise] =
+        both_ways(&|| allowed(Driver::new(sip(settings, Protocol::Tcp), endpoints)), policy, &turns);
     let (whole, bytewise) = (whole.outcome(), bytewise.outcome());
     // What is not read is decided in the pieces it comes in, so the verdicts are not compared.
     assert_eq!(whole.original, bytewise.original);
@@ -111,13 +118,22 @@ fn sip_endpoints(is_outbound: bool) -> SessionEndpoints {
     }
 }
 
+/// With a neighbour of the internal end that it may speak for, and media of another one that were announced.
+fn allowed(mut driver: Driver<Sip>) -> Driver<Sip> {
+    driver.nat.others.push([10, 0, 0, 3].into());
+    for l4_port in 20_000..20_008 {
+        let announced = SocketAddrV4::new([198, 51, 100, 7].into(), l4_port);
+        driver.nat.announced.push((announced, SocketAddrV4::new([10, 0, 0, 4].into(), l4_port)));
+    }
+    driver
+}
+
 fn both_ways<A: Alg>(
-    alg: &impl Fn() -> A,
-    endpoints: SessionEndpoints,
+    driver: &impl Fn() -> Driver<A>,
     policy: FakePolicy,
     turns: &[(Direction, &[u8])],
 ) -> [Driver<A>; 2] {
-    let mut drivers = [Driver::new(alg(), endpoints), Driver::new(alg(), endpoints)];
+    let mut drivers = [driver(), driver()];
     let [whole, bytewise] = &mut drivers;
     whole.policy = policy;
     bytewise.policy = policy;

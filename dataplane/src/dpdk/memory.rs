@@ -37,7 +37,8 @@ impl MemoryPlan {
     /// # Errors
     /// When the configuration requires hugepages and the machine has too few.
     pub fn new(config: &Config, hugepages: &HugepageState) -> Result<Self, SetupError> {
-        let data_room_bytes = config.nic_ports.iter().map(data_room_bytes).max().unwrap_or(MIN_DATA_ROOM);
+        let frames = config.nic_ports.iter().map(data_room_bytes).max().unwrap_or(MIN_DATA_ROOM);
+        let data_room_bytes = frames.max(whole_room_bytes(config));
         let mbufs = u32::try_from(config.tables.mbufs).unwrap_or(u32::MAX);
         let pool_bytes = u64::from(mbufs) * (u64::from(data_room_bytes) + MBUF_OVERHEAD_BYTES);
         let mebibytes = (pool_bytes >> 20) + 1 + EAL_MEBIBYTES;
@@ -107,6 +108,16 @@ fn data_room_bytes(nic_port: &algate_config::NicPort) -> u16 {
     frame.next_multiple_of(64).saturating_add(HEADROOM).max(MIN_DATA_ROOM)
 }
 
+/// The buffer size that a datagram put together from fragments needs, and what an ALG may add to it.
+fn whole_room_bytes(config: &Config) -> u16 {
+    let whole = config.fragments.whole_bytes;
+    let frame =
+        if whole > MIN_DATA_ROOM - HEADROOM { whole.saturating_add(L2_BYTES + GROWTH) } else { whole };
+    frame.next_multiple_of(64).saturating_add(HEADROOM)
+}
+
+/// Bytes by which an ALG may make a message longer.
+const GROWTH: u16 = 2048;
 /// Ethernet header, two VLAN tags and the frame check sequence.
 const L2_BYTES: u16 = 14 + 8 + 4;
 #[expect(clippy::cast_possible_truncation, reason = "128 in every build of DPDK")]

@@ -27,6 +27,8 @@ fn turns(choice: u8) -> Vec<u8> {
             invite("h", "Route: <sip:10.0.0.2;lr>, <sip:198.51.100.7:30000>\n", &audio("203.0.113.9", 9000)),
         ),
         (0, response("200 OK", "h", "1 INVITE", "b2", &audio("10.0.0.2", 4010))),
+        (0, invite("i", "Replaces: g@10.0.0.2;to-tag=1\n", &audio("10.0.0.3", 4020))),
+        (0x80, response("200 OK", "i", "1 INVITE", "b1", &audio("198.51.100.7", 20_000))),
         (0, in_dialog("REGISTER", "r", "b1")),
         (0x80, response("200 OK", "r", "1 REGISTER", "b1", "")),
         (0, in_dialog("BYE", "g", "b1")),
@@ -44,7 +46,7 @@ proptest! {
 
     #[test]
     fn s_23_damaged_dialogues_of_either_side_never_panic_and_never_depend_on_their_cuts(
-        choice in 0u8..16,
+        choice in 0u8..32,
         damage in prop::collection::vec((any::<prop::sample::Index>(), prop::sample::select(
             &b"\0\r\n \t\"\\<>,;:=/?@[]*09aZ\x16\x80\xff"[..]), 0u8..3), 0..8),
     ) {

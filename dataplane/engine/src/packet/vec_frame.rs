@@ -176,6 +176,8 @@ pub struct VecIo {
     pub tx_checksum: bool,
     /// Frames that [`PacketIo::alloc`] still gives out; `None`: any number.
     pub mempool_frames: Option<usize>,
+    /// Room in a frame that it gives out, beyond [`BUFFER_BYTES`].
+    pub more_room_bytes: usize,
 }
 
 impl VecIo {
@@ -192,7 +194,7 @@ impl PacketIo for VecIo {
         if let Some(left) = &mut self.mempool_frames {
             *left = left.checked_sub(1)?;
         }
-        Some(VecFrame::new())
+        Some(VecFrame::with_capacity(BUFFER_BYTES + self.more_room_bytes))
     }
 
     fn transmit(&mut self, nic_port: NicPortId, mut frame: VecFrame) {

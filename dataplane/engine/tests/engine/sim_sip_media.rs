@@ -139,13 +139,13 @@ fn a_02_an_invite_that_outgrows_the_mtu_leaves_in_fragments() {
 /// Fault 5 of the reasons to switch an ALG off.
 #[test]
 fn fault_05_an_invite_in_fragments_is_read_in_every_order() {
-    let long = format!("{}\na=x:{}", audio(FAR), "p".repeat(1_400));
+    let long = format!("{}\na=x:{}", audio(FAR), "p".repeat(3_400));
     for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [0, 2, 1]] {
         let mut line = Line::registered(Net::with(SIP, |_| {}), PHONE, 3_600);
         let seen = line.seen.to_string();
         let invite = |to: &str| request("INVITE", "cut", (PROXY, to), &long);
         let frame = udp_between(at(PROXY), line.seen, invite(&seen).as_bytes());
-        let cuts = [(0, 640), (640, 1_280), (1_280, usize::MAX)];
+        let cuts = [(0, 1_480), (1_480, 2_960), (2_960, usize::MAX)];
         let pieces: Vec<_> = order.iter().map(|at| fragment(&frame, cuts[*at].0, cuts[*at].1, 77)).collect();
         line.net.verifies = false;
         let left = line.net.send_all(OUTSIDE, &pieces);
@@ -174,6 +174,23 @@ fn a_04_a_trunk_has_many_calls_at_a_time_and_each_ends_alone() {
         assert_eq!(line.expected(), 61 - 2 * ended, "{name}");
         line.is_left(name);
     }
+    assert_eq!(line.expected(), 1);
+}
+
+/// The calls of all flows of a thread are in one table: a panic in one flow takes nothing from it.
+#[test]
+fn s_24_a_panic_costs_one_message_and_no_call() {
+    let mut line = Line::registered(Net::with(SIP, |_| {}), PHONE, 3_600);
+    let first = line.is_called("one", "10.0.0.2:4000", FAR);
+    algate_alg::testing::panic_at(1);
+    let unread = request("INFO", "one", (PHONE, PROXY), "");
+    assert_eq!(line.says(&unread), unread, "it passes as it came");
+    let second = line.is_called("two", "10.0.0.2:4002", FAR);
+    line.talks("10.0.0.2:4000", FAR, first);
+    line.talks("10.0.0.2:4002", FAR, second);
+    line.is_left("one");
+    assert_eq!(line.expected(), 3, "its end is noticed");
+    line.is_left("two");
     assert_eq!(line.expected(), 1);
 }
 

@@ -128,6 +128,7 @@ pub(crate) fn config() -> Config {
             kept: 64,
             per_source: 16,
             lifetime: Duration::from_secs(2),
+            whole_bytes: 2_048,
         },
         tables: config::Tables {
             sessions: 16,

@@ -132,7 +132,10 @@ impl Net {
         Self {
             engine,
             workers,
-            io: VecIo::default(),
+            io: VecIo {
+                more_room_bytes: usize::from(config.fragments.whole_bytes) - 2_048,
+                ..VecIo::default()
+            },
             now,
             receiver: 0,
             verifies: true,
