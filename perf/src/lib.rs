@@ -2,10 +2,11 @@
 //!
 //! `README.md` beside this crate says what is measured, how, and how to read it. The pure parts of the
 //! product are measured here in process ([`rig`], binary `micro`); the whole of it is measured from
-//! outside, over memif, by the binary `generator`.
+//! outside, over memif, by [`generator`] and [`bench`].
 //!
 //! Nothing here is part of the product, and nobody imports it.
 
+pub mod bench;
 pub mod clock;
 pub mod frames;
 pub mod generator;

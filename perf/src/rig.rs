@@ -21,7 +21,7 @@ use algate_engine::worker::Worker;
 
 use crate::frames::{PoolFrame, PoolIo};
 
-/// An engine with one worker.
+/// A worker and its engine.
 #[derive(Debug)]
 pub struct Rig {
     /// The shared tables.
@@ -30,6 +30,7 @@ pub struct Rig {
     pub io: PoolIo,
     /// Time given to the engine.
     pub now: Instant,
+    handover: Arc<Handover<PoolFrame>>,
     worker: Worker<PoolFrame>,
     burst: Vec<PoolFrame>,
 }
@@ -59,12 +60,23 @@ impl Rig {
     /// When the built-in configuration is not accepted.
     #[must_use]
     pub fn at(site: Site, sessions: usize) -> Self {
+        Self::with_workers(site, sessions, 1)
+    }
+
+    /// As [`Rig::at`], of an engine for `workers` workers, the first of which this is.
+    ///
+    /// # Panics
+    /// When the built-in configuration is not accepted.
+    #[must_use]
+    pub fn with_workers(site: Site, sessions: usize, workers: usize) -> Self {
+        let cores: Vec<String> = (1..=workers).map(|core| core.to_string()).collect();
         let (pool, events) = match site {
             Site::SinglePorts => ("", "mappings = \"never\""),
             Site::PortBlocks => ("block_size = 64\nblocks_per_host = 4", ""),
         };
         let text = CONFIG.replace("SESSIONS", &sessions.to_string());
-        let text = text.replace("POOL_KEYS", pool).replace("EVENT_KEYS", events);
+        let text =
+            text.replace("CORES", &cores.join(", ")).replace("POOL_KEYS", pool).replace("EVENT_KEYS", events);
         let config = match Config::parse(&text, "rig", &Machine::unchecked()) {
             Ok(config) => config,
             #[expect(clippy::panic, reason = "the configuration is part of this file")]
@@ -74,19 +86,38 @@ impl Rig {
         };
         let engine = Arc::new(Engine::new(&config, &[DEVICE_MAC; 2], [1, 2, 3, 4]));
         let handover = Arc::new(Handover::new(engine.threads(), config.workers.handover_packets));
-        let now = Instant::from_nanos(1_000_000_000);
-        #[expect(clippy::expect_used, reason = "the engine is new: its first place is free")]
-        let worker = Worker::new(Arc::clone(&engine), handover, WorkerId(0), now).expect("a first worker");
-        let mut rig = Self {
-            engine,
-            io: PoolIo::new(POOL_FRAMES),
-            now,
-            worker,
-            burst: Vec::with_capacity(POOL_FRAMES),
-        };
+        let mut rig = Self::worker_of(engine, handover, WorkerId(0), Instant::from_nanos(1_000_000_000));
         rig.introduce(INTERNAL, INTERNAL_ROUTER);
         rig.introduce(EXTERNAL, EXTERNAL_ROUTER);
         rig
+    }
+
+    /// Another worker of the same engine.
+    ///
+    /// # Panics
+    /// When the engine has no place for it, or it is there already.
+    #[must_use]
+    pub fn beside(&self, number: WorkerId) -> Self {
+        Self::worker_of(Arc::clone(&self.engine), Arc::clone(&self.handover), number, self.now)
+    }
+
+    fn worker_of(
+        engine: Arc<Engine>,
+        handover: Arc<Handover<PoolFrame>>,
+        number: WorkerId,
+        now: Instant,
+    ) -> Self {
+        let worker = Worker::new(Arc::clone(&engine), Arc::clone(&handover), number, now);
+        #[expect(clippy::expect_used, reason = "the caller knows how many workers the engine has")]
+        let worker = worker.expect("a place for the worker");
+        Self {
+            engine,
+            io: PoolIo::new(POOL_FRAMES),
+            now,
+            handover,
+            worker,
+            burst: Vec::with_capacity(POOL_FRAMES),
+        }
     }
 
     /// An empty frame.
@@ -185,7 +216,7 @@ const REMOTE_L4_PORT: u16 = 7;
 
 const CONFIG: &str = r#"
 [workers]
-cores = [1]
+cores = [CORES]
 
 [[nic_port]]
 name = "int0"

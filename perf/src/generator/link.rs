@@ -1,56 +1,56 @@
 //! One link to the device under test, with a router's manners: it asks for the device's MAC address and answers ARP.
 
 use std::net::Ipv4Addr;
+use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
 use algate_engine::packet::arp::{ArpOperation, ArpPacket};
 use algate_engine::packet::{BROADCAST_MAC, ETHERTYPE_ARP};
 
-use crate::generator::dpdk::{Environment, Packet, Port};
+use crate::generator::memif::Memif;
 
 /// A link and both its ends.
 #[derive(Debug)]
 pub struct Link {
-    port: Port,
-    /// Our MAC address.
-    pub mac: [u8; 6],
-    /// The device's MAC address.
-    pub device_mac: [u8; 6],
+    memif: Memif,
+    mac: [u8; 6],
+    device_mac: [u8; 6],
     address: Ipv4Addr,
     device_address: Ipv4Addr,
-    waiting: Vec<Packet>,
 }
 
 impl Link {
     /// Our end is `address`, the device's `device_address`.
     #[must_use]
-    pub fn new(port: Port, mac: [u8; 6], address: Ipv4Addr, device_address: Ipv4Addr) -> Self {
-        let waiting = Vec::with_capacity(WAITING_PACKETS);
-        Self { port, mac, device_mac: BROADCAST_MAC, address, device_address, waiting }
+    pub const fn new(memif: Memif, mac: [u8; 6], address: Ipv4Addr, device_address: Ipv4Addr) -> Self {
+        Self { memif, mac, device_mac: BROADCAST_MAC, address, device_address }
     }
 
-    /// Waits until the device has connected.
-    ///
-    /// # Errors
-    /// It has not in time.
-    pub fn wait_for_link(&self, patience: Duration) -> Result<(), String> {
-        self.port.wait_for_link(patience)
+    /// Destination and source MAC address of what is sent here.
+    #[must_use]
+    pub fn macs(&self) -> [u8; 12] {
+        let mut macs = [0; 12];
+        let (destination, source) = macs.split_at_mut(6);
+        destination.copy_from_slice(&self.device_mac);
+        source.copy_from_slice(&self.mac);
+        macs
     }
 
     /// Asks for the device's MAC address, by which it learns ours.
     ///
     /// # Errors
     /// It does not answer.
-    pub fn introduce(&mut self, environment: &Environment) -> Result<(), String> {
-        let mut received = Vec::with_capacity(32);
+    pub fn introduce(&mut self) -> Result<(), String> {
         for _ in 0..20 {
-            self.send_arp(environment, ArpOperation::Request, BROADCAST_MAC, self.device_address);
+            self.send_arp(ArpOperation::Request, BROADCAST_MAC, self.device_address);
             let start = Instant::now();
             while start.elapsed() < Duration::from_millis(100) {
-                self.port.receive(&mut received);
-                for mut packet in received.drain(..) {
-                    self.other(environment, packet.bytes());
+                let count = self.memif.arrived();
+                for at in 0..count {
+                    self.other(at);
+                    self.memif.recycle(at);
                 }
+                self.memif.release(count);
                 if self.device_mac != BROADCAST_MAC {
                     return Ok(());
                 }
@@ -59,34 +59,10 @@ impl Link {
         Err(format!("{} does not answer ARP", self.device_address))
     }
 
-    /// Appends what has arrived to `burst`.
-    #[inline]
-    pub fn receive(&mut self, burst: &mut Vec<Packet>) {
-        self.port.receive(burst);
-    }
-
-    /// Sends `packets` as soon as the link takes them.
-    #[inline]
-    pub fn send(&mut self, packets: &mut Vec<Packet>) {
-        if self.waiting.is_empty() {
-            self.port.send(packets);
-        }
-        self.waiting.append(packets);
-    }
-
-    /// Sends what the link did not take before. Returns whether there was anything.
-    #[inline]
-    pub fn flush(&mut self) -> bool {
-        let has_waited = !self.waiting.is_empty();
-        if has_waited {
-            self.port.send(&mut self.waiting);
-        }
-        has_waited
-    }
-
-    /// Reads a packet that is none of a flow. Returns whether it was ARP.
+    /// Reads an arrived frame that is none of a flow. Returns whether it was ARP.
     #[cold]
-    pub fn other(&mut self, environment: &Environment, bytes: &[u8]) -> bool {
+    pub fn other(&mut self, at: usize) -> bool {
+        let bytes = self.memif.frame(at);
         let Some((ethernet, body)) = bytes.split_first_chunk::<14>() else { return false };
         if ethernet[12..14] != ETHERTYPE_ARP.to_be_bytes() {
             return false;
@@ -96,19 +72,12 @@ impl Link {
             self.device_mac = packet.sender_mac;
         }
         if packet.operation == ArpOperation::Request && packet.target == u32::from(self.address) {
-            self.send_arp(environment, ArpOperation::Reply, packet.sender_mac, packet.sender.into());
+            self.send_arp(ArpOperation::Reply, packet.sender_mac, packet.sender.into());
         }
         true
     }
 
-    fn send_arp(
-        &mut self,
-        environment: &Environment,
-        operation: ArpOperation,
-        dst_mac: [u8; 6],
-        target: Ipv4Addr,
-    ) {
-        let Some(mut packet) = environment.packet() else { return };
+    fn send_arp(&mut self, operation: ArpOperation, dst_mac: [u8; 6], target: Ipv4Addr) {
         let arp = ArpPacket {
             operation,
             sender_mac: self.mac,
@@ -116,19 +85,34 @@ impl Link {
             target_mac: if operation == ArpOperation::Request { [0; 6] } else { dst_mac },
             target: target.into(),
         };
-        packet.set_length(60);
-        if let Some((ethernet, body)) = packet.bytes().split_first_chunk_mut::<14>() {
-            ethernet[0..6].copy_from_slice(&dst_mac);
-            ethernet[6..12].copy_from_slice(&self.mac);
-            ethernet[12..14].copy_from_slice(&ETHERTYPE_ARP.to_be_bytes());
-            body.fill(0);
-            if let Some(body) = body.first_chunk_mut() {
-                *body = arp.emit();
-            }
+        let source = self.mac;
+        if self.memif.room(1) == 0 {
+            return;
         }
-        self.send(&mut vec![packet]);
+        let Some(frame) = self.memif.buffer().first_chunk_mut::<60>() else { return };
+        frame.fill(0);
+        let Some((ethernet, body)) = frame.split_first_chunk_mut::<14>() else { return };
+        ethernet[0..6].copy_from_slice(&dst_mac);
+        ethernet[6..12].copy_from_slice(&source);
+        ethernet[12..14].copy_from_slice(&ETHERTYPE_ARP.to_be_bytes());
+        if let Some(body) = body.first_chunk_mut() {
+            *body = arp.emit();
+        }
+        self.memif.push(60);
+        self.memif.publish();
     }
 }
 
-/// More than are ever in flight.
-const WAITING_PACKETS: usize = 8192;
+impl Deref for Link {
+    type Target = Memif;
+
+    fn deref(&self) -> &Memif {
+        &self.memif
+    }
+}
+
+impl DerefMut for Link {
+    fn deref_mut(&mut self) -> &mut Memif {
+        &mut self.memif
+    }
+}
