@@ -38,7 +38,7 @@ fn tftp_passes_all_the_same() {
         for server in ["tftpd", "atftpd"] {
             let Some(mut lab) = Lab::up() else { return };
             lab.serve(Side::Ex, server);
-            let cables = hardship.inflict(&lab, 69);
+            let cables = hardship.inflict(&lab, 69, "all");
             let config = lab.config(hardship.settings()) + "\n[alg.tftp]\nenabled = true\n";
             lab.start_from(&config);
             println!("{hardship:?} {server}");
@@ -58,7 +58,7 @@ fn ftp_passes(hardship: Hardship) {
         for (server, clients) in everyone(side) {
             let Some(mut lab) = Lab::up() else { return };
             lab.serve(if side == Side::In { Side::Ex } else { Side::In }, server);
-            let mut cables = hardship.inflict(&lab, 21);
+            let mut cables = hardship.inflict(&lab, 21, "all");
             let forward = format!(
                 "\n[[nat.forward]]\nprotocol = \"tcp\"\nexternal = \"{FORWARDED}:21\"\ninternal = \"10.0.0.2:21\"\n"
             );
