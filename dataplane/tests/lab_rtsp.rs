@@ -107,9 +107,11 @@ impl Cinema {
                 (_, Player::Ffmpeg) => 7_500,
                 _ => 8_000,
             };
+            // ffmpeg takes one that comes twice for another.
+            let most = if hardship == Hardship::Lossy { 9_600 } else { 8_000 };
             let dialogue = || dialogue(&cables[1]);
             assert!(
-                (least..=8_000).contains(&bytes),
+                (least..=most).contains(&bytes),
                 "{player:?}, udp {is_udp}: {bytes} bytes; {}",
                 dialogue()
             );
