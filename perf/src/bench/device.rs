@@ -66,9 +66,10 @@ impl Device {
         matches!(self.treatment(), Treatment::Route | Treatment::Nat)
     }
 
-    /// What it says when it runs. A client that comes between its socket and its start gets no link, ever.
+    /// What it says when it runs. A client that comes between its socket and its start gets no link, ever; what it
+    /// sends before testpmd has emptied the queues is lost.
     const fn started(self) -> &'static str {
-        if self.is_router() { "algate started" } else { "packet forwarding - ports=" }
+        if self.is_router() { "algate started" } else { "packets/burst=" }
     }
 }
 
