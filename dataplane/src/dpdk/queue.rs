@@ -78,7 +78,11 @@ impl TxQueue {
             unsafe { dpdk_sys::shim_rte_eth_tx_burst(self.nic_port.port(), self.queue, pointers, count) };
         drop(guard);
         // The driver owns these now.
-        frames.drain(..usize::from(sent)).for_each(mem::forget);
+        if usize::from(sent) == frames.len() {
+            Mbuf::forget_all(frames);
+        } else {
+            frames.drain(..usize::from(sent)).for_each(mem::forget);
+        }
     }
 }
 
@@ -129,6 +133,8 @@ pub struct WorkerIo {
 struct TxBuffer {
     queue: TxQueue,
     frames: Vec<Mbuf>,
+    /// Length of all of them, bytes.
+    bytes: u64,
     has_tx_checksum: bool,
 }
 
@@ -140,6 +146,7 @@ impl WorkerIo {
         let buffer = |queue: TxQueue| TxBuffer {
             has_tx_checksum: queue.nic_port.has_tx_checksum(),
             frames: Vec::with_capacity(burst.max(1)),
+            bytes: 0,
             queue,
         };
         Self { tx: queues.into_iter().map(buffer).collect(), pool, counters }
@@ -149,8 +156,22 @@ impl WorkerIo {
     pub fn count_received(&self, nic_port: NicPortId, burst: &[Mbuf]) {
         if let Some(counters) = self.counters.nic_ports.get(usize::from(nic_port.0)) {
             counters.rx_packets.add(burst.len() as u64);
-            counters.rx_bytes.add(bytes_of(burst));
+            counters.rx_bytes.add(Mbuf::bytes_and_prefetch(burst));
         }
+    }
+
+    /// Makes room in the buffer of port `index`, which is full and has counted `frame` already.
+    #[cold]
+    #[inline(never)]
+    fn transmit_after_flush(&mut self, index: usize, frame: Mbuf) {
+        let Self { tx, counters, .. } = self;
+        let (Some(buffer), Some(port_counters)) = (tx.get_mut(index), counters.nic_ports.get(index)) else {
+            return;
+        };
+        buffer.bytes -= frame.len() as u64;
+        buffer.flush(port_counters, &counters.drops);
+        buffer.bytes += frame.len() as u64;
+        buffer.frames.push(frame);
     }
 
     /// Sends everything that waits. Called once per burst.
@@ -167,22 +188,19 @@ impl TxBuffer {
         if self.frames.is_empty() {
             return;
         }
-        let (packets, bytes) = (self.frames.len(), bytes_of(&self.frames));
+        let packets = self.frames.len();
+        let bytes = mem::take(&mut self.bytes);
         self.queue.send(&mut self.frames);
         let unsent = self.frames.len();
         counters.tx_packets.add((packets - unsent) as u64);
-        counters.tx_bytes.add(bytes - bytes_of(&self.frames));
-        if unsent > 0 {
-            for _ in 0..unsent {
-                drops.count(DropReason::TxQueueFull);
-            }
-            Mbuf::free_all(&mut self.frames);
+        if unsent == 0 {
+            counters.tx_bytes.add(bytes);
+            return;
         }
+        counters.tx_bytes.add(bytes - self.frames.iter().map(|frame| frame.len() as u64).sum::<u64>());
+        drops.add(DropReason::TxQueueFull, unsent as u64);
+        Mbuf::free_all(&mut self.frames);
     }
-}
-
-fn bytes_of(frames: &[Mbuf]) -> u64 {
-    frames.iter().map(|frame| frame.len() as u64).sum()
 }
 
 impl PacketIo for WorkerIo {
@@ -196,16 +214,16 @@ impl PacketIo for WorkerIo {
         frame
     }
 
+    #[inline]
     fn transmit(&mut self, nic_port: NicPortId, frame: Mbuf) {
         let index = usize::from(nic_port.0);
-        let Self { tx, counters, .. } = self;
-        let (Some(buffer), Some(port_counters)) = (tx.get_mut(index), counters.nic_ports.get(index)) else {
-            return;
-        };
-        if buffer.frames.len() == buffer.frames.capacity() {
-            buffer.flush(port_counters, &counters.drops);
+        let Some(buffer) = self.tx.get_mut(index) else { return };
+        buffer.bytes += frame.len() as u64;
+        if buffer.frames.len() < buffer.frames.capacity() {
+            buffer.frames.push(frame);
+        } else {
+            self.transmit_after_flush(index, frame);
         }
-        buffer.frames.push(frame);
     }
 
     fn has_tx_checksum(&self, nic_port: NicPortId) -> bool {

@@ -6,21 +6,25 @@
 
 use super::record::{LINE_WORDS, Line};
 #[cfg(any(test, not(target_arch = "x86_64"), loom, shuttle, miri))]
-use super::sync::Ordering;
+use super::sync::{AtomicU64, Ordering};
 
 /// One bit per slot whose upper half is `upper`, the first slot's the lowest. A slot that changes meanwhile is seen as
 /// it was before or after; what its word says is to be loaded again.
 #[inline(always)]
 pub(super) fn slots_with(line: &Line, upper: u32) -> u32 {
     #[cfg(all(target_arch = "x86_64", not(any(loom, shuttle, miri))))]
-    return vector(line, upper);
+    {
+        vector(line, upper)
+    }
     #[cfg(any(not(target_arch = "x86_64"), loom, shuttle, miri))]
-    return scalar(line, upper);
+    {
+        scalar(line, upper)
+    }
 }
 
 #[cfg(any(test, not(target_arch = "x86_64"), loom, shuttle, miri))]
 fn scalar(line: &Line, upper: u32) -> u32 {
-    let bit = |slot: &super::sync::AtomicU64| u32::from((slot.load(Ordering::Relaxed) >> 32) as u32 == upper);
+    let bit = |slot: &AtomicU64| u32::from((slot.load(Ordering::Relaxed) >> 32) as u32 == upper);
     line.words.iter().take(SLOTS).rev().fold(0, |bits, slot| (bits << 1) | bit(slot))
 }
 

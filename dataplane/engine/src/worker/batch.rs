@@ -108,9 +108,9 @@ impl<P: PacketIo> Turn<'_, P> {
     fn lane_of(&self, port: &Port, frame: &P::Frame) -> Lane {
         let head = frame.head();
         let ordinary = || {
-            port.is_own(*head.first_chunk()?).then_some(())?;
             let plain = Plain::read(head, frame.len(), frame.rx_checksums())?;
-            Some((plain, port.arrival(plain.vlan)?))
+            let arrival = port.arrival(plain.vlan)?;
+            port.is_own(*head.first_chunk()?).then_some((plain, arrival))
         };
         let Some((plain, Arrival { interface, tenant })) = ordinary() else { return Lane::EMPTY };
         let key = FlowKey::of_words(plain.addresses, plain.l4_ports, plain.protocol(), tenant);

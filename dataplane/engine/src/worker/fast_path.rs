@@ -11,7 +11,7 @@ use crate::nat::session::{Facing, Passage};
 use crate::nat::tcp_state::{FLAG_FIN, FLAG_RST, FLAG_SYN};
 use crate::packet::PROTOCOL_TCP;
 use crate::packet::parse::check_martians;
-use crate::packet::plain::{EthernetHeader, Plain};
+use crate::packet::plain::Plain;
 use crate::router::interface::Exit;
 use crate::time::Tick;
 use crate::worker::Turn;
@@ -27,7 +27,7 @@ impl<P: PacketIo> Turn<'_, P> {
         let Lane { key, plain, candidate, interface, .. } = lane;
         let sessions = &self.engine.nat.sessions;
         let Some(passage) = sessions.find_ordinary(*candidate, *key) else { return Err(frame) };
-        let Some((exit, ethernet)) = self.way(plain, *interface, &passage) else { return Err(frame) };
+        let Some((exit, dst)) = self.way(&frame, plain, *interface, &passage) else { return Err(frame) };
         if plain.protocol() == PROTOCOL_TCP {
             self.note_segment(frame.head(), plain, passage.index(), passage.facing());
         } else if passage.last_seen() != tick {
@@ -38,35 +38,38 @@ impl<P: PacketIo> Turn<'_, P> {
             let (src, dst) = ((to.addresses >> 32) as u32, to.addresses as u32);
             to.identification = Some(self.engine.identifications.next(src, dst, plain.protocol()));
         }
-        if !plain.translate(frame.head_mut(), &to, &ethernet) {
+        if !plain.translate(frame.head_mut(), &to, dst, &exit.rest) {
             return Err(frame);
         }
         self.io.transmit(exit.nic_port, frame);
         Ok(())
     }
 
-    /// The way out of a packet, if there is nothing to decide about it.
+    /// The way out of a packet and the MAC address of who is there (upper 48 bits), if there is nothing to decide about
+    /// it.
     #[inline(always)]
     fn way(
         &self,
+        frame: &P::Frame,
         plain: &Plain,
         came_in: InterfaceId,
         passage: &Passage<'_>,
-    ) -> Option<(&Exit, EthernetHeader)> {
+    ) -> Option<(&Exit, u64)> {
         let router = &self.engine.router;
         let (expected, leaves, neighbor) = passage.way();
         let exit = router.interfaces.exit(leaves)?;
         let is_usual = expected == came_in
             && plain.tcp_flags & (FLAG_SYN | FLAG_FIN | FLAG_RST) == 0
             && plain.ttl() > 1
-            && plain.packet_bytes() <= exit.mtu
+            // The frame, which is no shorter than the packet: what is behind that must fit too, or be cut off.
+            && frame.len() <= usize::from(exit.l2_bytes) + usize::from(exit.mtu)
             && exit.l2_bytes == plain.l3
             && self.owned.egress.waiting() == 0;
         if !is_usual {
             return None;
         }
         let dst = router.neighbors.known(neighbor)?;
-        Some((exit, EthernetHeader { dst, rest: exit.rest }))
+        Some((exit, dst))
     }
 
     /// A frame whose lane is empty, or a packet that has no ordinary session or is no ordinary packet of it.

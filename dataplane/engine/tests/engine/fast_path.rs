@@ -343,7 +343,11 @@ fn one_packet_after_the_other_has_the_same_outcome_on_both_paths() {
 #[test]
 fn bursts_of_anything_leave_in_their_order_on_both_paths() {
     for seed in 0..8 {
-        let mut twins = Twins::new(seed, unchanged);
+        // What an ALG still repeats would keep its session alive while the ledger skips hours.
+        let mut twins = Twins::new(seed, |config| {
+            config.alg.ftp.gateway.enabled = false;
+            config.alg.tftp.enabled = false;
+        });
         let mut sent = 0;
         for round in 0..60 {
             // Less than a batch, a batch, several and a rest.
@@ -357,7 +361,8 @@ fn bursts_of_anything_leave_in_their_order_on_both_paths() {
                 }
             }
             let [fast, plain] = twins.receive(nic_port, &burst);
-            assert_eq!(fast, plain);
+            let odd_one = fast.iter().zip(&plain).find(|(fast, plain)| fast != plain);
+            assert!(odd_one.is_none() && fast.len() == plain.len(), "{odd_one:02x?}");
             sent += fast.len();
             twins.agree();
             twins.pass(Duration::from_millis(300 + 1_000 * u64::from(round % 7 == 0)));
