@@ -11,8 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use lab::lossy::Faults;
-use lab::{FORWARDED, Lab, SERVER, Side, is_full, is_of_pool, wait_until};
-use serde_json::Value;
+use lab::{FORWARDED, Lab, SERVER, Side, is_full, is_of_pool};
 
 /// What the two kernels are told to do.
 #[derive(Debug, Clone, Copy)]
@@ -380,9 +379,6 @@ fn run(settings: &[&str], faults: Option<Faults>) {
     }
     assert!(lab.counter("alg.ftp.rewritten") > 0);
     assert_eq!(lab.counter("alg.ftp.detached"), 0);
-    // Closed, and read no more: all have left the stage, most with their numbers moved.
-    let has_left = |row: &Value| row["alg"] != "control";
-    assert!(wait_until(PATIENCE, || lab.show("sessions").iter().all(has_left)), "{:?}", lab.show("sessions"));
     if let Some(cable) = &mut cable {
         cable.assert_was_lossy();
     }
