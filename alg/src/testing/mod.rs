@@ -210,7 +210,7 @@ pub(crate) fn panic_if_due() {
 pub struct Decided {
     /// Who sent it.
     pub direction: Direction,
-    /// As it came. Empty for `Detach`, whose length says nothing.
+    /// As it came. Empty for `Detach` and `Terminate`, whose length says nothing.
     pub bytes: Vec<u8>,
     /// What was decided.
     pub verdict: Verdict,
@@ -471,7 +471,8 @@ impl<A: Alg> Driver<A> {
         for (into, bytes) in injected {
             self.stream(into).output.extend_from_slice(&bytes);
         }
-        let bytes = if verdict == Verdict::Detach { Vec::new() } else { message.to_vec() };
+        let is_end = matches!(verdict, Verdict::Detach | Verdict::Terminate);
+        let bytes = if is_end { Vec::new() } else { message.to_vec() };
         match self.decided.last_mut() {
             // A further part of a line that is not read.
             Some(last)
