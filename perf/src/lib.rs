@@ -2,7 +2,7 @@
 //!
 //! `README.md` beside this crate says what is measured, how, and how to read it. The pure parts of the
 //! product are measured here in process ([`rig`], binary `micro`); the whole of it is measured from
-//! outside, over memif, by [`generator`] and [`bench`].
+//! outside, over memif, by [`generator`] and [`mod@bench`].
 //!
 //! Nothing here is part of the product, and nobody imports it.
 
