@@ -98,8 +98,14 @@ fn write(notice: &Notice, rules: &[AlgRule], lines: &mut [Line]) {
         What::WorkBudget => {
             (kind(2, notice, rules), Level::Warn, "alg work budget used: session not read", "")
         }
-        What::AlgOff => (
+        What::RecheckFailed => (
             kind(3, notice, rules),
+            Level::Warn,
+            "alg recheck failed: a rewritten message would not read back, it was left as it came",
+            "",
+        ),
+        What::AlgOff => (
+            kind(4, notice, rules),
             Level::Error,
             "alg switched off: it panicked too often",
             " until=restart",
@@ -217,7 +223,7 @@ fn direction_text(direction: FilterDirection) -> &'static str {
 /// Messages that the audit keeps of one session.
 const MESSAGES: usize = 8;
 /// Kinds of notices beside those of rules.
-const KINDS: usize = 4;
+const KINDS: usize = 5;
 /// Between two lines of one kind.
 const LINE_PERIOD: Duration = Duration::from_secs(1);
 
@@ -279,5 +285,17 @@ mod tests {
         );
         write(&notice(2_000), &[], &mut lines);
         assert_eq!(lines[place].suppressed, 0);
+    }
+
+    #[test]
+    fn every_kind_of_every_alg_has_a_line_of_its_own() {
+        let mut lines = vec![Line::default(); KINDS * ProtocolId::ALL.len()];
+        let kinds =
+            [What::Panicked, What::FlowOff, What::WorkBudget, What::RecheckFailed, What::AlgOff].into_iter();
+        for (what, protocol) in kinds.flat_map(|what| ProtocolId::ALL.map(|protocol| (what, protocol))) {
+            let (internal, peer) = (Endpoint::new(1, 1), Endpoint::new(2, 2));
+            write(&Notice { at: Instant::from_nanos(1), what, protocol, internal, peer }, &[], &mut lines);
+        }
+        assert!(lines.iter().all(|line| line.written.is_some() && line.suppressed == 0));
     }
 }

@@ -115,7 +115,11 @@ fn an_ftp_server_inside_announces_nothing_but_itself() {
     let mut knocks = Knocks::default();
     for (command, (reply, counter)) in REPLIES {
         let before = lab.counter(counter);
-        talk.agree(&[(Side::Ex, command), (Side::In, reply)]);
+        talk.agree(&[(Side::Ex, command)]);
+        // A door of its own that is not opened must not be one of somebody else's.
+        let is_own = reply.starts_with("229") && counter != "alg.ftp.malformed";
+        let want = if is_own { "425 Can't open data connection." } else { reply };
+        assert_eq!(talk.inside_announces(reply), want);
         assert_eq!(lab.counter(counter), before + 1, "{reply}: {counter}");
         knock_everywhere(&lab, &mut knocks, FORWARDED.parse().unwrap());
         knocks.expect_nobody_in(&victim, reply);
@@ -185,7 +189,10 @@ fn an_offer_that_a_server_makes_a_client_echo_opens_nothing() {
         ("an offer to the client", format!(":eve!e@h PRIVMSG al :{offer}"), "PONG :x".into()),
     ];
     for (name, from_server, echo) in echoes {
+        let before = lab.counter("alg.irc.out_of_place");
         talk.agree(&[(Side::Ex, &from_server), (Side::In, &echo)]);
+        let counted = u64::from(echo.contains("\x01DCC "));
+        assert_eq!(lab.counter("alg.irc.out_of_place"), before + counted, "{name}");
         knock_everywhere(&lab, &mut knocks, *talk.opener.ip());
         knocks.expect_nobody_in(&victim, name);
         assert_nothing_open(&lab, name);

@@ -20,6 +20,8 @@ pub(super) enum Command {
     EpsvAll,
     /// AUTH with any mechanism.
     Auth,
+    /// LPRT or LPSV.
+    Long,
     /// Any other.
     Other,
     /// An empty line. Servers differ on answering it.
@@ -63,9 +65,16 @@ pub(super) fn parse(line: &[u8]) -> Option<Command> {
         if argument.trim_ascii().eq_ignore_ascii_case(b"ALL") { Command::EpsvAll } else { Command::Epsv }
     } else if verb.eq_ignore_ascii_case(b"AUTH") {
         Command::Auth
+    } else if is_long(verb) {
+        Command::Long
     } else {
         Command::Other
     })
+}
+
+/// Whether `verb` announces, or asks for, an address of any family (RFC 1639).
+pub(super) fn is_long(verb: &[u8]) -> bool {
+    verb.eq_ignore_ascii_case(b"LPRT") || verb.eq_ignore_ascii_case(b"LPSV")
 }
 
 /// The verb of a line and its argument. `None`: it has no verb.
@@ -143,7 +152,9 @@ mod tests {
 
     #[test]
     fn reads_verbs_in_any_case_behind_telnet_commands() {
-        let rows: [(&[u8], Option<Command>); 24] = [
+        let rows: [(&[u8], Option<Command>); 26] = [
+            (b"LPSV", Some(Command::Long)),
+            (b"lprt 4,4,10,0,0,2,2,15,161", Some(Command::Long)),
             (b"PASV", Some(Command::Pasv)),
             (b"pAsV ", Some(Command::Pasv)),
             (b"PASV\r", Some(Command::Pasv)),

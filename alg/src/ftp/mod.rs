@@ -10,6 +10,8 @@
 //! - *Own endpoints only* (RFC 2577 section 3): the address is the sender's own, the port not below
 //!   1024. Anything else passes unchanged and opens nothing.
 //! - *Answers only.* A 227 or 229 is read only while its PASV or EPSV is outstanding.
+//! - *No door that leads nowhere.* A translated server's own endpoint that cannot be opened (a service's port, no port left)
+//!   would be an internal address for the client, or a port of somebody else: it reads 425 in its place.
 //! - *One at a time.* An announcement replaces the session's unused expectation once its own reply is
 //!   positive; it is withdrawn when that is negative. PORT, LIST, 550, PORT again is normal.
 //! - *No guess across TLS.* While an AUTH is outstanding the client's bytes are held: only its reply
@@ -41,7 +43,10 @@
 //! What a server tells about itself may be hidden, line by line ([`about`]). A line that cannot be read passes, unless
 //! policy refuses that, too: a command is answered, a malformed PORT with 501; a server's line ends the session.
 //!
-//! Not here: LPRT and LPSV (RFC 1639), FTP64 (RFC 6384), TLS.
+//! LPRT and LPSV (RFC 1639) are answered with 502 and never reach the server: their addresses are not translated, and every
+//! client that knows them knows PORT and PASV, too. A 228 answers neither then; it passes, and is counted.
+//!
+//! Not here: FTP64 (RFC 6384), TLS.
 
 use std::net::SocketAddrV4;
 use std::time::Duration;
@@ -143,6 +148,8 @@ struct Passive {
     target: SocketAddrV4,
     /// `None`: nothing was opened for it.
     announced: Option<Announced>,
+    /// The code under which the client reads that there is no data connection, if it does.
+    refused_as: Option<Code>,
 }
 
 impl Ftp {
@@ -247,10 +254,13 @@ impl Ftp {
         if !self.is_allowed(text, false, cx) || is_malformed && !self.is_allowed_malformed(text, cx) {
             return Step::Message { length, verdict: Verdict::Remove };
         }
+        if command == Command::Long {
+            return self.refuse_long(length, cx);
+        }
         let extended_only = self.extended_only || self.outstanding.contains(Awaited::EpsvAll);
         let mut verdict = Verdict::Pass;
         let awaited = match command {
-            Command::Blank => return Step::Message { length, verdict },
+            Command::Blank | Command::Long => return Step::Message { length, verdict },
             // RFC 2428 section 4: only EPSV from here on.
             Command::Active(_) | Command::Pasv if extended_only => {
                 cx.events.count(Event::OutOfPlace);
@@ -289,8 +299,20 @@ impl Ftp {
         if self.rest_removed {
             return Step::Message { length, verdict: Verdict::Remove };
         }
+        if command::words(head).is_some_and(|(verb, _)| command::is_long(verb)) {
+            self.rest_removed = true;
+            return self.refuse_long(length, cx);
+        }
         self.outstanding.push(Awaited::Other);
         Step::Message { length, verdict: Verdict::Pass }
+    }
+
+    /// Answers LPRT or LPSV in the server's place, in its turn.
+    fn refuse_long(&mut self, length: usize, cx: &mut Context<'_>) -> Step {
+        cx.events.count(Event::Removed);
+        self.outstanding.push(Awaited::Refused(Refusal::Unsupported));
+        self.answer_refused(cx);
+        Step::Message { length, verdict: Verdict::Remove }
     }
 
     /// A command that only policy cares about.
@@ -468,6 +490,9 @@ impl Ftp {
         if is_preliminary(code) {
             return Verdict::Pass;
         }
+        if code == reply::LONG_PASSIVE {
+            cx.events.count(Event::OutOfPlace);
+        }
         let passive = self.passive.take();
         let answered = match answers_only(code) {
             Some(awaited) if self.outstanding.contains(awaited) => self.answer(awaited, cx),
@@ -508,6 +533,9 @@ impl Ftp {
             Some(Awaited::Epsv) => address::find_extended(line, reply::TEXT_AT),
             _ => return Verdict::Pass,
         };
+        if let Some(code) = self.passive.and_then(|passive| passive.refused_as) {
+            return write_refusal(code, more, line, cx);
+        }
         let Some(text) = found else {
             if !more && self.passive.is_none() {
                 cx.events.count(Event::Malformed);
@@ -534,8 +562,18 @@ impl Ftp {
             }
             None => {
                 let opened = self.open(Direction::Reply, target, &text, cx);
-                self.passive = Some(Passive { target, announced: opened.map(|(announced, _)| announced) });
-                opened.map_or(Verdict::Pass, |(_, verdict)| verdict)
+                let (own, seen) =
+                    (cx.endpoints.sender(Direction::Reply), cx.endpoints.sender_seen(Direction::Reply));
+                let is_refused = opened.is_none() && target.ip() == own.ip() && own.ip() != seen.ip();
+                // A reply ends with the code that it has begun with.
+                let refusal = if self.open_reply.is_none() { reply::NO_DATA_CONNECTION } else { code };
+                let refused_as = is_refused.then_some(refusal);
+                let announced = opened.map(|(announced, _)| announced);
+                self.passive = Some(Passive { target, announced, refused_as });
+                match refused_as {
+                    Some(code) => write_refusal(code, more, line, cx),
+                    None => opened.map_or(Verdict::Pass, |(_, verdict)| verdict),
+                }
             }
         }
     }
@@ -669,6 +707,19 @@ fn write(
     }
     cx.events.count(Event::Rewritten);
     Some(Verdict::Rewrite)
+}
+
+/// Puts "no data connection" under this code in the place of a line of a reply.
+fn write_refusal(code: Code, more: bool, line: &[u8], cx: &mut Context<'_>) -> Verdict {
+    let mut written = Text::<40>::new();
+    written.push_decimal(code.into());
+    written.push(if more { b"-" } else { b" " });
+    written.push(b"Can't open data connection.");
+    if cx.edits.replace(0..line.len(), written.finished().unwrap_or_default()) {
+        return Verdict::Rewrite;
+    }
+    cx.events.count(Event::RecheckFailed);
+    Verdict::Pass
 }
 
 /// The one command whose answer `code` can be.

@@ -16,6 +16,8 @@ pub(super) enum Refusal {
     Security,
     /// 550: not taken, file unavailable.
     File,
+    /// 502, whatever policy says.
+    Unsupported,
 }
 
 impl Refusal {
@@ -41,6 +43,7 @@ impl Refusal {
             Self::Login => b"530 Refused by policy.\r\n",
             Self::Security => b"534 Refused by policy.\r\n",
             Self::File => b"550 Refused by policy.\r\n",
+            Self::Unsupported => b"502 Not implemented.\r\n",
         }
     }
 }

@@ -76,6 +76,13 @@ pub(super) fn may_open_server(start: &[u8]) -> bool {
     start == b"\r" || is_server_opening(start) || SERVER_OPENINGS.iter().any(|verb| may_become(verb, start))
 }
 
+/// Whether `line` has the beginning of a DCC message anywhere but at `ctcp`, where the grammar has it.
+pub(super) fn has_misplaced_dcc(line: &[u8], ctcp: Option<&Range<usize>>) -> bool {
+    let place = ctcp.map(|at| at.start);
+    let mut windows = (1..).zip(line.windows(DCC_START.len()));
+    windows.any(|(start, window)| window.eq_ignore_ascii_case(DCC_START) && place != Some(start))
+}
+
 fn ctcp(line: &[u8], at: usize) -> Option<Range<usize>> {
     let colon = skip_blanks(line, at);
     let start = colon + 2;
@@ -93,6 +100,8 @@ fn may_become(verb: &[u8], start: &[u8]) -> bool {
     start.get(..common).unwrap_or_default().eq_ignore_ascii_case(verb.get(..common).unwrap_or_default())
         && matches!(start.get(common), None | Some(b' ' | b'\r'))
 }
+
+const DCC_START: &[u8] = b"\x01DCC ";
 
 const CLIENT_OPENINGS: [&[u8]; 15] = [
     b"PASS",

@@ -8,7 +8,8 @@
 //! - *First bytes decide.* A client begins with a command of the registration, a server with a prefix or one
 //!   of the few commands that servers send without. Anything else (HTTP, TLS) is detached for good.
 //! - *CTCP at its place only* (see [`message`]), and only after the server has welcomed the client (001):
-//!   before, no client can send to another (RFC 2812 section 3.1).
+//!   before, no client can send to another (RFC 2812 section 3.1). What looks like DCC elsewhere in a client's line is
+//!   counted.
 //! - *Only a client offers.* What the server passes on was written by some other user. An offer in it names
 //!   that user's own, public endpoint; if it names an internal server's address, a stranger wrote that, and
 //!   nothing is opened.
@@ -260,13 +261,17 @@ impl Irc {
 
     fn on_client_line(&mut self, line: &[u8], length: usize, cx: &mut Context<'_>) -> Verdict {
         self.open_dialogue();
-        let Some(message) = message::parse(line) else { return Verdict::Pass };
+        let Some(message) = message::parse(line) else {
+            count_misplaced(line, None, cx);
+            return Verdict::Pass;
+        };
         let dcc = message.ctcp.clone().and_then(|at| dcc::parse(line, at));
         if let Some(verdict) =
             self.judge(Reading::Whole, Direction::Original, line, &message, dcc.as_ref(), cx)
         {
             return verdict;
         }
+        count_misplaced(line, message.ctcp.as_ref(), cx);
         if message.command.eq_ignore_ascii_case(b"STARTTLS") {
             self.tls_asked = true;
         }
@@ -459,6 +464,13 @@ impl Alg for Irc {
             (_, Direction::Original) => self.inspect_client(input, cx),
             (_, Direction::Reply) => self.inspect_server(input, cx),
         }
+    }
+}
+
+/// Counts what looks like DCC to a reader that searches the line, and is text where it stands.
+fn count_misplaced(line: &[u8], ctcp: Option<&Range<usize>>, cx: &mut Context<'_>) {
+    if message::has_misplaced_dcc(line, ctcp) {
+        cx.events.count(Event::OutOfPlace);
     }
 }
 

@@ -49,7 +49,7 @@ use calls::Calls;
 pub use hiding::CallIdKey;
 use message::Start;
 use reader::{Message, Method};
-use refusal::Refusal;
+use refusal::{Reason, Refusal};
 use registrations::Registrations;
 use table::FlowCalls;
 pub use table::{CallTable, SURE_CALLS};
@@ -347,7 +347,7 @@ impl Sip {
         let ruling = judge(direction, bytes, start, user, cx);
         if ruling != Ruling::Allow {
             if ruling == Ruling::Deny {
-                refuse(direction, bytes, head, start, cx);
+                refuse(direction, bytes, head, start, Reason::Forbidden, cx);
             }
             cx.events.count(Event::Removed);
             return Step::Message { length, verdict: Verdict::Remove };
@@ -375,7 +375,7 @@ impl Sip {
             if matches!(event, Event::Malformed | Event::LineTooLong) {
                 let ruling = judge_unreadable(direction, bytes, Some(start), cx);
                 if ruling == Ruling::Deny {
-                    refuse(direction, bytes, head, start, cx);
+                    refuse(direction, bytes, head, start, Reason::Unreadable, cx);
                 }
                 if ruling != Ruling::Allow {
                     return Step::Message { length, verdict: Verdict::Remove };
@@ -479,13 +479,20 @@ fn judge_unreadable(
 }
 
 /// Answers a request in the place of its receiver. An ACK has no answer.
-fn refuse(direction: Direction, bytes: &[u8], head: usize, start: Start, cx: &mut Context<'_>) {
+fn refuse(
+    direction: Direction,
+    bytes: &[u8],
+    head: usize,
+    start: Start,
+    reason: Reason,
+    cx: &mut Context<'_>,
+) {
     let Start::Request { method, .. } = start else { return };
     if Method::of(method.of(bytes)) == Method::Ack {
         return;
     }
     let head = bytes.get(..head).unwrap_or_default();
-    if let Some(refusal) = Refusal::of(head, text::hash(head)) {
+    if let Some(refusal) = Refusal::of(head, text::hash(head), reason) {
         // Without room for it the sender gives up by its own timers.
         let _ = cx.inject.push(direction.reversed(), refusal.as_bytes());
     }

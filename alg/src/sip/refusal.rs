@@ -1,8 +1,17 @@
-//! `403 Forbidden`, made from the request (RFC 3261 section 8.2.6).
+//! `403 Forbidden`, or `400 Bad Request` where it cannot be read, made from the request (RFC 3261 section 8.2.6).
 
 use super::message::{Headers, Name};
 use super::text::{Span, Written};
 use super::uri::{element, parameter};
+
+/// Why a request is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// Policy does not want it.
+    Forbidden,
+    /// Policy does not want what cannot be read.
+    Unreadable,
+}
 
 /// A response being written.
 pub(super) struct Refusal {
@@ -13,9 +22,12 @@ pub(super) struct Refusal {
 
 impl Refusal {
     /// The answer to the request whose header is `head`; `None` when it is longer than a refusal may be.
-    pub(super) fn of(head: &[u8], tag: u64) -> Option<Self> {
+    pub(super) fn of(head: &[u8], tag: u64, reason: Reason) -> Option<Self> {
         let mut refusal = Self { bytes: [0; LONGEST], length: 0, whole: true };
-        refusal.push(b"SIP/2.0 403 Forbidden\r\n");
+        refusal.push(match reason {
+            Reason::Forbidden => b"SIP/2.0 403 Forbidden\r\n",
+            Reason::Unreadable => b"SIP/2.0 400 Bad Request\r\n",
+        });
         for header in Headers::new(head) {
             if header.fault.is_some() {
                 return None;

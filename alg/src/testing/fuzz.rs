@@ -1,8 +1,8 @@
 //! Every ALG over arbitrary bytes, with both ends hostile: what the fuzz targets run, and the tests with random bytes.
 //!
 //! A run is a row of turns. The ALG sees it once as it comes and once in small pieces, and must do the same both times; what
-//! the contract forbids is found by [`Driver`] on each call. The policy refuses and removes what it is asked about by a
-//! rule that looks random and depends on nothing but the subject.
+//! the contract forbids is found by [`Driver`] on each call. The policy refuses, removes and hides what it is asked
+//! about by a rule that looks random and depends on nothing but the subject.
 
 use std::net::SocketAddrV4;
 
@@ -41,8 +41,8 @@ pub fn fuzz_pptp(data: &[u8]) {
 
 /// Runs TFTP over arbitrary datagrams, in turns as [`fuzz_streams`] has them.
 pub fn fuzz_tftp(data: &[u8]) {
-    let mut driver = Driver::new(Tftp::new(TftpSettings::default()), endpoints(69, data));
-    driver.policy = policy(data);
+    let mut driver =
+        ruled(Driver::new(Tftp::new(TftpSettings::default()), endpoints(69, data)), is_ruled(data));
     for (direction, turn) in turns(data) {
         driver.datagram(direction, turn);
     }
@@ -55,8 +55,8 @@ pub fn fuzz_tftp(data: &[u8]) {
 /// server is internal.
 pub fn fuzz_streams<A: Alg>(alg: impl Fn() -> A, l4_port: u16, data: &[u8]) {
     let turns: Vec<_> = turns(data).collect();
-    let [whole, piecewise] =
-        both_ways(&|| Driver::new(alg(), endpoints(l4_port, data)), policy(data), &turns);
+    let driver = || ruled(Driver::new(alg(), endpoints(l4_port, data)), is_ruled(data));
+    let [whole, piecewise] = both_ways(&driver, &turns);
     assert_eq!(whole.outcome().joined(), piecewise.outcome().joined());
 }
 
@@ -78,18 +78,17 @@ pub fn fuzz_sip(data: &[u8]) {
         settings.media_hosts = [Some(Prefix { network: [10, 0, 0, 2].into(), length: 31 }); 8];
         settings.call_id_key = Some(CallIdKey::new("words"));
     }
-    let policy = if choice & 8 == 0 { FakePolicy(|_| Ruling::Allow) } else { FakePolicy(by_chance) };
+    let driver =
+        |transport| ruled(allowed(Driver::new(sip(settings, transport), endpoints)), choice & 8 != 0);
     let turns: Vec<_> = long_turns(data).collect();
     if choice & 1 == 0 {
-        let mut driver = allowed(Driver::new(sip(settings, Protocol::Udp), endpoints));
-        driver.policy = policy;
+        let mut driver = driver(Protocol::Udp);
         for (direction, turn) in turns {
             driver.datagram(direction, turn);
         }
         return;
     }
-    let [whole, piecewise] =
-        both_ways(&|| allowed(Driver::new(sip(settings, Protocol::Tcp), endpoints)), policy, &turns);
+    let [whole, piecewise] = both_ways(&|| driver(Protocol::Tcp), &turns);
     let (whole, piecewise) = (whole.outcome(), piecewise.outcome());
     // What is not read is decided in the pieces it comes in, so the verdicts are not compared.
     assert_eq!(whole.original, piecewise.original);
@@ -129,15 +128,9 @@ fn allowed(mut driver: Driver<Sip>) -> Driver<Sip> {
     driver
 }
 
-fn both_ways<A: Alg>(
-    driver: &impl Fn() -> Driver<A>,
-    policy: FakePolicy,
-    turns: &[(Direction, &[u8])],
-) -> [Driver<A>; 2] {
+fn both_ways<A: Alg>(driver: &impl Fn() -> Driver<A>, turns: &[(Direction, &[u8])]) -> [Driver<A>; 2] {
     let mut drivers = [driver(), driver()];
     let [whole, piecewise] = &mut drivers;
-    whole.policy = policy;
-    piecewise.policy = policy;
     // Single bytes, but of long inputs somewhat longer pieces: each is looked at again with all that is held.
     let piece = 1 + turns.iter().map(|(_, turn)| turn.len()).sum::<usize>() / 400;
     for &(direction, turn) in turns {
@@ -158,8 +151,19 @@ fn endpoints(l4_port: u16, data: &[u8]) -> SessionEndpoints {
 }
 
 /// Everything is allowed in seven of eight runs.
-fn policy(data: &[u8]) -> FakePolicy {
-    if choice(data) & 7 == 7 { FakePolicy(by_chance) } else { FakePolicy(|_| Ruling::Allow) }
+fn is_ruled(data: &[u8]) -> bool {
+    choice(data) & 7 == 7
+}
+
+/// With a policy that answers every question by chance, if it `is_ruled`.
+fn ruled<A: Alg>(mut driver: Driver<A>, is_ruled: bool) -> Driver<A> {
+    if is_ruled {
+        driver.policy = FakePolicy(by_chance);
+        // What reaches these questions was allowed, so the same chance would never refuse it.
+        driver.unreadable = |subject| by_chance(&Subject { user: b"unreadable", ..*subject });
+        driver.masks = |subject| by_chance(&Subject { user: b"masks", ..*subject }) != Ruling::Allow;
+    }
+    driver
 }
 
 fn choice(data: &[u8]) -> u8 {
@@ -168,8 +172,8 @@ fn choice(data: &[u8]) -> u8 {
 
 /// A ruling that is the same for the same subject.
 fn by_chance(subject: &Subject<'_>) -> Ruling {
-    let sum =
-        subject.command.iter().chain(subject.argument).fold(7_u8, |sum, byte| sum.rotate_left(3) ^ byte);
+    let bytes = subject.command.iter().chain(subject.argument).chain(subject.user);
+    let sum = bytes.fold(7_u8, |sum, byte| sum.rotate_left(3) ^ byte);
     match sum & 3 {
         0 => Ruling::Deny,
         1 => Ruling::Drop,

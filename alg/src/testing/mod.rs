@@ -14,6 +14,8 @@ use crate::contract::{
 };
 use crate::sip::{CallTable, Sip, SipSettings};
 
+#[cfg(test)]
+pub(crate) mod cuts;
 mod fuzz;
 
 pub use fuzz::*;

@@ -94,15 +94,13 @@ fn behind_an_accepted_auth_nothing_is_rewritten_on_either_side() {
     }
 }
 
-/// CCC (RFC 4217 section 6) outside of TLS is a command like any other; LPRT, LPSV and 228 (RFC 1639) announce nothing here.
+/// CCC (RFC 4217 section 6) outside of TLS is a command like any other.
 #[test]
 fn commands_that_belong_to_other_worlds_change_nothing() {
     for (asked, answer) in [
         (&b"CCC\r\n"[..], &b"200 clear\r\n"[..]),
         (b"PBSZ 0\r\n", b"503 AUTH first\r\n"),
         (b"PROT P\r\n", b"503 AUTH first\r\n"),
-        (b"LPRT 4,4,10,0,0,2,2,15,161\r\n", b"200 ok\r\n"),
-        (b"LPSV\r\n", b"228 Entering Long Passive Mode (4,4,10,0,0,9,2,15,161)\r\n"),
         (b"QUIT\r\n", b"227 Logout.\r\n"),
     ] {
         for (endpoints, modes, want) in sides() {
@@ -114,4 +112,31 @@ fn commands_that_belong_to_other_worlds_change_nothing() {
             assert!(outcome.reply[b"220 ready\r\n".len()..].starts_with(answer));
         }
     }
+}
+
+/// LPRT and LPSV (RFC 1639) never reach the server, and the client reads in its turn that it must do without.
+#[test]
+fn long_addresses_are_refused_in_the_servers_name() {
+    for asked in [&b"LPRT 4,4,10,0,0,2,2,15,161\r\n"[..], b"LPSV\r\n", b"lpsv \r\n", b"LPRT x\r\n"] {
+        for (endpoints, modes, want) in sides() {
+            let turns = [&[(C, &b"SYST\r\n"[..]), (C, asked), (S, b"215 a\r\n")], &modes[..]].concat();
+            let (driver, text) = announced(endpoints, &turns, false);
+            assert!(text.ends_with(want), "{}: {text}", asked.escape_ascii());
+            let outcome = driver.outcome();
+            assert!(!outcome.original.windows(3).any(|word| word.eq_ignore_ascii_case(&asked[..3])));
+            assert!(outcome.reply.starts_with(b"220 ready\r\n215 a\r\n502 Not implemented.\r\n"));
+            assert_eq!(driver.count_of(Event::Removed), 1);
+        }
+    }
+    // One that is too long to be read goes with its rest.
+    let long = [&b"LPRT 4,4"[..], &b",0".repeat(600), b"\r\nNOOP\r\n"].concat();
+    let driver = talk(internal_client(), &[(S, b"220 ready\r\n"), (C, &long)]);
+    assert_eq!(driver.outcome().original, b"NOOP\r\n");
+    assert!(driver.outcome().reply.ends_with(b"502 Not implemented.\r\n"));
+    // What nobody asked for is text that answers the oldest command.
+    let reply = b"228 Entering Long Passive Mode (4,4,10,0,0,9,2,15,161)\r\n";
+    let driver = talk(internal_server(), &[(S, b"220 ready\r\n"), (C, b"NOOP\r\n"), (S, reply)]);
+    assert!(driver.outcome().reply.ends_with(reply));
+    assert_eq!(counted(&driver), [(Event::OutOfPlace, 1)]);
+    assert!(driver.nat.calls.is_empty());
 }

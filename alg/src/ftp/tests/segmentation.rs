@@ -3,10 +3,11 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::{Outcome, fuzz_ftp};
+use crate::testing::cuts::{encoded, every_cut, play, properties_of_random_turns};
+use crate::testing::fuzz_ftp;
 
 /// Dialogues that touch every state; a small limit of lines, so that some are too long.
-const CORPUS: [(&str, &[Turn<'_>]); 9] = [
+const CORPUS: [(&str, &[Turn<'_>]); 10] = [
     ("active", &[(S, b"220-a\r\n 9\r\n220 b\r\n"), (C, b"PORT 10,0,0,2,15,161\r\n"), (S, b"200 ok\r\n")]),
     ("extended active", &[(S, b"220\n"), (C, b"EPRT |1|10.0.0.2|4001|\r\nQUIT\n"), (S, b"500\r\n221 a\r\n")]),
     (
@@ -22,6 +23,7 @@ const CORPUS: [(&str, &[Turn<'_>]); 9] = [
         "auth accepted",
         &[(S, b"220 a\n"), (C, b"AUTH X\n\x16\x03PASV\r\n"), (S, b"234-a\n234 b\n\x16\x03a\n")],
     ),
+    ("long", &[(S, b"220 a\n"), (C, b"NOOP\nLPSV\nPASV\n"), (S, b"200 a\n228 b\n")]),
     (
         "too long",
         &[
@@ -42,36 +44,11 @@ fn session_of_short_lines() -> Driver<Ftp> {
     Driver::new(Ftp::new(FtpSettings { line_bytes: 32, ..FtpSettings::default() }), internal_client())
 }
 
-/// Runs the turns, the one numbered `cut_turn` in the pieces that end at `cuts`.
-fn run(turns: &[Turn<'_>], cut_turn: usize, cuts: &[usize]) -> Outcome {
-    let mut driver = session_of_short_lines();
-    for (number, (direction, bytes)) in turns.iter().enumerate() {
-        let mut from = 0;
-        for &to in cuts.iter().filter(|_| number == cut_turn) {
-            driver.feed(*direction, &bytes[from..to]);
-            from = to;
-        }
-        driver.feed(*direction, &bytes[from..]);
-    }
-    driver.outcome()
-}
-
 /// every cut of every turn into two and into three segments.
 #[test]
 fn every_cut_into_two_or_three_gives_the_same_outcome() {
     for (name, turns) in CORPUS {
-        let whole = run(turns, usize::MAX, &[]);
-        for (number, (_, bytes)) in turns.iter().enumerate() {
-            for second in 0..=bytes.len() {
-                for first in 0..=second {
-                    assert_eq!(
-                        run(turns, number, &[first, second]),
-                        whole,
-                        "{name}: {number} at {first}, {second}"
-                    );
-                }
-            }
-        }
+        every_cut(name, session_of_short_lines, turns, usize::MAX, |outcome| outcome);
     }
 }
 
@@ -80,7 +57,7 @@ fn every_cut_into_two_or_three_gives_the_same_outcome() {
 fn the_corpus_reaches_every_kind_of_step() {
     let mut reached = [0; Event::ALL.len()];
     for (_, turns) in CORPUS {
-        let outcome = run(turns, usize::MAX, &[]);
+        let outcome = play(session_of_short_lines(), turns);
         for (sum, event) in reached.iter_mut().zip(Event::ALL) {
             *sum += outcome.events.of(event);
         }
@@ -93,7 +70,6 @@ fn the_corpus_reaches_every_kind_of_step() {
         Event::PortZero,
         Event::Malformed,
         Event::ExpectationRefused,
-        Event::Removed,
         Event::TooManyOutstanding,
         Event::Denied,
         Event::RecheckFailed,
@@ -146,43 +122,19 @@ fn fragment() -> impl Strategy<Value = Vec<u8>> {
 fn turns() -> impl Strategy<Value = Vec<u8>> {
     let turn = (any::<bool>(), prop::collection::vec(fragment(), 1..4));
     prop::collection::vec(turn, 0..24).prop_map(|turns| {
-        let mut data = b"\x87220 a\r\n".to_vec();
-        for (from_server, fragments) in turns {
-            for fragment in fragments {
+        let fragments = turns.into_iter().flat_map(|(from_server, fragments)| {
+            fragments.into_iter().map(move |fragment| {
                 let is_reply = fragment.first().is_some_and(u8::is_ascii_digit);
-                let head = if is_reply || from_server && fragment.len() < 4 { 0x80 } else { 0 };
-                data.push(head | u8::try_from(fragment.len()).unwrap());
-                data.extend_from_slice(&fragment);
-            }
-        }
-        data
+                (is_reply || from_server && fragment.len() < 4, fragment)
+            })
+        });
+        encoded([(true, b"220 a\r\n".to_vec())].into_iter().chain(fragments))
     })
 }
 
+properties_of_random_turns!(fuzz_ftp, turns());
+
 proptest! {
-    #[test]
-    fn random_turns_give_the_same_outcome_byte_by_byte(data in turns()) {
-        fuzz_ftp(&data);
-    }
-
-    #[test]
-    fn random_bytes_never_panic(data in prop::collection::vec(any::<u8>(), 0..2000)) {
-        fuzz_ftp(&data);
-    }
-
-    /// One byte of a good dialogue changed, removed or doubled.
-    #[test]
-    fn mutated_dialogues_never_panic(data in turns(), at: prop::sample::Index, byte: u8, kind in 0..3) {
-        let mut data = data;
-        let at = at.index(data.len());
-        match kind {
-            0 => data[at] = byte,
-            1 => { data.remove(at); }
-            _ => data.insert(at, data[at]),
-        }
-        fuzz_ftp(&data);
-    }
-
     /// Any cut of any dialogue of the corpus, all turns at once.
     #[test]
     fn any_cuts_give_the_same_outcome(number in 0..CORPUS.len(), sizes in prop::collection::vec(1..9usize, 1..20)) {
@@ -197,7 +149,7 @@ proptest! {
                 rest = behind;
             }
         }
-        prop_assert_eq!(driver.outcome(), run(turns, usize::MAX, &[]));
+        prop_assert_eq!(driver.outcome(), play(session_of_short_lines(), turns));
     }
 
     /// A rewritten line reads back as the announced endpoint, and is the line it was around it.

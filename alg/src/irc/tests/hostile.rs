@@ -37,23 +37,27 @@ fn an_offer_for_anything_but_the_client_opens_nothing() {
 /// S-03 (CVE-2022-2663): a server makes the client echo what looks like an offer.
 #[test]
 fn s_03_an_offer_that_is_not_at_its_place_opens_nothing() {
-    let lines: [&[u8]; 9] = [
-        b"PONG :\x01DCC CHAT chat 167772162 5000\x01\r\n",
-        b"PONG :PRIVMSG bob :\x01DCC CHAT chat 167772162 5000\x01\r\n",
-        b"NOTICE bob :\x01PING \x01DCC CHAT chat 167772162 5000\x01\r\n",
-        b"PRIVMSG bob :hi \x01DCC CHAT chat 167772162 5000\x01\r\n",
-        b"PRIVMSG bob :DCC CHAT chat 167772162 5000\r\n",
-        b"PRIVMSG #a x :\x01DCC CHAT chat 167772162 5000\x01\r\n",
-        b"TOPIC #a :\x01DCC CHAT chat 167772162 5000\x01\r\n",
-        b"QUIT :\x01DCC CHAT chat 167772162 5000\x01\r\n",
-        b"PRIVMSG bob :\x01XDCC CHAT chat 167772162 5000\x01\r\n",
+    let rows: [(&[u8], bool); 12] = [
+        (b"PONG :\x01DCC CHAT chat 167772162 5000\x01\r\n", true),
+        (b"PONG :PRIVMSG bob :\x01DCC CHAT chat 167772162 5000\x01\r\n", true),
+        (b"NOTICE bob :\x01PING \x01DCC CHAT chat 167772162 5000\x01\r\n", true),
+        (b"NOTICE bob :\x01VERSION\x01dcc CHAT chat 167772162 5000\x01\r\n", true),
+        (b"PRIVMSG bob :hi \x01DCC CHAT chat 167772162 5000\x01\r\n", true),
+        (b"PRIVMSG #a x :\x01DCC CHAT chat 167772162 5000\x01\r\n", true),
+        (b"TOPIC #a :\x01DCC CHAT chat 167772162 5000\x01\r\n", true),
+        (b"QUIT :\x01DCC CHAT chat 167772162 5000\x01\r\n", true),
+        (b":al \x01DCC CHAT chat 167772162 5000\x01\r\n", true),
+        (b"PRIVMSG bob :DCC CHAT chat 167772162 5000\r\n", false),
+        (b"PRIVMSG bob :\x01XDCC CHAT chat 167772162 5000\x01\r\n", false),
+        (b"PRIVMSG bob :\x01DCCX CHAT chat 167772162 5000\x01\r\n", false),
     ];
-    for line in lines {
+    for (line, is_counted) in rows {
         let mut driver = welcomed(internal_client());
         driver.feed(S, b"PING :\x01DCC CHAT chat 167772162 5000\x01\r\n");
         driver.feed(C, line);
         assert_eq!(after_registration(&driver, C), line.escape_ascii().to_string());
-        assert_eq!(counted(&driver), [], "{}", line.escape_ascii());
+        let want: &[_] = if is_counted { &[(Event::OutOfPlace, 1)] } else { &[] };
+        assert_eq!(counted(&driver), want, "{}", line.escape_ascii());
         assert!(driver.nat.calls.is_empty(), "{}", line.escape_ascii());
     }
 }

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::{Outcome, fuzz_irc};
+use crate::testing::cuts::{encoded, every_cut, properties_of_random_turns};
+use crate::testing::fuzz_irc;
 
 /// Dialogues that touch every state.
 const CORPUS: [&[Turn<'_>]; 5] = [
@@ -24,35 +25,17 @@ const CORPUS: [&[Turn<'_>]; 5] = [
     &[(C, b"POST / HTTP/1.1\r\nNICK a\r\n"), (S, b":a 001 b\n")],
 ];
 
-fn run(turns: &[Turn<'_>], cut_turn: usize, cuts: &[usize]) -> Outcome {
-    let settings = IrcSettings { line_bytes: 48, ..IrcSettings::default() };
-    let mut driver = Driver::new(Irc::new(settings), internal_client());
-    for (number, (direction, bytes)) in turns.iter().enumerate() {
-        let mut from = 0;
-        for &to in cuts.iter().filter(|_| number == cut_turn) {
-            driver.feed(*direction, &bytes[from..to]);
-            from = to;
-        }
-        driver.feed(*direction, &bytes[from..]);
-    }
-    driver.outcome()
+fn session_of_short_lines() -> Driver<Irc> {
+    Driver::new(Irc::new(IrcSettings { line_bytes: 48, ..IrcSettings::default() }), internal_client())
 }
 
 /// every cut of every turn into two and into three segments.
 #[test]
 fn every_cut_into_two_or_three_gives_the_same_outcome() {
-    for (name, turns) in CORPUS.into_iter().enumerate() {
-        let whole = run(turns, usize::MAX, &[]);
-        for (number, (_, bytes)) in turns.iter().enumerate() {
-            for second in 0..=bytes.len() {
-                for first in 0..=second {
-                    let cut = run(turns, number, &[first, second]);
-                    assert_eq!(cut, whole, "dialogue {name}: turn {number} at {first}, {second}");
-                }
-            }
-        }
-    }
-    let reached = |number: usize, event| run(CORPUS[number], usize::MAX, &[]).events.of(event);
+    let outcomes = CORPUS.map(|turns| {
+        every_cut(&format!("{turns:?}"), session_of_short_lines, turns, usize::MAX, |outcome| outcome)
+    });
+    let reached = |number: usize, event| outcomes[number].events.of(event);
     let each = [
         reached(0, Event::Rewritten),
         reached(1, Event::Opaque),
@@ -99,36 +82,14 @@ fn fragment() -> impl Strategy<Value = (bool, Vec<u8>)> {
 
 /// Turns in the form that [`fuzz_irc`] reads, behind a registration.
 fn turns() -> impl Strategy<Value = Vec<u8>> {
-    prop::collection::vec(fragment(), 0..24).prop_map(|fragments| {
-        let mut data = b"\x07NICK a\n\x89:a 001 b\n".to_vec();
-        for (from_server, fragment) in fragments {
-            let head = if from_server { 0x80 } else { 0 };
-            data.push(head | u8::try_from(fragment.len()).unwrap());
-            data.extend_from_slice(&fragment);
-        }
-        data
-    })
+    let opening = [(false, b"NICK a\n".to_vec()), (true, b":a 001 b\n".to_vec())];
+    prop::collection::vec(fragment(), 0..24)
+        .prop_map(move |fragments| encoded(opening.clone().into_iter().chain(fragments)))
 }
 
+properties_of_random_turns!(fuzz_irc, turns());
+
 proptest! {
-    #[test]
-    fn random_turns_give_the_same_outcome_byte_by_byte(data in turns()) {
-        fuzz_irc(&data);
-    }
-
-    #[test]
-    fn random_bytes_never_panic(data in prop::collection::vec(any::<u8>(), 0..2000)) {
-        fuzz_irc(&data);
-    }
-
-    #[test]
-    fn mutated_dialogues_never_panic(data in turns(), at: prop::sample::Index, byte: u8) {
-        let mut data = data;
-        let at = at.index(data.len());
-        data[at] = byte;
-        fuzz_irc(&data);
-    }
-
     /// A rewritten offer is the line it was around its numbers.
     #[test]
     fn a_rewritten_offer_differs_only_in_its_endpoint(l4_port in 1024u16.., name in "[!-~ ]{1,40}") {

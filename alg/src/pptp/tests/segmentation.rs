@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::{Outcome, fuzz_pptp};
+use crate::testing::cuts::{encoded, every_cut, properties_of_random_turns};
+use crate::testing::fuzz_pptp;
 
 /// A dialogue with each message about calls, and one that ends in something else.
 fn corpus() -> [Vec<Turn>; 2] {
@@ -21,34 +22,16 @@ fn corpus() -> [Vec<Turn>; 2] {
     ]
 }
 
-fn run(turns: &[Turn], cut_turn: usize, cuts: &[usize]) -> Outcome {
-    let mut driver = Driver::new(Pptp::new(PptpSettings::default()), internal_client());
-    for (number, (direction, bytes)) in turns.iter().enumerate() {
-        let mut from = 0;
-        for &to in cuts.iter().filter(|_| number == cut_turn) {
-            driver.feed(*direction, &bytes[from..to]);
-            from = to;
-        }
-        driver.feed(*direction, &bytes[from..]);
-    }
-    driver.outcome()
+fn fresh() -> Driver<Pptp> {
+    Driver::new(Pptp::new(PptpSettings::default()), internal_client())
 }
 
 /// every cut of every turn into two, and into three a few bytes apart.
 #[test]
 fn every_cut_into_two_or_three_gives_the_same_outcome() {
-    for (name, turns) in corpus().iter().enumerate() {
-        let whole = run(turns, usize::MAX, &[]);
-        for (number, (_, bytes)) in turns.iter().enumerate() {
-            for second in 0..=bytes.len() {
-                for first in second.saturating_sub(20)..=second {
-                    let cut = run(turns, number, &[first, second]);
-                    assert_eq!(cut, whole, "dialogue {name}: turn {number} at {first}, {second}");
-                }
-            }
-        }
-    }
-    let reached = |number: usize, event| run(&corpus()[number], usize::MAX, &[]).events.of(event);
+    let outcomes =
+        corpus().map(|turns| every_cut(&format!("{turns:?}"), fresh, &turns, 20, |outcome| outcome));
+    let reached = |number: usize, event| outcomes[number].events.of(event);
     assert_eq!((reached(0, Event::Rewritten), reached(1, Event::Detached)), (6, 1));
 }
 
@@ -80,38 +63,14 @@ fn fragment() -> impl Strategy<Value = (bool, Vec<u8>)> {
 
 /// Turns in the form that [`fuzz_pptp`] reads.
 fn turns() -> impl Strategy<Value = Vec<u8>> {
-    prop::collection::vec(fragment(), 0..40).prop_map(|fragments| {
-        let mut data = Vec::new();
-        let opening = [(false, start_request()), (true, start_reply())];
-        for (from_server, fragment) in opening.into_iter().chain(fragments) {
-            for piece in fragment.chunks(127) {
-                data.push(if from_server { 0x80 } else { 0 } | u8::try_from(piece.len()).unwrap());
-                data.extend_from_slice(piece);
-            }
-        }
-        data
-    })
+    let opening = [(false, start_request()), (true, start_reply())];
+    prop::collection::vec(fragment(), 0..40)
+        .prop_map(move |fragments| encoded(opening.clone().into_iter().chain(fragments)))
 }
 
+properties_of_random_turns!(fuzz_pptp, turns());
+
 proptest! {
-    #[test]
-    fn random_turns_give_the_same_outcome_byte_by_byte(data in turns()) {
-        fuzz_pptp(&data);
-    }
-
-    #[test]
-    fn random_bytes_never_panic(data in prop::collection::vec(any::<u8>(), 0..2000)) {
-        fuzz_pptp(&data);
-    }
-
-    #[test]
-    fn mutated_dialogues_never_panic(data in turns(), at: prop::sample::Index, byte: u8) {
-        let mut data = data;
-        let at = at.index(data.len());
-        data[at] = byte;
-        fuzz_pptp(&data);
-    }
-
     /// Whatever the numbers, each end reads its own Call ID back, and no message changes elsewhere.
     #[test]
     fn each_end_reads_its_own_call_id_back(client in 1u16.., server in 1u16..) {

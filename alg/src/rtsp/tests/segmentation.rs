@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::testing::cuts::{encoded, every_cut, properties_of_random_turns};
 use crate::testing::{Outcome, fuzz_rtsp};
 
 /// Dialogues that touch every state.
@@ -33,36 +34,17 @@ const CORPUS: [&[Turn<'_>]; 4] = [
     &[(C, "OPTIONS * HTTP/1.1\r\nCSeq: 1\r\n\r\n"), (S, "RTSP/1.0 200 OK\n\n")],
 ];
 
-fn run(turns: &[Turn<'_>], cut_turn: usize, cuts: &[usize]) -> Outcome {
-    let settings = RtspSettings { message_bytes: 120, ..RtspSettings::default() };
-    let mut driver = Driver::new(Rtsp::new(settings), internal_client());
-    for (number, (direction, text)) in turns.iter().enumerate() {
-        let bytes = text.as_bytes();
-        let mut from = 0;
-        for &to in cuts.iter().filter(|_| number == cut_turn) {
-            driver.feed(*direction, &bytes[from..to]);
-            from = to;
-        }
-        driver.feed(*direction, &bytes[from..]);
-    }
-    driver.outcome().joined()
+fn session_of_short_messages() -> Driver<Rtsp> {
+    Driver::new(Rtsp::new(RtspSettings { message_bytes: 120, ..RtspSettings::default() }), internal_client())
 }
 
 /// every cut of every turn into two and into three segments.
 #[test]
 fn every_cut_into_two_or_three_gives_the_same_outcome() {
-    for (name, turns) in CORPUS.into_iter().enumerate() {
-        let whole = run(turns, usize::MAX, &[]);
-        for (number, (_, text)) in turns.iter().enumerate() {
-            for second in 0..=text.len() {
-                for first in 0..=second {
-                    let cut = run(turns, number, &[first, second]);
-                    assert_eq!(cut, whole, "dialogue {name}: turn {number} at {first}, {second}");
-                }
-            }
-        }
-    }
-    let reached = |number: usize, event| run(CORPUS[number], usize::MAX, &[]).events.of(event);
+    let outcomes = CORPUS.map(|turns| {
+        every_cut(&format!("{turns:?}"), session_of_short_messages, turns, usize::MAX, Outcome::joined)
+    });
+    let reached = |number: usize, event| outcomes[number].events.of(event);
     let each = [
         reached(0, Event::Rewritten),
         reached(1, Event::Detached),
@@ -107,36 +89,14 @@ fn fragment() -> impl Strategy<Value = (bool, Vec<u8>)> {
 
 /// Turns in the form that [`fuzz_rtsp`] reads.
 fn turns() -> impl Strategy<Value = Vec<u8>> {
-    prop::collection::vec(fragment(), 1..24).prop_map(|fragments| {
-        let mut data = b"\x16OPTIONS * RTSP/1.0\r\n\r\n".to_vec();
-        for (from_server, fragment) in fragments {
-            let head = if from_server { 0x80 } else { 0 };
-            data.push(head | u8::try_from(fragment.len()).unwrap());
-            data.extend_from_slice(&fragment);
-        }
-        data
-    })
+    let opening = (false, b"OPTIONS * RTSP/1.0\r\n\r\n".to_vec());
+    prop::collection::vec(fragment(), 1..24)
+        .prop_map(move |fragments| encoded([opening.clone()].into_iter().chain(fragments)))
 }
 
+properties_of_random_turns!(fuzz_rtsp, turns());
+
 proptest! {
-    #[test]
-    fn random_turns_give_the_same_outcome_byte_by_byte(data in turns()) {
-        fuzz_rtsp(&data);
-    }
-
-    #[test]
-    fn random_bytes_never_panic(data in prop::collection::vec(any::<u8>(), 0..2000)) {
-        fuzz_rtsp(&data);
-    }
-
-    #[test]
-    fn mutated_dialogues_never_panic(data in turns(), at: prop::sample::Index, byte: u8) {
-        let mut data = data;
-        let at = at.index(data.len());
-        data[at] = byte;
-        fuzz_rtsp(&data);
-    }
-
     /// A rewritten SETUP is what it was around its ports.
     #[test]
     fn a_rewritten_setup_differs_only_in_its_ports(l4_port in 1024u16..65535, blanks in "[ \t]{0,4}") {

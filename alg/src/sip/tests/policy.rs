@@ -91,7 +91,7 @@ fn a_product_is_hidden_and_what_cannot_be_read_is_refused_where_policy_says_so()
     let malformed = sent.replace("CSeq: 1", "CSeq: x");
     let leaving = driver.datagram(O, malformed.as_bytes());
     let answers: Vec<_> = leaving.iter().map(|(direction, bytes)| (*direction, &bytes[..12])).collect();
-    assert_eq!(answers, [(R, &b"SIP/2.0 403 "[..])]);
+    assert_eq!(answers, [(R, &b"SIP/2.0 400 "[..])]);
     let info = malformed.replace("INVITE", "INFO");
     let leaving = driver.datagram(O, info.as_bytes());
     assert_eq!(leaving, [(O, info.replace("Foo 1.2", "masked").into_bytes())], "only INVITE is refused");

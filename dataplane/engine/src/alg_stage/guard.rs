@@ -67,6 +67,7 @@ impl Guard<'_> {
         let is_shadow = oversight.is_shadow(protocol);
         let alg = &mut *self.alg;
         let pretended = &mut self.health.pretended;
+        let rechecks_failed = cx.events.of(Event::RecheckFailed);
         // What a panic leaves half done: the ALG's own state, which is of plain values and whose worst is a wrong verdict,
         // and `cx`, which is cleared.
         let answer = catch_unwind(AssertUnwindSafe(|| {
@@ -77,6 +78,9 @@ impl Guard<'_> {
             }
         }));
         let Ok(step) = answer else { return self.panicked(input, cx) };
+        if cx.events.of(Event::RecheckFailed) != rechecks_failed {
+            self.watched.note(What::RecheckFailed);
+        }
         if oversight.records.keeps_exchanges() {
             self.audit(direction, input, step, is_shadow, cx);
         }

@@ -33,6 +33,8 @@ pub enum What {
     Panicked,
     /// A control session is no longer read, because its ALG panicked again.
     FlowOff,
+    /// A rewritten message would not have read back as meant, and was left as it came.
+    RecheckFailed,
     /// A control session is no longer read, because its sender made too much work.
     WorkBudget,
     /// The ALG was switched off.

@@ -384,6 +384,23 @@ fn s_24_a_panic_costs_a_message_then_the_session_then_the_alg_and_forwarding_nev
     assert_eq!(told, [panicked, panicked, What::FlowOff, panicked, panicked, What::AlgOff]);
 }
 
+/// More headers are to be hidden than one message can have replacements: what is left shows, and is told.
+#[test]
+fn a_message_that_cannot_be_rewritten_as_meant_is_told() {
+    for is_shadow in [false, true] {
+        let toml = format!(
+            "[alg.sip]\nenabled = true\nshadow = {is_shadow}\n[[alg.rule]]\nname = \"m\"\naction = \"mask\"\n"
+        );
+        let mut net = Net::with(&toml, |_| {});
+        let headers = "Server: a\r\n".repeat(100);
+        let message = format!("SIP/2.0 200 OK\r\n{headers}\r\n");
+        net.one(INSIDE, &udp("10.0.0.2:5060", "198.51.100.1:5060", message.as_bytes()));
+        assert!(counter(&net, "alg.sip.recheck_failed") > 0);
+        let told: Vec<What> = records(&net).0.iter().map(|notice| notice.what).collect();
+        assert_eq!(told, [What::RecheckFailed], "once a message");
+    }
+}
+
 /// Every ALG over UDP, and FTP for those over TCP: whatever message it panics at, all bytes arrive.
 #[test]
 fn s_24_panics_at_random_lose_no_packet() {
