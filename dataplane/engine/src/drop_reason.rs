@@ -141,6 +141,8 @@ drop_reasons! {
     AhTranslated = "ah_translated",
     /// Another internal host speaks this protocol with the same remote host from the same external address.
     AddressInUse = "address_in_use",
+    /// Another session has one of its two flows, translated in another way.
+    FlowInUse = "flow_in_use",
     /// No external L4 port is free.
     PoolExhausted = "pool_exhausted",
     /// The session table is full.

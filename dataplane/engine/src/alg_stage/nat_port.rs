@@ -114,8 +114,11 @@ impl AlgNat for NatPort<'_> {
             }
             Some(address) => {
                 let protocol = ip_protocol(request.protocol);
-                let pair = self.nat.reserve_pair(self.worker, protocol, lower, address, self.now)?;
-                pair.map(|(announced, mapping)| (announced, Some(mapping)))
+                let pair = match self.is_own_name(address) {
+                    true => self.nat.reserve_own_pair(self.worker, protocol, lower, address)?,
+                    false => self.nat.reserve_pair(self.worker, protocol, lower, address, self.now)?,
+                };
+                pair.map(|(announced, mapping)| (self.met(request, announced), Some(mapping)))
             }
         };
         let first = match self.promise(request, lower, first) {
@@ -218,16 +221,32 @@ impl NatPort<'_> {
             return self.place_of_call(request, address);
         }
         if let Some(mapping) = self.own_mapping(request) {
-            return Ok((self.endpoints.sender_seen(request.owner).into(), mapping));
+            let seen = self.endpoints.sender_seen(request.owner).into();
+            return Ok((self.met(request, seen), mapping));
         }
         let protocol = ip_protocol(request.protocol);
-        let reserved = if request.peer == Peer::ByFiltering {
+        let reserved = if self.is_own_name(address) {
+            self.nat.reserve_own(self.worker, protocol, target, address)
+        } else if request.peer == Peer::ByFiltering {
             let remote = self.endpoints.sender(request.owner.reversed()).into();
             self.nat.reserve_by_rule(self.worker, protocol, (target, remote), address, self.now)
         } else {
             self.nat.reserve(self.worker, protocol, target, address, self.now)
         };
-        reserved.map(|(announced, mapping)| (announced, Some(mapping)))
+        reserved.map(|(announced, mapping)| (self.met(request, announced), Some(mapping)))
+    }
+
+    /// Whether an end is seen at algate's own `address`: by a server whose forward masquerades.
+    fn is_own_name(&self, address: u32) -> bool {
+        !self.nat.ports.contains(address) && !self.nat.keeps_ports(address)
+    }
+
+    /// What is announced, in the tenant whose packets come there: an endpoint of algate's own is met inside.
+    fn met(&self, request: &Request, announced: Endpoint) -> Endpoint {
+        match self.is_own_name(announced.address) {
+            true => announced.in_tenant(self.tenant_of(request.owner.reversed())),
+            false => announced,
+        }
     }
 
     /// Chooses the call id that is announced at this address.

@@ -181,10 +181,9 @@ impl Nat {
             return;
         };
         let Some(space) = PortSpace::of_protocol(protocol) else { return };
-        let is_deterministic = self
-            .ports
-            .place_of(external.address)
-            .is_some_and(|(pool, _)| self.blocks.deterministic(pool).is_some());
+        // No pool has the ports of algate's own addresses.
+        let Some((pool, _)) = self.ports.place_of(external.address) else { return };
+        let is_deterministic = self.blocks.deterministic(pool).is_some();
         let rests_at_all = space != PortSpace::Tcp
             && matches!(filtering, Filtering::EndpointIndependent | Filtering::Expected)
             && !is_deterministic

@@ -18,10 +18,11 @@ use algate_config::{Affinity, Forward as ForwardConfig};
 use crate::drop_reason::DropReason;
 use crate::ids::{InterfaceId, TenantId};
 use crate::nat::key::{Endpoint, FlowKey};
-use crate::nat::mapping::{self, Filtering, Mapping};
+use crate::nat::mapping::{self, Filtering, Hold, Mapping};
 use crate::nat::policy::reserved_scope;
 use crate::nat::ports::PortSpace;
 use crate::nat::session::{Facing, Session};
+use crate::nat::slow_path::Source;
 use crate::nat::{Nat, NatWorker, Refusal};
 use crate::router::Router;
 use crate::table::hash::HashKey;
@@ -157,8 +158,8 @@ impl Nat {
         self.forwards.masquerades(key.protocol(), key.destination()) || parent.is_some_and(is_parent)
     }
 
-    /// The endpoint of algate's own, on `interface`, that `server` will see in place of a client. It is
-    /// taken by the session that uses it, with this server alone.
+    /// The endpoint of algate's own, on `interface`, that `server` will see in place of the client that sends `key`: by
+    /// which an ALG has announced it, or one taken by the session that uses it, with this server alone.
     ///
     /// # Errors
     /// None was found: the server has very many clients.
@@ -166,18 +167,22 @@ impl Nat {
         &self,
         worker: &mut NatWorker,
         router: &Router,
-        protocol: u8,
+        key: FlowKey,
         server: Endpoint,
         interface: InterfaceId,
-    ) -> Result<Endpoint, Refusal> {
+    ) -> Result<Source, Refusal> {
+        let (protocol, client) = (key.protocol(), key.source());
         let own = router.interfaces.of(interface).and_then(|own| own.address_towards(server.address));
         let address = own.ok_or(Refusal::Drop(DropReason::NoRoute))?;
+        if let Some((endpoint, mapping)) = self.hold_own(worker, protocol, client, address) {
+            return Ok(Source { endpoint, mapping: Some(mapping), hold: Hold::Firm });
+        }
         for _ in 0..MASQUERADE_ATTEMPTS {
             let l4_port = MASQUERADE_PORTS | (worker.random.draw() as u16);
             let candidate = Endpoint::new(address, l4_port);
             let reply = FlowKey::new(protocol, server, candidate);
             if self.find(self.sessions.hash(reply), reply).is_none() {
-                return Ok(candidate);
+                return Ok(Source::unmapped(candidate));
             }
         }
         Err(Refusal::Drop(DropReason::PoolExhausted))

@@ -68,7 +68,7 @@ pub enum Scope {
     Pool {
         /// The pool.
         pool: u16,
-        /// Their filtering; what is reserved counts as endpoint-independent.
+        /// Their filtering; what is reserved counts as endpoint-independent, or as expected where it stands beside such.
         filtering: Filtering,
     },
     /// Those to this remote endpoint.

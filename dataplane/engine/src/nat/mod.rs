@@ -23,6 +23,7 @@ pub mod key;
 pub mod mapping;
 #[cfg(all(test, loom))]
 pub(crate) mod models;
+mod own_name;
 pub mod policy;
 pub mod ports;
 mod records;

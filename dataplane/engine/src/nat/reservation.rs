@@ -9,14 +9,14 @@ use algate_alg::ExpectError;
 use crate::drop_reason::DropReason;
 use crate::nat::block::Site;
 use crate::nat::key::{Endpoint, FlowKey, Host};
-use crate::nat::mapping::{Filtering, Hold, Mapping};
+use crate::nat::mapping::{Filtering, Hold, Mapping, Scope};
 use crate::nat::policy::{Home, Translating, Treatment};
 use crate::nat::ports::PortSpace;
 use crate::nat::{Nat, NatWorker, Refusal, Retiree};
 use crate::time::Instant;
 
 /// An external endpoint and the mapping behind it.
-type Reserved = (Endpoint, u32);
+pub(super) type Reserved = (Endpoint, u32);
 
 impl Nat {
     /// Reserves an external endpoint on `address` for flows that an ALG expects at `target`.
@@ -66,7 +66,7 @@ impl Nat {
     /// port above it.
     ///
     /// # Errors
-    /// No such pair is free, the targets have mappings that are none, or a table is full. Nothing is reserved then.
+    /// No such pair is free, or a table is full. Nothing is reserved then.
     pub fn reserve_pair(
         &self,
         worker: &mut NatWorker,
@@ -133,17 +133,43 @@ impl Nat {
         }
     }
 
+    /// What targets have that have sent already need not be a pair; such ones get a second mapping each, for what is
+    /// expected alone.
     fn pair(
         &self,
         worker: &mut NatWorker,
         wanted: &Wanted,
         targets: [Endpoint; 2],
     ) -> Result<[Reserved; 2], ExpectError> {
-        let scope = wanted.translating.scope;
-        let held = targets.map(|target| {
+        let translating = Translating { scope: apart_scope(wanted.translating.pool), ..wanted.translating };
+        let apart = Wanted { translating, ..*wanted };
+        match self.held(&apart, targets) {
+            [Some(first), Some(second)] => return Ok([first, second]),
+            others => self.give_all_back(worker, others),
+        }
+        match self.pair_in(worker, wanted, targets)? {
+            Some(pair) => Ok(pair),
+            None => self.pair_in(worker, &apart, targets)?.ok_or(ExpectError::PoolExhausted),
+        }
+    }
+
+    /// The mappings of both targets in the wanted scope, with a reference on each that there is.
+    fn held(&self, wanted: &Wanted, targets: [Endpoint; 2]) -> [Option<Reserved>; 2] {
+        targets.map(|target| {
+            let scope = wanted.translating.scope;
             let index = self.mappings.acquire_internal(wanted.protocol, target, scope)?;
             self.mappings.mapping(index).map(|mapping| (mapping.external, index))
-        });
+        })
+    }
+
+    /// A pair of mappings in the wanted scope; `None`: the targets have some that cannot be one.
+    fn pair_in(
+        &self,
+        worker: &mut NatWorker,
+        wanted: &Wanted,
+        targets: [Endpoint; 2],
+    ) -> Result<Option<[Reserved; 2]>, ExpectError> {
+        let held = self.held(wanted, targets);
         let [lower, upper] = targets;
         let made = match held {
             [Some(first), Some(second)] => is_pair(first.0, second.0).then_some([first, second]),
@@ -157,14 +183,18 @@ impl Nat {
                 let first = is_pair(at, second.0).then(|| self.make_exactly(worker, wanted, lower, at));
                 first.flatten().map(|first| [first, second])
             }
-            [None, None] => return self.make_pair(worker, wanted, targets),
+            [None, None] => return self.make_pair(worker, wanted, targets).map(Some),
         };
-        made.ok_or_else(|| {
-            for (_, mapping) in held.into_iter().flatten() {
-                self.give_back(worker, Some(mapping));
-            }
-            ExpectError::PoolExhausted
-        })
+        if made.is_none() {
+            self.give_all_back(worker, held);
+        }
+        Ok(made)
+    }
+
+    fn give_all_back(&self, worker: &mut NatWorker, held: [Option<Reserved>; 2]) {
+        for (_, mapping) in held.into_iter().flatten() {
+            self.give_back(worker, Some(mapping));
+        }
     }
 
     /// Makes the mapping of `internal` at exactly this external endpoint: inside the subscriber's own blocks
@@ -270,6 +300,11 @@ impl Nat {
     }
 }
 
+/// The scope of what is reserved for an endpoint whose mappings by rule cannot serve.
+pub(super) const fn apart_scope(pool: usize) -> Scope {
+    Scope::Pool { pool: pool as u16, filtering: Filtering::Expected }
+}
+
 /// What a pair is wanted for.
 struct Wanted {
     protocol: u8,
@@ -280,11 +315,11 @@ struct Wanted {
     now: Instant,
 }
 
-fn is_pair(lower: Endpoint, upper: Endpoint) -> bool {
+pub(super) fn is_pair(lower: Endpoint, upper: Endpoint) -> bool {
     lower.address == upper.address && lower.l4_port.is_multiple_of(2) && upper.l4_port == lower.l4_port | 1
 }
 
 /// The port that makes a pair with this one.
-const fn partner(external: Endpoint) -> Endpoint {
+pub(super) const fn partner(external: Endpoint) -> Endpoint {
     Endpoint { l4_port: external.l4_port ^ 1, ..external }
 }

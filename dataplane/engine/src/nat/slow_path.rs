@@ -7,6 +7,7 @@
 //! internal   external side      NAT rule, quota, port         mapping + session, or session as it is
 //! internal   anywhere           rule with destination_to      as above, to where the rule says
 //! internal   internal side      route                         session without translation
+//! internal   algate itself      expectation                   session to the client of a forward that masquerades
 //! external   pool address       expectation, mapping, forward session to the internal endpoint
 //! external   static address     expectation, filter rule, or  session to the host that has it
 //!                               inbound = "allow"
@@ -35,6 +36,7 @@ use crate::nat::key::{Endpoint, FlowKey, Host};
 use crate::nat::mapping::{Filtering, Hold, Mapping};
 use crate::nat::policy::{Translating, Treatment, reserved_scope};
 use crate::nat::ports::PortSpace;
+use crate::nat::reservation::apart_scope;
 use crate::nat::session::{AlgOwner, Facing, NewSession, Session};
 use crate::nat::tcp_state::{FLAG_ACK, FLAG_RST, FLAG_SYN};
 use crate::nat::{Nat, NatWorker};
@@ -54,7 +56,8 @@ pub type Opened<'a> = (Session<'a>, Facing);
 pub enum Refusal {
     /// It dies of this.
     Drop(DropReason),
-    /// Another worker is making what it needs at the same moment: look it up again.
+    /// Another worker is making what it needs at the same moment: look it up again. Or another session has one of its
+    /// flows for longer.
     Raced,
 }
 
@@ -72,15 +75,15 @@ pub struct Asker<'a> {
 }
 
 /// One end of a new session after translation, with what it holds.
-struct Source {
-    endpoint: Endpoint,
-    mapping: Option<u32>,
-    hold: Hold,
+pub(super) struct Source {
+    pub(super) endpoint: Endpoint,
+    pub(super) mapping: Option<u32>,
+    pub(super) hold: Hold,
 }
 
 impl Source {
     /// One that needs no mapping: what it becomes follows from the configuration.
-    const fn unmapped(endpoint: Endpoint) -> Self {
+    pub(super) const fn unmapped(endpoint: Endpoint) -> Self {
         Self { endpoint, mapping: None, hold: Hold::Firm }
     }
 }
@@ -116,6 +119,9 @@ impl Nat {
             // Only what an ALG expects finds a host that is not translated.
             (Side::External, false) => self.open_inbound(worker, router, key, asker, now),
             (Side::Internal, true) => self.open_hairpin(worker, router, key, asker, now),
+            (Side::Internal, false) if self.is_expected_here(router, asker, key) => {
+                self.open_to_client(worker, router, key, asker, now)
+            }
             (Side::Internal, false) => self.open_outbound(worker, router, key, asker, now),
         }
     }
@@ -205,14 +211,18 @@ impl Nat {
         let made = next_hop(router, target.endpoint.host(), now).and_then(|internal| {
             let external = reverse_hop(router, asker.back, Side::External, now)?;
             let parent = parent.and_then(|parent| self.sessions.by_handle(parent));
-            let client = match self.is_masqueraded(key, parent) {
-                true => {
-                    self.masquerade(worker, router, key.protocol(), target.endpoint, internal.interface)?
-                }
-                false => source,
-            };
             let seat = self.seat(worker, key.protocol(), target.endpoint.host(), now)?;
-            Ok((internal, external, client, seat))
+            let client = match self.is_masqueraded(key, parent) {
+                true => self.masquerade(worker, router, key, target.endpoint, internal.interface),
+                false => Ok(Source::unmapped(source)),
+            };
+            match client {
+                Ok(client) => Ok((internal, external, client, seat)),
+                Err(refusal) => {
+                    self.unseat(worker, seat);
+                    Err(refusal)
+                }
+            }
         });
         let (internal_hop, external_hop, client, seat) = match made {
             Ok(made) => made,
@@ -226,10 +236,11 @@ impl Nat {
             initiator: Facing::External,
             mapping: target.mapping,
             hold: target.hold,
+            remote_mapping: client.mapping,
             parent,
             alg_owner: self.alg_owner((key.protocol(), key.destination()), &ends, parent, asker.owner),
             ..NewSession::between(
-                (FlowKey::new(key.protocol(), target.endpoint, client), internal_hop),
+                (FlowKey::new(key.protocol(), target.endpoint, client.endpoint), internal_hop),
                 (key, external_hop),
                 seat.subscriber,
             )
@@ -267,13 +278,7 @@ impl Nat {
             next_hop(router, target.endpoint.host(), now).and_then(|external| {
                 let server = target.endpoint;
                 let source = match self.is_masqueraded(key, None) {
-                    true => Source::unmapped(self.masquerade(
-                        worker,
-                        router,
-                        key.protocol(),
-                        server,
-                        external.interface,
-                    )?),
+                    true => self.masquerade(worker, router, key, server, external.interface)?,
                     false => self.map_source(worker, key, treatment, seat, now, |_| {})?,
                 };
                 Ok((external, source))
@@ -448,7 +453,7 @@ impl Nat {
     /// The mapping of the sender that its rule asks for, made if there is none. What a forward or an ALG
     /// has reserved for its endpoint comes first. `taken` is told a new mapping's external endpoint before the mapping is
     /// made.
-    fn map_source(
+    pub(super) fn map_source(
         &self,
         worker: &mut NatWorker,
         key: FlowKey,
@@ -467,7 +472,8 @@ impl Nat {
         };
         let index = self
             .acquire_reserved(worker, protocol, internal, &translating)
-            .or_else(|| self.mappings.acquire_internal(protocol, internal, translating.scope));
+            .or_else(|| self.mappings.acquire_internal(protocol, internal, translating.scope))
+            .or_else(|| self.acquire_apart(protocol, internal, translating.pool));
         let index = match index {
             Some(index) => index,
             None => {
@@ -509,9 +515,16 @@ impl Nat {
         is_reserved.then_some(index)
     }
 
+    /// What an ALG has reserved for an endpoint beside its mapping, when that has ended.
+    fn acquire_apart(&self, protocol: u8, internal: Endpoint, pool: usize) -> Option<u32> {
+        // Most of the time nothing is expected, and this is every new flow's way.
+        let is_any = self.expectations.in_use() > 0;
+        is_any.then(|| self.mappings.acquire_internal(protocol, internal, apart_scope(pool))).flatten()
+    }
+
     /// A control session is known by its well-known port, which no expected flow has; or by the endpoint that an ALG has
     /// `announced` for signalling.
-    fn alg_owner(
+    pub(super) fn alg_owner(
         &self,
         (protocol, announced): (u8, Endpoint),
         servers: &[Endpoint],

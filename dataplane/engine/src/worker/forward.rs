@@ -133,7 +133,11 @@ impl<'a, P: PacketIo> Turn<'a, P> {
         }
         let back = router.routes.lookup(arrived.tenant, view.src);
         let admission = self.admit(&frame, view, arrived, back)?;
-        if router.interfaces.is_own(arrived.tenant, view.dst) {
+        let owner = engine.alg_owner(self.id, hash);
+        let asker = Asker { arrived, back, by_rule: admission == Admission::ByRule, owner };
+        if router.interfaces.is_own(arrived.tenant, view.dst)
+            && !engine.nat.is_expected_here(router, asker, key)
+        {
             self.local(frame, view, arrived);
             return None;
         }
@@ -151,13 +155,12 @@ impl<'a, P: PacketIo> Turn<'a, P> {
             self.drop(reason);
             return None;
         }
-        let owner = engine.alg_owner(self.id, hash);
         let nat = &engine.nat;
         let now = self.context.now;
-        let asker = Asker { arrived, back, by_rule: admission == Admission::ByRule, owner };
         let mut open = || nat.open(&mut self.owned.nat, router, view, asker, now);
         let opened = match open() {
-            // Another worker has just made the session, or the mapping it needs: once more.
+            // Another worker has just made the session, or the mapping it needs: once more. What has the flow then is
+            // translated in another way.
             Err(Refusal::Raced) => match nat.find(hash, key) {
                 Some(found) => return Some((frame, found)),
                 None => open(),
@@ -180,7 +183,7 @@ impl<'a, P: PacketIo> Turn<'a, P> {
                     }
                 }
             }
-            Err(Refusal::Raced) => self.drop(DropReason::SessionTableFull),
+            Err(Refusal::Raced) => self.drop(DropReason::FlowInUse),
         }
         None
     }
@@ -366,6 +369,7 @@ const fn unreachable(reason: DropReason, refusal: IcmpRefusal) -> Option<IcmpErr
         DropReason::NoRoute => 0,
         DropReason::PoolExhausted
         | DropReason::AddressInUse
+        | DropReason::FlowInUse
         | DropReason::SessionTableFull
         | DropReason::HalfOpenFull
         | DropReason::MappingTableFull

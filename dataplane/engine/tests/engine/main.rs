@@ -42,6 +42,7 @@ mod sim_ftp;
 mod sim_ftp_paths;
 mod sim_hosts;
 mod sim_irc;
+mod sim_masquerade;
 mod sim_pptp;
 mod sim_rtsp;
 mod sim_sip;

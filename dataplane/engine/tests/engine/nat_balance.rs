@@ -35,6 +35,19 @@ fn server_of(net: &mut Net, client: SocketAddrV4) -> SocketAddrV4 {
     seen.destination
 }
 
+/// Its answers could not be told from what it has begun by its rule.
+#[test]
+fn a_client_that_its_server_speaks_to_already_is_refused_for_that() {
+    let mut net = Net::with(SHARED, |_| {});
+    let client = "198.51.100.1:4000";
+    for server in ["10.0.0.7:7003", "10.0.0.8:7003"] {
+        net.one(INSIDE, &udp(server, client, b"first"));
+    }
+    net.refused(OUTSIDE, &udp(client, "203.0.113.10:7003", b"?"), DropReason::FlowInUse);
+    let other = net.one(OUTSIDE, &udp("198.51.100.1:4001", "203.0.113.10:7003", b"?"));
+    assert_eq!(other.destination.port(), 7003);
+}
+
 #[test]
 fn every_port_of_a_range_keeps_its_place() {
     let mut net = Net::with(RANGE, |_| {});

@@ -19,6 +19,7 @@ use algate_engine::time::{Instant, Tick};
 
 use crate::common::packets::{ACK, FIN, SYN, at, tcp, tcp_between, udp_between};
 use crate::common::{INSIDE, Net, OUTSIDE};
+use crate::sim_sip::strict;
 
 const CLIENT: &str = "10.0.0.2:4000";
 const SERVER: &str = "198.51.100.1:2121";
@@ -38,7 +39,10 @@ impl Control {
     }
 
     fn with(toml: &str) -> Self {
-        let mut net = Net::with(toml, |_| {});
+        Self::on(Net::with(toml, |_| {}))
+    }
+
+    fn on(mut net: Net) -> Self {
         let external = net.one(INSIDE, &tcp(CLIENT, SERVER, SYN)).source;
         net.one(OUTSIDE, &tcp_between(at(SERVER), external, SYN | ACK, b""));
         let key = FlowKey::new(6, at(CLIENT).into(), at(SERVER).into());
@@ -172,6 +176,31 @@ fn a_host_that_sends_first_leaves_from_the_announced_port() {
     // The port was reserved for the peer: it is open to nobody else.
     let stranger = tcp_between(at("198.51.100.9:1"), announced, SYN, b"");
     control.net.refused(OUTSIDE, &stranger, DropReason::NoMapping);
+}
+
+/// The host has left by its rule before the promise. Its peer was told another endpoint.
+#[test]
+fn a_promise_ends_what_its_target_has_begun_but_no_connection() {
+    for is_established in [false, true] {
+        let mut control = Control::on(Net::with("", strict));
+        let peer = "198.51.100.1:20";
+        let early = control.net.one(INSIDE, &tcp(DATA, peer, SYN)).source;
+        if is_established {
+            control.net.one(OUTSIDE, &tcp_between(at(peer), early, SYN | ACK, b""));
+            control.net.one(INSIDE, &tcp(DATA, peer, ACK));
+        }
+        let (announced, _) = control.promise(9);
+        assert_ne!(announced, early);
+        let syn = tcp_between(at(peer), announced, SYN, b"");
+        if is_established {
+            control.net.refused(OUTSIDE, &syn, DropReason::FlowInUse);
+            assert_eq!(control.net.one(INSIDE, &tcp(DATA, peer, ACK)).source, early);
+            continue;
+        }
+        assert_eq!(control.net.one(OUTSIDE, &syn).destination, at(DATA));
+        assert_eq!(control.net.one(INSIDE, &tcp(DATA, peer, SYN | ACK)).source, announced);
+        assert_eq!(control.net.sessions().len(), 2, "the control session and the promised one");
+    }
 }
 
 #[test]

@@ -95,3 +95,23 @@ fn s_22_both_modes_work_where_a_rule_translates_nothing() {
     let announced = transfers(&mut lab, (0, "10.0.0.2"), (1, "203.0.113.50"), "203.0.113.50:21");
     assert_eq!(announced, [at("10.0.0.2:4001"), at("203.0.113.50:4002")]);
 }
+
+const MASQUERADE: &str = "[[nat.forward]]\nprotocol = \"tcp\"\nexternal = \"203.0.113.11:21\"\ninternal = \"10.0.0.9:21\"\nmasquerade = true\n";
+
+/// The server connects to the client by an endpoint of algate's own, in the range that is for this.
+#[test]
+fn s_22_both_modes_work_through_a_forward_that_masquerades() {
+    for inside in [false, true] {
+        let net = Net::with(&format!("{FTP}{MASQUERADE}"), |_| {});
+        let mut lab = Lab::new(net, [10, 0, 0, 9], Faults::default(), 1);
+        let (client, own) = match inside {
+            true => (lab.add(INSIDE, [10, 0, 0, 2]), "10.0.0.2"),
+            false => (1, "203.0.113.50"),
+        };
+        let [active, passive] = transfers(&mut lab, (client, own), (0, "10.0.0.9"), "203.0.113.11:21");
+        assert_eq!((active.ip(), active.port() >> 13), (at("10.0.0.1:0").ip(), 3), "inside: {inside}");
+        assert_eq!(passive.ip(), at("203.0.113.11:0").ip(), "inside: {inside}");
+        let rows = lab.net.engine.expectation_rows(lab.net.now, 9);
+        assert_eq!(rows.len(), 0, "inside: {inside}, both were used");
+    }
+}

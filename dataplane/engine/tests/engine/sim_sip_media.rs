@@ -2,13 +2,13 @@
 
 use std::net::SocketAddrV4;
 
-use algate_config::Config;
+use algate_config::{Config, FilteringBehavior};
 use algate_engine::drop_reason::DropReason;
 
 use crate::common::packets::{at, fragment, udp, udp_between, with_dont_fragment};
 use crate::common::{INSIDE, Net, OUTSIDE};
 use crate::sim_sip::{
-    FAR, Line, PHONE, PROXY, SIP, SITES, STRANGER, answer, audio, media_of, message, request, talk,
+    Change, FAR, Line, PHONE, PROXY, SIP, SITES, STRANGER, answer, audio, media_of, message, request, talk,
 };
 
 fn with(keys: &str, change: fn(&mut Config)) -> Net {
@@ -81,6 +81,75 @@ fn s_06_media_come_from_the_signalling_alone_where_policy_says_so() {
     let by_proxy = SocketAddrV4::new(*at(PROXY).ip(), 30_000);
     line.net.one(OUTSIDE, &udp_between(by_proxy, announced, b"voice"));
     line.is_left("one");
+}
+
+fn by_address(config: &mut Config) {
+    config.nat.rules.iter_mut().for_each(|rule| rule.filtering = FilteringBehavior::AddressDependent);
+}
+
+fn by_endpoint(config: &mut Config) {
+    config.nat.rules.iter_mut().for_each(|rule| rule.filtering = FilteringBehavior::AddressAndPortDependent);
+}
+
+/// Media that a phone has sent before its answer passed left by its rule. The caller is told another port: what comes there
+/// arrives, and is answered from there.
+#[test]
+fn a_04_a_phone_that_speaks_before_its_answer_is_heard_and_hears() {
+    let more: [(&str, Change); 2] = [("by address", by_address), ("by endpoint", by_endpoint)];
+    for (name, change) in SITES.into_iter().chain(more) {
+        for early in [&[0][..], &[1], &[0, 1]] {
+            let mut line = Line::registered(Net::with(SIP, change), PHONE, 3_600);
+            let seen = line.seen.to_string();
+            line.hears(&request("INVITE", "soon", (PROXY, &seen), &audio(FAR)));
+            let next =
+                |endpoint: SocketAddrV4, above| SocketAddrV4::new(*endpoint.ip(), endpoint.port() + above);
+            let (own, far) = (at("10.0.0.2:4000"), at(FAR));
+            for above in early {
+                line.net.one(INSIDE, &udp_between(next(own, *above), next(far, *above), b"early"));
+            }
+            let told = line.says(&answer("200 OK", "soon", (PROXY, PHONE), &audio("10.0.0.2:4000")));
+            let announced = media_of(&told);
+            assert_eq!(announced.ip(), line.seen.ip(), "{name} {early:?}");
+            for above in early {
+                // Still on its way, or not: the phone does not know who has heard it.
+                line.net.one(INSIDE, &udp_between(next(own, *above), next(far, *above), b"early"));
+            }
+            line.talks("10.0.0.2:4000", FAR, announced);
+            line.is_left("soon");
+            assert_eq!(line.expected(), 1, "{name} {early:?}");
+        }
+    }
+}
+
+/// The same between two phones inside, each of which knows the other by its announced endpoint alone.
+#[test]
+fn a_04_a_phone_that_speaks_before_its_answer_hears_its_neighbour() {
+    let more: [(&str, Change); 2] = [("by address", by_address), ("by endpoint", by_endpoint)];
+    for (name, change) in SITES.into_iter().chain(more) {
+        let mut first = Line::registered(Net::with(SIP, change), PHONE, 3_600);
+        let first_seen = first.seen.to_string();
+        let invite = request("INVITE", "both", (PHONE, "example.com"), &audio("10.0.0.2:4000"));
+        let asked = media_of(&first.says(&invite));
+        let mut second = Line::registered(first.net, "10.0.0.3:5060", 3_600);
+        let seen = second.seen.to_string();
+        second.hears(&request("INVITE", "both", (PROXY, &seen), &audio(&asked.to_string())));
+        let early = udp_between(at("10.0.0.3:4000"), asked, b"early");
+        // Whether it is let in before its answer is the filtering's affair.
+        second.net.verifies = false;
+        let heard = second.net.send(INSIDE, &early).len();
+        second.net.verifies = true;
+        let ok = answer("200 OK", "both", (PROXY, "10.0.0.3:5060"), &audio("10.0.0.3:4000"));
+        let told = media_of(&second.says(&ok));
+        first = Line { net: second.net, ..first };
+        first.hears(&answer("200 OK", "both", (&first_seen, PROXY), &audio(&told.to_string())));
+        for _ in 0..3 {
+            let there = first.net.one(INSIDE, &udp_between(at("10.0.0.2:4000"), told, b"voice"));
+            assert_eq!((there.source, there.destination), (asked, at("10.0.0.3:4000")), "{name} {heard}");
+            let back = first.net.one(INSIDE, &udp_between(at("10.0.0.3:4000"), asked, b"voice"));
+            assert_eq!((back.source, back.destination), (told, at("10.0.0.2:4000")), "{name} {heard}");
+        }
+        first.says(&request("BYE", "both", (PHONE, PROXY), ""));
+    }
 }
 
 /// Bytes of a packet behind its IPv4 header, put together from its fragments.
