@@ -329,6 +329,10 @@ pub struct Fragments {
 pub struct Tables {
     /// Sessions.
     pub sessions: usize,
+    /// Sessions that may be TCP or SCTP ones; at most `sessions`.
+    pub tcp_sessions: usize,
+    /// Sessions that may belong to an ALG, or be between two mapped hosts; at most `tcp_sessions`.
+    pub related_sessions: usize,
     /// TCP sessions that are half-open; at most `sessions`.
     pub half_open: usize,
     /// Mappings (internal endpoint to external endpoint).

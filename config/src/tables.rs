@@ -10,13 +10,35 @@ pub(crate) const SECTION: Section = Section {
     path: "tables",
     form: Form::Table,
     about: "Sizes of what is allocated at start; nothing grows later.",
-    keys: &[SESSIONS, HALF_OPEN, MAPPINGS, EXPECTATIONS, SUBSCRIBERS, ALG_FLOWS, NEIGHBORS, MBUFS],
+    keys: &[
+        SESSIONS,
+        TCP_SESSIONS,
+        RELATED_SESSIONS,
+        HALF_OPEN,
+        MAPPINGS,
+        EXPECTATIONS,
+        SUBSCRIBERS,
+        ALG_FLOWS,
+        NEIGHBORS,
+        MBUFS,
+    ],
 };
 
 const SESSIONS: Key = Key {
     name: "sessions",
     example: "65536",
     reason: "Sessions at one time, up to 67108864; a full table refuses new ones and keeps the old.",
+};
+const TCP_SESSIONS: Key = Key {
+    name: "tcp_sessions",
+    example: "65536",
+    reason: "Sessions among them that may be TCP or SCTP ones, 24 bytes more each; by default all.",
+};
+const RELATED_SESSIONS: Key = Key {
+    name: "related_sessions",
+    example: "16384",
+    reason: "Sessions among those that may be an ALG's, announced by one, or between two mapped hosts, \
+             24 bytes more each.",
 };
 const HALF_OPEN: Key = Key {
     name: "half_open",
@@ -67,14 +89,21 @@ pub(crate) fn read(
         let problem = format!("is too few: full queues and kept fragments hold {needed}");
         mbufs.place.refuse(problem, format!("choose {needed} or more, or lower nic_port.rx_descriptors"));
     }
-    let half_open = table.get_located(&HALF_OPEN, value::integer(1..=MAX_SESSIONS));
-    if let Some(half_open) = half_open.as_ref().filter(|half_open| half_open.value > sessions) {
-        let problem = format!("is more than the {sessions} sessions there are");
-        half_open.place.refuse(problem, format!("choose 1 to {sessions}"));
-    }
+    let share = |key: &'static Key, most: usize, of: &str| {
+        let read = table.get_located(key, value::integer(1..=MAX_SESSIONS))?;
+        if read.value > most {
+            read.place
+                .refuse(format!("is more than the {most} {of} there are"), format!("choose 1 to {most}"));
+        }
+        Some(read.value)
+    };
+    let tcp_sessions = share(&TCP_SESSIONS, sessions, "sessions").unwrap_or(sessions);
+    let related_sessions = share(&RELATED_SESSIONS, tcp_sessions, "TCP sessions");
     Tables {
         sessions,
-        half_open: half_open.map_or((sessions / 4).max(1), |half_open| half_open.value),
+        tcp_sessions,
+        related_sessions: related_sessions.unwrap_or((sessions / 4).max(4096).min(tcp_sessions)),
+        half_open: share(&HALF_OPEN, sessions, "sessions").unwrap_or((sessions / 4).max(1)),
         mappings: table.get(&MAPPINGS, value::integer(1..=MAX_SESSIONS)).unwrap_or(sessions),
         expectations: table.get(&EXPECTATIONS, value::integer(1..=1_048_576)).unwrap_or(4096),
         subscribers: table
@@ -90,6 +119,8 @@ pub(crate) fn read(
 pub(crate) fn print(tables: &Tables, out: &mut Printer) {
     out.table(&SECTION)
         .key(&SESSIONS, tables.sessions)
+        .key(&TCP_SESSIONS, tables.tcp_sessions)
+        .key(&RELATED_SESSIONS, tables.related_sessions)
         .key(&HALF_OPEN, tables.half_open)
         .key(&MAPPINGS, tables.mappings)
         .key(&EXPECTATIONS, tables.expectations)

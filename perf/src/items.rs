@@ -27,6 +27,7 @@ pub fn all(flows: &[u32]) -> Vec<Box<dyn Item>> {
     for &flows in flows {
         items.push(Box::new(worker::Hit::new(flows)));
     }
+    items.push(Box::new(worker::CollidingHit::default()));
     items.push(Box::new(worker::FirstPacket::default()));
     items.push(Box::new(ftp::Line::default()));
     items.push(Box::new(ftp::Segment::default()));

@@ -13,8 +13,9 @@ use algate_engine::alg_stage::handover::Handover;
 use algate_engine::engine::Engine;
 use algate_engine::frame::{Frame, PacketIo};
 use algate_engine::ids::{NicPortId, WorkerId};
+use algate_engine::nat::tcp_state::FLAG_SYN;
 use algate_engine::packet::arp::{ArpOperation, ArpPacket};
-use algate_engine::packet::build::{self, Ipv4Fields};
+use algate_engine::packet::build::{self, Ipv4Fields, TcpFields};
 use algate_engine::packet::{BROADCAST_MAC, ETHERTYPE_IPV4};
 use algate_engine::time::Instant;
 use algate_engine::worker::Worker;
@@ -42,6 +43,8 @@ pub enum Site {
     SinglePorts,
     /// In blocks of each host's own, which are recorded.
     PortBlocks,
+    /// The same, for TCP: every session may be one of TCP, and wait for its answer.
+    TcpPortBlocks,
 }
 
 impl Rig {
@@ -72,9 +75,13 @@ impl Rig {
         let cores: Vec<String> = (1..=workers).map(|core| core.to_string()).collect();
         let (pool, events) = match site {
             Site::SinglePorts => ("", "mappings = \"never\""),
-            Site::PortBlocks => ("block_size = 64\nblocks_per_host = 4", ""),
+            Site::PortBlocks | Site::TcpPortBlocks => ("block_size = 64\nblocks_per_host = 4", ""),
         };
-        let text = CONFIG.replace("SESSIONS", &sessions.to_string());
+        // Where UDP is measured, room for other sessions is small enough not to count.
+        let tcp = if site == Site::TcpPortBlocks { sessions } else { sessions.min(64) };
+        let text =
+            CONFIG.replace("TCP_SESSIONS", &tcp.to_string()).replace("SESSIONS", &sessions.to_string());
+        let text = text.replace("RELATED", &tcp.min(64).to_string());
         let text =
             text.replace("CORES", &cores.join(", ")).replace("POOL_KEYS", pool).replace("EVENT_KEYS", events);
         let config = match Config::parse(&text, "rig", &Machine::unchecked()) {
@@ -150,6 +157,19 @@ impl Rig {
         let (host, l4_port) = endpoint_of(flow);
         let ip = Ipv4Fields::new(host.into(), remote_of(flow).into());
         let is_built = build::udp(&mut frame, &ip, (l4_port, REMOTE_L4_PORT), &[0; 22])
+            && build::ethernet(frame.head_mut(), DEVICE_MAC, ROUTER_MAC, 0, ETHERTYPE_IPV4);
+        debug_assert!(is_built);
+        frame
+    }
+
+    /// The SYN of the same flow over TCP.
+    #[must_use]
+    pub fn outbound_syn(&mut self, flow: u32) -> PoolFrame {
+        let mut frame = self.frame();
+        let (host, l4_port) = endpoint_of(flow);
+        let ip = Ipv4Fields::new(host.into(), remote_of(flow).into());
+        let fields = TcpFields { seq: flow, flags: FLAG_SYN, window: 8_192, ..TcpFields::default() };
+        let is_built = build::tcp(&mut frame, &ip, (l4_port, REMOTE_L4_PORT), &fields, &[], &[])
             && build::ethernet(frame.head_mut(), DEVICE_MAC, ROUTER_MAC, 0, ETHERTYPE_IPV4);
         debug_assert!(is_built);
         frame
@@ -263,6 +283,9 @@ EVENT_KEYS
 
 [tables]
 sessions = SESSIONS
+tcp_sessions = TCP_SESSIONS
+half_open = TCP_SESSIONS
+related_sessions = RELATED
 mappings = SESSIONS
 alg_flows = 16
 "#;

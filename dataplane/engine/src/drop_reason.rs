@@ -147,6 +147,10 @@ drop_reasons! {
     PoolExhausted = "pool_exhausted",
     /// The session table is full.
     SessionTableFull = "session_table_full",
+    /// As many sessions as may be TCP or SCTP ones are in use (tables.tcp_sessions).
+    TcpTableFull = "tcp_table_full",
+    /// As many sessions as may belong to an ALG, or be between two internal hosts, are in use (tables.related_sessions).
+    RelatedTableFull = "related_table_full",
     /// As many TCP and SCTP sessions are half-open as may be.
     HalfOpenFull = "half_open_full",
     /// The mapping table is full.

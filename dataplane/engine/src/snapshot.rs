@@ -138,7 +138,8 @@ impl Engine {
     /// Live sessions, at most `limit`, in the order of their slots.
     pub fn session_rows(&self, now: Instant, limit: usize) -> Vec<SessionRow> {
         let sessions = &self.nat.sessions;
-        (0..sessions.high_water())
+        (0..sessions.rows())
+            .flat_map(|row| sessions.row(row))
             .filter_map(|index| sessions.session(index))
             .filter(Session::is_live)
             .take(limit)

@@ -8,13 +8,14 @@ use algate_engine::ids::{InterfaceId, TenantId};
 use algate_engine::nat::idle_times::IdleTimes;
 use algate_engine::nat::key::{Endpoint, FlowKey};
 use algate_engine::nat::mapping::Hold;
-use algate_engine::nat::session::{Candidate, Facing, NewSession, Sessions};
+use algate_engine::nat::session::{Candidate, Capacity, Facing, NewSession, Sessions};
 use algate_engine::packet::PROTOCOL_UDP;
 use algate_engine::packet::parse::{Ipv4View, L4Class, Parsed, ParsedKind, parse};
 use algate_engine::packet::rewrite::{Translation, Tuple, decrement_ttl, translate};
 use algate_engine::router::egress::NextHop;
 use algate_engine::router::neighbor::NeighborRef;
 use algate_engine::table::hash::HashKey;
+use algate_engine::table::sync::Writers;
 use algate_engine::time::Instant;
 
 use crate::frames::PoolFrame;
@@ -191,7 +192,13 @@ fn sessions(flows: u32) -> Sessions {
     };
     let flows_max = flows as usize;
     let idle_times = IdleTimes::new(&timeouts, None);
-    let sessions = Sessions::new(flows_max, flows_max, HashKey::from_seed([1, 2, 3, 4]), idle_times);
+    let sessions = Sessions::new(
+        Capacity::of_any_kind(flows_max),
+        flows_max,
+        HashKey::from_seed([1, 2, 3, 4]),
+        idle_times,
+        Writers::One,
+    );
     let hop = NextHop { interface: InterfaceId(0), neighbor: NeighborRef::from_bits(0) };
     for flow in 0..flows {
         let internal_key = key_of(flow);

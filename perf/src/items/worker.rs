@@ -2,7 +2,7 @@
 
 use crate::frames::PoolFrame;
 use crate::items::{BURST, CHUNK, Random};
-use crate::rig::{INTERNAL, Rig};
+use crate::rig::{INTERNAL, Rig, endpoint_of, remote_of};
 use crate::sample::Item;
 
 /// Outbound packets of known flows, in random order.
@@ -36,6 +36,66 @@ impl Item for Hit {
         rig.io.recycle();
         for _ in 0..CHUNK {
             self.ready.push(rig.outbound(self.random.below(self.flows)));
+        }
+    }
+
+    fn chunk(&mut self) -> Option<u64> {
+        let rig = self.rig.as_mut()?;
+        while !self.ready.is_empty() {
+            let rest = self.ready.len().saturating_sub(BURST);
+            rig.receive(INTERNAL, self.ready.drain(rest..));
+            rig.poll();
+        }
+        (rig.io.sent.len() == CHUNK).then_some(CHUNK as u64)
+    }
+}
+
+/// As [`Hit`], with flows that a public hash puts into one of 128 places: who knows the program cannot make them share
+/// more buckets than chance does.
+#[derive(Debug)]
+pub struct CollidingHit {
+    flows: Vec<u32>,
+    rig: Option<Rig>,
+    random: Random,
+    ready: Vec<PoolFrame>,
+}
+
+impl Default for CollidingHit {
+    fn default() -> Self {
+        Self { flows: Vec::new(), rig: None, random: Random::default(), ready: Vec::with_capacity(CHUNK) }
+    }
+}
+
+impl Item for CollidingHit {
+    fn name(&self) -> String {
+        "hit_colliding".to_owned()
+    }
+
+    fn prepare(&mut self) {
+        let rig = self.rig.get_or_insert_with(|| {
+            // Fx, seven bits of it.
+            let lands = |flow: &u32| {
+                let (host, l4_port) = endpoint_of(*flow);
+                let words =
+                    [u64::from(u32::from(host)), u64::from(u32::from(remote_of(*flow))), l4_port.into()];
+                let mix =
+                    |hash: u64, word: u64| (hash.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
+                words.into_iter().fold(0, mix) >> 57 == 0
+            };
+            self.flows = (0..).filter(lands).take(COLLIDING_FLOWS).collect();
+            let mut rig = Rig::new(COLLIDING_FLOWS);
+            for burst in self.flows.chunks(BURST) {
+                let frames: Vec<_> = burst.iter().map(|flow| rig.outbound(*flow)).collect();
+                rig.receive(INTERNAL, frames);
+                rig.io.recycle();
+                rig.poll();
+            }
+            rig
+        });
+        rig.io.recycle();
+        for _ in 0..CHUNK {
+            let flow = self.flows.get(self.random.below(COLLIDING_FLOWS as u32) as usize);
+            self.ready.extend(flow.map(|flow| rig.outbound(*flow)));
         }
     }
 
@@ -90,6 +150,8 @@ impl Item for FirstPacket {
     }
 }
 
+/// As many as those of `hit_65536`.
+const COLLIDING_FLOWS: usize = 65_536;
 /// Sessions until the supply of new flows is used up.
 const FIRST_PACKETS: u32 = 1 << 20;
 

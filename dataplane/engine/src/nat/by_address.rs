@@ -264,14 +264,12 @@ impl Nat {
                 self.record_session(worker, Kind::SessionCreated, new.internal_key, new.external_key);
                 Some(Ok(session))
             }
-            // Without a mapping, none is full.
-            Err(CreateError::Full | CreateError::MappingFull) => full(worker, DropReason::SessionTableFull),
-            Err(CreateError::HalfOpenFull) => full(worker, DropReason::HalfOpenFull),
             Err(CreateError::Exists(slot)) => {
                 let other = self.sessions.session(slot)?;
                 // Another worker has opened the same flow: it is looked up again.
                 (other.internal_key() == new.internal_key).then_some(Err(Refusal::Raced))
             }
+            Err(error) => full(worker, error.reason()?),
         }
     }
 }

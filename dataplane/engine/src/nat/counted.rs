@@ -6,7 +6,7 @@
 use crate::table::hash::HashKey;
 use crate::table::index::{IndexTable, Inserted};
 use crate::table::slots::SlotPool;
-use crate::table::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::table::sync::{AtomicU32, AtomicU64, Ordering, Writers};
 
 /// A fixed-size table of counted entries.
 #[derive(Debug)]
@@ -15,6 +15,7 @@ pub struct Counted {
     slots: SlotPool,
     entries: Box<[Entry]>,
     key: HashKey,
+    writers: Writers,
 }
 
 #[derive(Debug, Default)]
@@ -26,12 +27,13 @@ struct Entry {
 impl Counted {
     /// Room for `capacity` entries.
     #[must_use]
-    pub fn new(capacity: usize, key: HashKey) -> Self {
+    pub fn new(capacity: usize, key: HashKey, writers: Writers) -> Self {
         Self {
-            index: IndexTable::with_capacity(capacity),
-            slots: SlotPool::new(u32::try_from(capacity).unwrap_or(u32::MAX)),
+            index: IndexTable::with_capacity(capacity, writers),
+            slots: SlotPool::new(u32::try_from(capacity).unwrap_or(u32::MAX), writers),
             entries: (0..capacity).map(|_| Entry::default()).collect(),
             key,
+            writers,
         }
     }
 
@@ -88,6 +90,13 @@ impl Counted {
     #[must_use]
     pub fn hold(&self, slot: u32) -> bool {
         let Some(entry) = self.entries.get(slot as usize) else { return false };
+        if self.writers == Writers::One {
+            let held = entry.references.load(Ordering::Relaxed);
+            if held > 0 {
+                entry.references.store(held + 1, Ordering::Relaxed);
+            }
+            return held > 0;
+        }
         let held = |references: u32| (references > 0).then(|| references + 1);
         // Relaxed: the entry was published by the index; the count only keeps it alive.
         entry.references.fetch_update(Ordering::Relaxed, Ordering::Relaxed, held).is_ok()
@@ -161,7 +170,7 @@ mod tests {
 
     #[test]
     fn the_last_holder_ends_an_entry_and_the_table_refuses_when_full() {
-        let table = Counted::new(2, HashKey::from_seed([1, 2, 3, 4]));
+        let table = Counted::new(2, HashKey::from_seed([1, 2, 3, 4]), Writers::Many);
         let a = table.enter(7, |_| {}).expect("there is room");
         assert_eq!(table.enter(7, |_| {}), Some(a));
         let b = table.enter(8, |_| {}).expect("there is room");
@@ -174,7 +183,7 @@ mod tests {
 
     #[test]
     fn threads_that_enter_and_leave_the_same_keys_lose_and_double_nothing() {
-        let table = Arc::new(Counted::new(256, HashKey::from_seed([1, 2, 3, 4])));
+        let table = Arc::new(Counted::new(256, HashKey::from_seed([1, 2, 3, 4]), Writers::Many));
         let quiescence = Arc::new(Quiescence::new(2));
         let run = |number: u64| {
             let (table, quiescence) = (Arc::clone(&table), Arc::clone(&quiescence));

@@ -41,12 +41,7 @@ impl Nat {
             }
             self.release_mapping(worker, new.mapping, new.hold);
             self.release_mapping(worker, new.remote_mapping, Hold::Firm);
-            let reason = match error {
-                CreateError::Exists(_) => None,
-                CreateError::Full => Some(DropReason::SessionTableFull),
-                CreateError::HalfOpenFull => Some(DropReason::HalfOpenFull),
-                CreateError::MappingFull => Some(DropReason::QuotaMappingMemory),
-            };
+            let reason = error.reason();
             match reason {
                 Some(DropReason::QuotaMappingMemory) => {
                     self.note_full_quota(worker, seat.subscriber, DropReason::QuotaMappingMemory);

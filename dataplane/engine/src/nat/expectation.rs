@@ -20,7 +20,7 @@ use crate::table::hash::HashKey;
 use crate::table::index::{IndexTable, Inserted};
 use crate::table::record::{Line, Lines};
 use crate::table::slots::{Handle, SlotPool};
-use crate::table::sync::Ordering;
+use crate::table::sync::{Ordering, Writers};
 use crate::time::{Instant, Tick};
 
 /// An expectation to be made, or as it stands.
@@ -85,8 +85,8 @@ impl Expectations {
     #[must_use]
     pub fn new(capacity: usize, key: HashKey) -> Self {
         Self {
-            index: IndexTable::with_capacity(capacity),
-            slots: SlotPool::new(u32::try_from(capacity).unwrap_or(u32::MAX)),
+            index: IndexTable::with_capacity(capacity, Writers::Many),
+            slots: SlotPool::with_generations(u32::try_from(capacity).unwrap_or(u32::MAX), Writers::Many),
             lines: Lines::new(capacity),
             key,
         }

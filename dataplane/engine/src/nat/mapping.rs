@@ -17,7 +17,7 @@ use crate::nat::key::Endpoint;
 use crate::table::hash::HashKey;
 use crate::table::index::{IndexTable, Inserted, KEY_BYTES};
 use crate::table::slots::SlotPool;
-use crate::table::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::table::sync::{AtomicU32, AtomicU64, Ordering, Writers};
 
 /// Who may use a mapping from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,9 +92,13 @@ pub struct Mapping {
     pub subscriber: Option<u32>,
 }
 
-/// Memory that one mapping takes in all tables, bytes: two keys in an index at half load, the record, its place in the
+/// Memory that a mapping takes in each table, bytes, by part.
+pub const PARTS: [(&str, usize); 4] =
+    [("record", size_of::<Record>()), ("two keys", 2 * KEY_BYTES), ("subscriber", 4), ("slot", 4)];
+
+/// Memory that one mapping takes in all tables, bytes: two keys in an index at half load, the record, its owner, its place in the
 /// list of free ones.
-pub const RECORD_BYTES: u64 = (2 * KEY_BYTES + size_of::<Record>() + 8) as u64;
+pub const RECORD_BYTES: u64 = (2 * KEY_BYTES + size_of::<Record>() + 4 + 4) as u64;
 
 /// The table of mappings, shared by all workers.
 #[derive(Debug)]
@@ -102,43 +106,46 @@ pub struct Mappings {
     index: IndexTable,
     slots: SlotPool,
     records: Box<[Record]>,
+    /// Slot of the subscriber + 1, or 0: only the end of a mapping asks for it.
+    subscribers: Box<[AtomicU32]>,
     key: HashKey,
 }
 
-/// Address and port (bits 16..64), filtering (bits 8..10), protocol (bits 0..8); see [`Endpoint::to_u64`].
+/// Half a cache line.
 #[derive(Debug, Default)]
+#[repr(C, align(32))]
 struct Record {
+    /// As [`Endpoint::to_u64`] has it.
     internal: AtomicU64,
+    /// The same, of no tenant, with the protocol (bits 48..56) and the filtering (56..58) in its place.
     external: AtomicU64,
     scope: AtomicU64,
     /// All references (low half), firm ones (high half), or [`FRESH`].
     references: AtomicU64,
-    /// Slot + 1, or 0.
-    subscriber: AtomicU32,
-    /// Of the internal endpoint.
-    tenant: AtomicU32,
 }
+
+#[cfg(not(any(loom, shuttle)))]
+const _: () = assert!(size_of::<Record>() == 32);
 
 impl Record {
     fn fill(&self, mapping: &Mapping, references: u64) {
-        let word = |endpoint: Endpoint| {
-            (endpoint.to_u64() << 16) | (mapping.filtering.bits() << 8) | u64::from(mapping.protocol)
-        };
-        self.internal.store(word(mapping.internal), Ordering::Relaxed);
-        self.external.store(word(mapping.external), Ordering::Relaxed);
+        self.internal.store(mapping.internal.to_u64(), Ordering::Relaxed);
+        let external = mapping.external.in_tenant(TenantId::NONE).to_u64();
+        let kind = (mapping.filtering.bits() << 8) | u64::from(mapping.protocol);
+        self.external.store((kind << KIND_SHIFT) | external, Ordering::Relaxed);
         self.scope.store(mapping.scope.word(), Ordering::Relaxed);
-        self.subscriber.store(mapping.subscriber.map_or(0, |slot| slot + 1), Ordering::Relaxed);
-        self.tenant.store(mapping.internal.tenant.0.into(), Ordering::Relaxed);
         self.references.store(references, Ordering::Relaxed);
     }
 
-    /// The internal endpoint, or the external one.
-    fn endpoint(&self, is_external: bool) -> Endpoint {
-        let of = |word: &AtomicU64| Endpoint::from_u64(word.load(Ordering::Relaxed) >> 16);
-        if is_external {
-            return of(&self.external);
-        }
-        of(&self.internal).in_tenant(TenantId(self.tenant.load(Ordering::Relaxed) as u16))
+    fn internal(&self) -> Endpoint {
+        Endpoint::from_u64(self.internal.load(Ordering::Relaxed))
+    }
+
+    /// The external endpoint, the protocol and the filtering.
+    fn external(&self) -> (Endpoint, u8, Filtering) {
+        let word = self.external.load(Ordering::Relaxed);
+        let kind = word >> KIND_SHIFT;
+        (Endpoint::from_u64(word & ((1 << KIND_SHIFT) - 1)), kind as u8, Filtering::of_bits(kind >> 8))
     }
 
     fn is_alive(&self) -> bool {
@@ -156,11 +163,12 @@ impl Record {
 impl Mappings {
     /// Room for `capacity` mappings.
     #[must_use]
-    pub fn new(capacity: usize, key: HashKey) -> Self {
+    pub fn new(capacity: usize, key: HashKey, writers: Writers) -> Self {
         Self {
-            index: IndexTable::with_capacity(capacity * 2),
-            slots: SlotPool::new(u32::try_from(capacity).unwrap_or(u32::MAX)),
+            index: IndexTable::with_capacity(capacity * 2, writers),
+            slots: SlotPool::new(u32::try_from(capacity).unwrap_or(u32::MAX), writers),
             records: (0..capacity).map(|_| Record::default()).collect(),
+            subscribers: (0..capacity).map(|_| AtomicU32::new(0)).collect(),
             key,
         }
     }
@@ -206,7 +214,7 @@ impl Mappings {
         let slot = self.slots.alloc().ok_or(CreateError::Full)?;
         let Some(record) = self.records.get(slot as usize) else { return Err(CreateError::Full) };
         // Nobody may use it before both keys are in: the second may be refused.
-        record.fill(mapping, FRESH);
+        self.fill(slot, record, mapping, FRESH);
         let [first, second] = keys_of(slot, mapping);
         match self.publish(first) {
             Inserted::New => {}
@@ -234,7 +242,7 @@ impl Mappings {
     pub fn create_external_only(&self, mapping: &Mapping) {
         let Some(slot) = self.slots.alloc() else { return };
         if let Some(record) = self.records.get(slot as usize) {
-            record.fill(mapping, Hold::Firm.count());
+            self.fill(slot, record, mapping, Hold::Firm.count());
             self.publish(((slot << 1) | 1, Key::external(mapping.protocol, mapping.external, None)));
         }
     }
@@ -273,28 +281,28 @@ impl Mappings {
     #[must_use]
     pub fn mapping(&self, index: u32) -> Option<Mapping> {
         let record = self.records.get(index as usize)?;
-        let internal = record.internal.load(Ordering::Relaxed);
+        let (external, protocol, filtering) = record.external();
+        let subscriber = self.subscribers.get(index as usize)?.load(Ordering::Relaxed);
         Some(Mapping {
-            protocol: internal as u8,
-            internal: record.endpoint(false),
-            external: record.endpoint(true),
-            filtering: Filtering::of_bits(internal >> 8),
+            protocol,
+            internal: record.internal(),
+            external,
+            filtering,
             scope: Scope::of_word(record.scope.load(Ordering::Relaxed)),
-            subscriber: record.subscriber.load(Ordering::Relaxed).checked_sub(1),
+            subscriber: subscriber.checked_sub(1),
         })
     }
 
     /// The external endpoint of the mapping in slot `index`, live or not.
     #[must_use]
     pub fn external_of(&self, index: u32) -> Option<Endpoint> {
-        self.records.get(index as usize).map(|record| record.endpoint(true))
+        self.records.get(index as usize).map(|record| record.external().0)
     }
 
     /// Who may use the mapping in slot `index`, live or not, from outside.
     #[must_use]
     pub fn filtering_of(&self, index: u32) -> Option<Filtering> {
-        let record = self.records.get(index as usize)?;
-        Some(Filtering::of_bits(record.internal.load(Ordering::Relaxed) >> 8))
+        self.records.get(index as usize).map(|record| record.external().2)
     }
 
     /// References held on slot `index`; zero when it is free.
@@ -324,11 +332,14 @@ impl Mappings {
 
     fn is_at(&self, value: u32, key: &Key) -> bool {
         let Some(record) = self.records.get((value >> 1) as usize) else { return false };
+        let (external, protocol, _) = record.external();
+        if key.is_external != (value & 1 == 1) || key.protocol != protocol {
+            return false;
+        }
         let scope = record.scope.load(Ordering::Relaxed);
-        key.is_external == (value & 1 == 1)
-            && record.endpoint(key.is_external) == key.endpoint
-            && record.internal.load(Ordering::Relaxed) as u8 == key.protocol
-            && key.scope == if key.is_external { external_scope(scope) } else { scope }
+        let (endpoint, scope) =
+            if key.is_external { (external, external_scope(scope)) } else { (record.internal(), scope) };
+        (endpoint, scope) == (key.endpoint, key.scope)
     }
 
     fn is_fresh_or_alive(&self, value: u32) -> bool {
@@ -337,6 +348,14 @@ impl Mappings {
             let references = record.references.load(Ordering::Relaxed);
             references == FRESH || is_alive(references)
         })
+    }
+
+    /// Fills what belongs to `slot`, before anybody can find it.
+    fn fill(&self, slot: u32, record: &Record, mapping: &Mapping, references: u64) {
+        record.fill(mapping, references);
+        if let Some(subscriber) = self.subscribers.get(slot as usize) {
+            subscriber.store(mapping.subscriber.map_or(0, |slot| slot + 1), Ordering::Relaxed);
+        }
     }
 
     fn publish(&self, (value, key): (u32, Key)) -> Inserted {
@@ -452,6 +471,7 @@ const fn external_scope(scope: u64) -> u64 {
 }
 
 const REMOTE: u64 = 1 << 48;
+const KIND_SHIFT: u32 = 48;
 /// One firm reference.
 const FIRM: u64 = 1 << 32;
 /// In place of references: being made.

@@ -41,7 +41,7 @@ pub mod tcp_state;
 pub mod tcp_window;
 
 use algate_alg::ExpectError;
-use algate_config::{Config, FilteringBehavior, NatRule};
+use algate_config::{Config, FilteringBehavior, NatRule, Tables};
 
 use crate::alg_stage::protocols::ControlPorts;
 use crate::event::ring::Recorder;
@@ -55,7 +55,7 @@ use crate::nat::key::{Endpoint, FlowKey, Host};
 use crate::nat::mapping::{Hold, Mappings};
 use crate::nat::policy::Policy;
 use crate::nat::ports::PortPools;
-use crate::nat::session::{Facing, Session, Sessions};
+use crate::nat::session::{Capacity, Facing, Session, Sessions};
 use crate::nat::shortage::Shortages;
 pub use crate::nat::slow_path::{Asker, Opened, Refusal};
 use crate::nat::statics::Statics;
@@ -65,6 +65,7 @@ use crate::pcp::table::ExplicitMappings;
 use crate::table::hash::HashKey;
 use crate::table::quiescence::{Quiescence, Retired};
 use crate::table::slots::Handle;
+use crate::table::sync::Writers;
 use crate::time::Instant;
 
 /// The NAT state that all workers share.
@@ -127,15 +128,21 @@ impl Nat {
     #[must_use]
     pub fn new(config: &Config, key: &HashKey) -> Self {
         let tables = &config.tables;
+        // Threads that handle packets; the main thread reads, and writes before them.
+        let writers = match config.workers.cores.len() + config.workers.alg_cores.len() {
+            1 => Writers::One,
+            _ => Writers::Many,
+        };
         let idle_times = IdleTimes::new(&config.timeouts, config.tcp.pressed_half_open);
         let ports = PortPools::new(&config.nat);
         let filters_by_address = |rule: &NatRule| rule.filtering == FilteringBehavior::AddressDependent;
         let contacts = if config.nat.rules.iter().any(filters_by_address) { tables.sessions } else { 0 };
         let nat = Self {
-            sessions: Sessions::new(tables.sessions, tables.half_open, key.clone(), idle_times),
+            sessions: Sessions::new(capacity(tables), tables.half_open, key.clone(), idle_times, writers),
             mappings: Mappings::new(
                 tables.mappings + Self::forward_mappings(&config.nat.forwards),
                 key.clone(),
+                writers,
             ),
             expectations: Expectations::new(tables.expectations, key.clone()),
             explicit: explicit(config, key),
@@ -145,8 +152,9 @@ impl Nat {
                 config.nat.limits,
                 config.alg.expectations_per_host,
                 key.clone(),
+                writers,
             ),
-            contacts: Counted::new(contacts, key.clone()),
+            contacts: Counted::new(contacts, key.clone(), writers),
             policy: Policy::new(config, &ports),
             forwards: Forwards::new(&config.nat.forwards, key),
             statics: Statics::new(&config.nat.statics),
@@ -343,6 +351,10 @@ impl Random {
         self.drawn = self.drawn.wrapping_add(1);
         self.key.hash2(self.drawn, !u64::from(self.number))
     }
+}
+
+const fn capacity(tables: &Tables) -> Capacity {
+    Capacity { sessions: tables.sessions, tcp: tables.tcp_sessions, related: tables.related_sessions }
 }
 
 /// How many sessions' memory one mapping may have, beside its own.

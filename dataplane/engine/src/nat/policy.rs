@@ -18,6 +18,8 @@ pub struct Policy {
     rules: Vec<Rule>,
     /// Whether a rule sends flows elsewhere (twice NAT).
     has_rewrites: bool,
+    /// The scope of all mappings, where no rule or forward has another one.
+    only_scope: Option<Scope>,
     /// The protocols that a rule may cover, by number.
     named: Box<[bool]>,
     /// A forward's only server, with its external address and that one's pool; ascending.
@@ -103,12 +105,13 @@ impl Policy {
         };
         let has_rewrites = rules.iter().any(|rule| rule.destination_to.is_some());
         let named = (0..=u8::MAX).map(is_named).collect();
+        let only_scope = only_scope(rules).filter(|_| forwarded.is_empty());
         let rule = |config: &NatRule| Rule {
             internal: Prefix::new(config.internal),
             destination: Prefix::new(config.destination),
             config: config.clone(),
         };
-        Self { named, has_rewrites, rules: rules.iter().map(rule).collect(), forwarded }
+        Self { named, has_rewrites, only_scope, rules: rules.iter().map(rule).collect(), forwarded }
     }
 
     /// Whether a rule may cover flows of `protocol`; other than TCP, UDP and ICMP it must be named.
@@ -127,11 +130,7 @@ impl Policy {
             (None, None) => None,
             (Some(NatRule { action: NatAction::Translate(pool), mapping, filtering, .. }), home) => {
                 let pool = home.map_or(*pool, |home| home.pool);
-                let filtering = match filtering {
-                    FilteringBehavior::EndpointIndependent => Filtering::EndpointIndependent,
-                    FilteringBehavior::AddressDependent => Filtering::AddressDependent,
-                    FilteringBehavior::AddressAndPortDependent => Filtering::AddressAndPortDependent,
-                };
+                let filtering = filtering_of(*filtering);
                 let scope = match mapping {
                     MappingBehavior::EndpointIndependent => Scope::Pool { pool: pool as u16, filtering },
                     MappingBehavior::AddressAndPortDependent => {
@@ -144,6 +143,17 @@ impl Policy {
             (None, Some(_)) if PortSpace::of_protocol(key.protocol()).is_none() => None,
             (None, Some(home)) => Some(Treatment::Translate(Translating::reserved(home))),
         }
+    }
+
+    /// The scope of the mapping that an outbound flow will have, if any: a guess that costs little where all have the
+    /// same, to fetch ahead by.
+    #[inline]
+    #[must_use]
+    pub fn likely_scope(&self, key: FlowKey) -> Option<Scope> {
+        self.only_scope.or_else(|| match self.treatment(key)? {
+            Treatment::Translate(translating) => Some(translating.scope),
+            Treatment::None | Treatment::Static(_) => None,
+        })
     }
 
     /// Where an outbound flow goes in place of where it was sent (twice NAT). `None`: its rule leaves that.
@@ -192,6 +202,27 @@ impl Translating {
 pub const fn reserved_scope(pool: usize) -> Scope {
     // The configuration bounds the addresses of all pools, and with them the pools, to 16,384.
     Scope::Pool { pool: pool as u16, filtering: Filtering::EndpointIndependent }
+}
+
+/// The scope that the mappings of all `rules` have. `None`: there are several, or one for each remote endpoint.
+fn only_scope(rules: &[NatRule]) -> Option<Scope> {
+    let mut scopes = rules.iter().filter_map(|rule| match (rule.action, rule.mapping) {
+        (NatAction::None, _) => None,
+        (NatAction::Translate(pool), MappingBehavior::EndpointIndependent) => {
+            Some(Some(Scope::Pool { pool: pool as u16, filtering: filtering_of(rule.filtering) }))
+        }
+        (NatAction::Translate(_), MappingBehavior::AddressAndPortDependent) => Some(None),
+    });
+    let first = scopes.next()?;
+    first.filter(|_| scopes.all(|scope| scope == first))
+}
+
+const fn filtering_of(filtering: FilteringBehavior) -> Filtering {
+    match filtering {
+        FilteringBehavior::EndpointIndependent => Filtering::EndpointIndependent,
+        FilteringBehavior::AddressDependent => Filtering::AddressDependent,
+        FilteringBehavior::AddressAndPortDependent => Filtering::AddressAndPortDependent,
+    }
 }
 
 /// The same place in the other prefix; the port stays.

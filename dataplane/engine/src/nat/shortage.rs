@@ -59,7 +59,14 @@ impl Shortages {
             first += count;
         }
         let tables = &config.tables;
-        let sizes = [tables.sessions, tables.half_open, tables.mappings, tables.subscribers];
+        let sizes = [
+            tables.sessions,
+            tables.tcp_sessions,
+            tables.related_sessions,
+            tables.half_open,
+            tables.mappings,
+            tables.subscribers,
+        ];
         Self {
             active: AtomicU32::new(0),
             tables: Default::default(),
@@ -158,6 +165,8 @@ impl Nat {
         }
         let used = [
             self.sessions.in_use(),
+            self.sessions.tcp_in_use(),
+            self.sessions.related_in_use(),
             self.sessions.half_open(),
             self.mappings.in_use(),
             self.subscribers.in_use(),
@@ -198,8 +207,10 @@ const fn with_margin(size: u32) -> u32 {
 }
 
 /// What packets that find a table full die of.
-const TABLES: [DropReason; 4] = [
+const TABLES: [DropReason; 6] = [
     DropReason::SessionTableFull,
+    DropReason::TcpTableFull,
+    DropReason::RelatedTableFull,
     DropReason::HalfOpenFull,
     DropReason::MappingTableFull,
     DropReason::SubscriberTableFull,

@@ -487,7 +487,7 @@ impl Nat {
     /// Starts to fetch what an outbound flow of `key` will take when it is new.
     pub fn prefetch_outbound(&self, key: FlowKey) {
         self.subscribers.prefetch(key.source().host());
-        if let Some(Treatment::Translate(Translating { scope, .. })) = self.policy.treatment(key) {
+        if let Some(scope) = self.policy.likely_scope(key) {
             self.mappings.prefetch_internal(key.protocol(), key.source(), scope);
         }
     }

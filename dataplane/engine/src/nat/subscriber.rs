@@ -20,7 +20,7 @@ use crate::nat::ports::PortSpace;
 use crate::nat::{mapping, session};
 use crate::table::hash::HashKey;
 use crate::table::record::{Line, Lines};
-use crate::table::sync::Ordering;
+use crate::table::sync::{Ordering, Writers};
 use crate::time::Instant;
 
 /// The table of subscribers, shared by all workers.
@@ -31,6 +31,7 @@ pub struct Subscribers {
     limits: Limits,
     /// What the ALGs may have outstanding for one, all its control sessions together.
     most_expectations: u64,
+    writers: Writers,
 }
 
 /// What one subscriber holds.
@@ -49,9 +50,20 @@ pub struct Holdings {
 impl Subscribers {
     /// Room for `capacity` subscribers, each bound by `limits`, and for `most_expectations` of each.
     #[must_use]
-    pub fn new(capacity: usize, limits: Limits, most_expectations: u32, key: HashKey) -> Self {
-        let most_expectations = u64::from(most_expectations);
-        Self { table: Counted::new(capacity, key), lines: Lines::new(capacity), limits, most_expectations }
+    pub fn new(
+        capacity: usize,
+        limits: Limits,
+        most_expectations: u32,
+        key: HashKey,
+        writers: Writers,
+    ) -> Self {
+        Self {
+            table: Counted::new(capacity, key, writers),
+            lines: Lines::new(capacity),
+            limits,
+            most_expectations: u64::from(most_expectations),
+            writers,
+        }
     }
 
     /// A reference on the subscriber that this host is, which is made if it is new. `None`: the table is full.
@@ -102,7 +114,7 @@ impl Subscribers {
             PortSpace::Udp => limits.sessions_udp,
             PortSpace::Icmp => limits.sessions_icmp,
         };
-        if !Tally(line, SESSIONS).take(space, own, limits.sessions) {
+        if !Tally(line, SESSIONS).take(space, own, limits.sessions, self.writers) {
             return Err(DropReason::QuotaSessions);
         }
         if !self.take_memory(line, session::RECORD_BYTES) {
@@ -131,7 +143,7 @@ impl Subscribers {
     /// [`DropReason::QuotaPorts`] or [`DropReason::QuotaMemory`]: nothing is counted.
     pub fn take_port(&self, slot: u32, space: PortSpace) -> Result<(), DropReason> {
         let Some(line) = self.lines.line(slot) else { return Err(DropReason::SubscriberTableFull) };
-        if !Tally(line, PORTS).take(space, 0, self.limits.ports) {
+        if !Tally(line, PORTS).take(space, 0, self.limits.ports, self.writers) {
             return Err(DropReason::QuotaPorts);
         }
         if !self.take_memory(line, mapping::RECORD_BYTES) {
@@ -285,7 +297,7 @@ struct Tally<'a>(&'a Line, usize);
 
 impl Tally<'_> {
     /// Counts one more, unless the class or all classes together are at their limit; 0: no limit.
-    fn take(&self, space: PortSpace, limit: u32, limit_in_all: u32) -> bool {
+    fn take(&self, space: PortSpace, limit: u32, limit_in_all: u32, writers: Writers) -> bool {
         let shift = shift_of(space);
         let next = |word: u64| {
             let own = (word >> shift) & COUNT_MASK;
@@ -294,8 +306,7 @@ impl Tally<'_> {
             let has_room = own < COUNT_MASK && is_below(own, limit) && is_below(in_all, limit_in_all);
             has_room.then(|| word + (1 << shift))
         };
-        // Relaxed: a count, and nothing else, is agreed on.
-        self.0.word(self.1).fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
+        writers.update(self.0.word(self.1), next)
     }
 
     fn give(&self, space: PortSpace) {
@@ -396,7 +407,7 @@ mod tests {
     }
 
     fn subscribers(limits: Limits) -> Subscribers {
-        Subscribers::new(4, limits, 64, HashKey::from_seed([1, 2, 3, 4]))
+        Subscribers::new(4, limits, 64, HashKey::from_seed([1, 2, 3, 4]), Writers::Many)
     }
 
     #[test]

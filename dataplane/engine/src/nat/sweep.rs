@@ -1,7 +1,7 @@
 //! Ageing: each worker looks at its share of all slots twice a second.
 //!
 //! So an entry ends within a second after its time: a quarter for the tick, a half for the pass, and
-//! a quarter to spare. The work is spread over the bursts of a pass, so no burst pays for all of it. Blocks of
+//! a quarter to spare. The work is spread over the bursts of a pass, so no burst pays for all of it. Rows of
 //! slots are dealt to the workers in turn. While the queue of retired entries is nearly full the sweep
 //! waits: expiry is late then, never lost.
 
@@ -20,8 +20,8 @@ use crate::time::Instant;
 pub(super) struct Cursor {
     pub(super) number: u32,
     pub(super) workers: u32,
-    /// Next block of sessions, counted over the worker's own blocks.
-    block: u32,
+    /// Next row of sessions, counted over the worker's own rows.
+    row: u32,
     /// When the present pass began.
     began: Instant,
     /// When expectations are due again.
@@ -41,7 +41,7 @@ impl Cursor {
         Self {
             number: u32::from(number),
             workers: u32::from(workers.max(1)),
-            block: 0,
+            row: 0,
             began: Instant::default(),
             expectations: Instant::default(),
             port_block: 0,
@@ -85,26 +85,24 @@ impl Nat {
     }
 
     fn sweep_sessions(&self, worker: &mut NatWorker, now: Instant) -> usize {
-        let slots = self.sessions.high_water();
-        let own_blocks = slots.div_ceil(BLOCK_SLOTS).div_ceil(worker.sweep.workers);
+        let own_rows = self.sessions.rows().div_ceil(worker.sweep.workers);
         let elapsed = now.since(worker.sweep.began);
-        // The block that should be reached by now, were the pass spread evenly over its time.
-        let share = elapsed.as_micros().min(PASS.as_micros()) * u128::from(own_blocks) / PASS.as_micros();
-        let target = u32::try_from(share).unwrap_or(own_blocks);
+        // The row that should be reached by now, were the pass spread evenly over its time.
+        let share = elapsed.as_micros().min(PASS.as_micros()) * u128::from(own_rows) / PASS.as_micros();
+        let target = u32::try_from(share).unwrap_or(own_rows);
         let mut ended = 0;
-        while worker.sweep.block < target && worker.has_room_to_retire() {
-            let block = worker.sweep.block * worker.sweep.workers + worker.sweep.number;
-            worker.sweep.block += 1;
-            let first = block.saturating_mul(BLOCK_SLOTS);
-            for index in first..first.saturating_add(BLOCK_SLOTS).min(slots) {
+        while worker.sweep.row < target && worker.has_room_to_retire() {
+            let row = worker.sweep.row * worker.sweep.workers + worker.sweep.number;
+            worker.sweep.row += 1;
+            for index in self.sessions.row(row) {
                 if self.sessions.age(index, now) == Ageing::Expired {
                     self.end_session(worker, index, now);
                     ended += 1;
                 }
             }
         }
-        if worker.sweep.block >= own_blocks && elapsed >= PASS {
-            worker.sweep.block = 0;
+        if worker.sweep.row >= own_rows && elapsed >= PASS {
+            worker.sweep.row = 0;
             worker.sweep.began = now;
         }
         ended
@@ -147,8 +145,6 @@ impl Nat {
     }
 }
 
-/// Slots looked at in one go.
-const BLOCK_SLOTS: u32 = 64;
 /// How long a pass over all sessions takes.
 const PASS: Duration = Duration::from_millis(500);
 /// Port blocks looked at in one go.

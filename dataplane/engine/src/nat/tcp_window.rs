@@ -78,27 +78,24 @@ impl<'a> Segment<'a> {
     }
 }
 
-/// Windows of one session, and how many ICMP errors it had of late: half a cache line.
+/// Windows of one session.
 #[derive(Debug, Default)]
-#[repr(C, align(32))]
+#[repr(C)]
 pub struct TcpWindow {
     /// `acked` and `edge` of the internal and of the external side.
     sides: [AtomicU64; 2],
     /// Flags and window scales; of an SCTP association: its verification tags.
     info: AtomicU64,
-    /// Second (high half) and errors in it.
-    icmp_errors: AtomicU64,
 }
 
 #[cfg(not(any(loom, shuttle)))]
-const _: () = assert!(size_of::<TcpWindow>() == 32);
+const _: () = assert!(size_of::<TcpWindow>() == 24);
 
 impl TcpWindow {
     /// Forgets everything, for a new session.
     pub fn clear(&self) {
         // Relaxed, here and below: each word stands for itself, and the session's key is published later.
         self.info.store(0, Ordering::Relaxed);
-        self.icmp_errors.store(0, Ordering::Relaxed);
     }
 
     /// Begins in the middle: what an ALG knows that has read the session up to now, of the internal and of the external side.
@@ -157,15 +154,6 @@ impl TcpWindow {
     pub fn is_in_flight(&self, from: Facing, seq: u32) -> bool {
         let info = self.info.load(Ordering::Relaxed);
         info & known_flag(from) == 0 || self.side(from).holds(seq)
-    }
-
-    /// Counts an ICMP error in `second`. `false`: there were `limit` in it before.
-    pub fn admit_icmp_error(&self, second: u32, limit: u32) -> bool {
-        let admit = |word: u64| {
-            let so_far = if (word >> 32) as u32 == second { word as u32 } else { 0 };
-            (so_far < limit).then_some((u64::from(second) << 32) | u64::from(so_far + 1))
-        };
-        self.icmp_errors.fetch_update(Ordering::Relaxed, Ordering::Relaxed, admit).is_ok()
     }
 
     #[cold]
@@ -485,12 +473,5 @@ mod tests {
         // Windows go on in the scale of the handshake.
         windows.observe(CLIENT, false, &segment(FLAG_ACK, 100, 400));
         assert_eq!(windows.side(SERVER), Side { acked: 400, edge: 400 + (8_192 << 7) });
-    }
-
-    #[test]
-    fn ten_icmp_errors_a_second_are_admitted() {
-        let windows = TcpWindow::default();
-        let admitted = |second| (0..20).filter(|_| windows.admit_icmp_error(second, 10)).count();
-        assert_eq!([admitted(5), admitted(5), admitted(6)], [10, 0, 10]);
     }
 }

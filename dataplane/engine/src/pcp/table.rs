@@ -20,7 +20,7 @@ use crate::table::hash::HashKey;
 use crate::table::index::{IndexTable, Inserted};
 use crate::table::record::{Line, Lines};
 use crate::table::slots::SlotPool;
-use crate::table::sync::{AtomicU64, Ordering, fence};
+use crate::table::sync::{AtomicU64, Ordering, Writers, fence};
 use crate::time::{Instant, Tick};
 
 /// What an entry is found by.
@@ -86,8 +86,8 @@ impl ExplicitMappings {
     #[must_use]
     pub fn new(capacity: usize, per_subscriber: usize, key: HashKey) -> Self {
         Self {
-            index: IndexTable::with_capacity(capacity),
-            slots: SlotPool::new(u32::try_from(capacity).unwrap_or(u32::MAX)),
+            index: IndexTable::with_capacity(capacity, Writers::Many),
+            slots: SlotPool::new(u32::try_from(capacity).unwrap_or(u32::MAX), Writers::Many),
             lines: Lines::new(capacity * LINES_PER_ENTRY as usize),
             owners: (0..capacity).map(|_| AtomicU64::new(0)).collect(),
             per_subscriber,

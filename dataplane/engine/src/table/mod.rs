@@ -30,6 +30,8 @@
 //! What must survive a quiescent point (a reference from another record, a timer) is kept as a
 //! [`slots::Handle`], whose generation tells a reused slot from the one that was meant.
 
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod flood;
 pub mod hash;
 pub mod index;
 #[cfg(all(test, loom))]

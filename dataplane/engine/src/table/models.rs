@@ -9,7 +9,7 @@ use super::index::{IndexTable, Inserted};
 use super::quiescence::{Quiescence, Retired};
 use super::record::Lines;
 use super::slots::SlotPool;
-use super::sync::Ordering;
+use super::sync::{Ordering, Writers};
 
 /// A table of one bucket pair and its records; word 0 of a record is its key.
 struct Flows {
@@ -25,8 +25,12 @@ unsafe impl Sync for Flows {}
 
 impl Flows {
     fn new() -> Arc<Self> {
+        Self::written_by(Writers::Many)
+    }
+
+    fn written_by(writers: Writers) -> Arc<Self> {
         Arc::new(Self {
-            table: IndexTable::with_capacity(1),
+            table: IndexTable::with_capacity(1, writers),
             records: Lines::new(3),
             memory: UnsafeCell::new(()),
         })
@@ -54,6 +58,26 @@ impl Flows {
         self.table.for_each(|value| entries.push(value));
         entries
     }
+}
+
+#[test]
+fn loom_what_one_writer_inserts_others_find_filled() {
+    model(Some(3), || {
+        let flows = Flows::written_by(Writers::One);
+        let reader = {
+            let flows = Arc::clone(&flows);
+            thread::spawn(move || match flows.find() {
+                None => {}
+                Some(index) => assert_eq!((index, flows.key(index)), (0, KEY)),
+            })
+        };
+        assert_eq!(flows.insert(0), Inserted::New);
+        assert_eq!(flows.insert(1), Inserted::Exists(0));
+        reader.join().unwrap();
+        assert_eq!(flows.entries(), [0]);
+        assert!(flows.table.remove(HASH, 0));
+        assert_eq!(flows.entries(), []);
+    });
 }
 
 /// Inserters of one key at once. Checks that at most one of them commits and that whoever is told of
@@ -204,7 +228,7 @@ fn loom_a_reader_that_wakes_never_sees_a_reused_record() {
 #[test]
 fn loom_pool_never_hands_out_an_index_twice() {
     model(None, || {
-        let pool = Arc::new(SlotPool::new(2));
+        let pool = Arc::new(SlotPool::with_generations(2, Writers::Many));
         let [first, second] = [pool.alloc().unwrap(), pool.alloc().unwrap()];
         pool.free(first);
         pool.free(second);

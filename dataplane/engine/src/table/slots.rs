@@ -6,7 +6,7 @@
 //! operations to be fooled. Indexes never used before come from a counter, so that a new pool needs
 //! no walk over its memory.
 
-use super::sync::{AtomicU32, AtomicU64, Ordering, zeroed_words};
+use super::sync::{AtomicU32, AtomicU64, Ordering, Writers, zeroed_words};
 
 /// An index and the generation it was taken in, for what outlives a quiescent point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,20 +45,32 @@ pub struct SlotPool {
     /// Per slot: [`IN_USE`], or the link to the one below it on the stack. A link is index + 1, or 0
     /// for none.
     next: Box<[AtomicU32]>,
+    /// Empty where nobody keeps a [`Handle`].
     generations: Box<[AtomicU32]>,
+    writers: Writers,
 }
 
 impl SlotPool {
-    /// A pool of `capacity` indexes (at most 2^31), 8 bytes each.
+    /// A pool of `capacity` indexes (at most 2^31), 4 bytes each, without generations. One thread, or several, take and
+    /// free them.
     #[must_use]
-    pub fn new(capacity: u32) -> Self {
-        let capacity = capacity.min(MAX_CAPACITY) as usize;
+    pub fn new(capacity: u32, writers: Writers) -> Self {
         Self {
             head: Padded(AtomicU64::new(0)),
             fresh: AtomicU32::new(0),
             freed: AtomicU32::new(0),
-            next: zeroed_words(capacity),
-            generations: zeroed_words(capacity),
+            next: zeroed_words(capacity.min(MAX_CAPACITY) as usize),
+            generations: zeroed_words(0),
+            writers,
+        }
+    }
+
+    /// The same with generations, 8 bytes each.
+    #[must_use]
+    pub fn with_generations(capacity: u32, writers: Writers) -> Self {
+        Self {
+            generations: zeroed_words(capacity.min(MAX_CAPACITY) as usize),
+            ..Self::new(capacity, writers)
         }
     }
 
@@ -72,16 +84,16 @@ impl SlotPool {
     /// Gives `index` back and starts its next generation. Only who has it may call this, and only
     /// when nobody can find it any more.
     pub fn free(&self, index: u32) {
-        let (Some(next), Some(generation)) =
-            (self.next.get(index as usize), self.generations.get(index as usize))
-        else {
+        let Some(next) = self.next.get(index as usize) else {
             debug_assert!(false, "index {index} is not of this pool");
             return;
         };
         debug_assert_eq!(next.load(Ordering::Relaxed), IN_USE, "index {index} freed twice");
         // Release: who sees the new generation sees what the old owner did before; pairs with the
         // Acquire of `generation`. Only the owner writes it, so no read-modify-write.
-        generation.store(generation.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+        if let Some(generation) = self.generations.get(index as usize) {
+            generation.store(generation.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+        }
         let mut head = self.head.0.load(Ordering::Relaxed);
         loop {
             next.store(head as u32, Ordering::Relaxed);
@@ -160,6 +172,13 @@ impl SlotPool {
 
     fn take_fresh(&self) -> Option<u32> {
         let capacity = self.capacity();
+        if self.writers == Writers::One {
+            let fresh = self.fresh.load(Ordering::Relaxed);
+            return (fresh < capacity).then(|| {
+                self.fresh.store(fresh + 1, Ordering::Relaxed);
+                fresh
+            });
+        }
         self.fresh
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |fresh| {
                 (fresh < capacity).then_some(fresh + 1)

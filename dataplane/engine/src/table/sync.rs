@@ -9,7 +9,7 @@
 //! What loom cannot see:
 //!
 //! - It treats a `SeqCst` load or store as acquire/release, so wherever the total order matters we use
-//!   `fence(SeqCst)`, which it models, or [`model_sequence`].
+//!   `fence(SeqCst)`, which it models, or [`exchange_sequence`].
 //! - It remembers one last access per atomic. A thread that loads a word and then swaps it hides from
 //!   loom that another has loaded the word before. So the models let the writer run first, in the
 //!   main thread, and readers in threads of their own, and fail when too few executions were explored.
@@ -37,11 +37,37 @@ pub use shuttle::{
     sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering, fence},
 };
 
-/// Between a `SeqCst` write and `SeqCst` loads that must not be earlier: the language has them in order already, loom needs
-/// a fence to know it. A real fence would keep the CPU from loading ahead.
+/// How many threads change a table while packets flow. Any number may read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writers {
+    /// One: what it has just read stays as it is until it writes, so plain stores do, and no locked operation.
+    One,
+    /// Several.
+    Many,
+}
+
+impl Writers {
+    /// Replaces the number in `word` by what `next` makes of it; `false`: by nothing. Relaxed: the word stands for itself.
+    #[inline(always)]
+    pub fn update(self, word: &AtomicU64, mut next: impl FnMut(u64) -> Option<u64>) -> bool {
+        match self {
+            Self::Many => word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok(),
+            Self::One => {
+                let new = next(word.load(Ordering::Relaxed));
+                new.is_some_and(|new| {
+                    word.store(new, Ordering::Relaxed);
+                    true
+                })
+            }
+        }
+    }
+}
+
+/// Between a `SeqCst` exchange and relaxed loads that must not be earlier. On x86 the exchange is a full barrier already,
+/// and a second one would cost as much again.
 #[inline(always)]
-pub fn model_sequence() {
-    #[cfg(loom)]
+pub fn exchange_sequence() {
+    #[cfg(any(loom, not(target_arch = "x86_64")))]
     fence(Ordering::SeqCst);
 }
 

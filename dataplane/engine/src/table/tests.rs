@@ -10,6 +10,7 @@ use super::index::{IndexTable, Inserted};
 use super::quiescence::{Quiescence, Retired};
 use super::record::{Line, Lines};
 use super::slots::{Handle, SlotPool};
+use super::sync::Writers;
 
 #[test]
 fn each_input_bit_flips_half_of_the_hash_bits() {
@@ -85,7 +86,7 @@ fn lines_are_aligned_zeroed_and_bounded() {
 
 #[test]
 fn pool_hands_out_each_index_once_and_counts_generations() {
-    let pool = SlotPool::new(3);
+    let pool = SlotPool::with_generations(3, Writers::Many);
     let all: BTreeSet<u32> = std::iter::from_fn(|| pool.alloc()).collect();
     assert_eq!(all, BTreeSet::from([0, 1, 2]));
     assert_eq!((pool.in_use(), pool.alloc()), (3, None));
@@ -137,7 +138,7 @@ fn retired_waits_for_each_online_participant() {
 fn holds_the_configured_number_through_replacement() {
     for bits in [6, 10, 14] {
         let entries = 1_u32 << bits;
-        let table = IndexTable::with_capacity(entries as usize);
+        let table = IndexTable::with_capacity(entries as usize, Writers::Many);
         assert_eq!(table.slot_count(), 2 * entries as usize);
         let mut random = Random(bits);
         let mut hashes: Vec<u64> = (0..entries).map(|_| random.next()).collect();
@@ -156,7 +157,7 @@ fn holds_the_configured_number_through_replacement() {
 #[test]
 fn s_13_refuses_nothing_near_half_load_and_looks_at_sixteen_slots() {
     for bits in [6, 10, 14] {
-        let table = IndexTable::with_capacity(1 << bits);
+        let table = IndexTable::with_capacity(1 << bits, Writers::Many);
         let mut random = Random(100 + bits);
         let mut count = 0_u32;
         while table.insert(random.next(), count, |_| false) == Inserted::New {
@@ -166,7 +167,7 @@ fn s_13_refuses_nothing_near_half_load_and_looks_at_sixteen_slots() {
         assert!(load >= 0.56, "first refusal at {load} of 2^{bits}");
     }
     // One hash, so each slot has the wanted tag: the worst case of a find.
-    let table = IndexTable::with_capacity(1000);
+    let table = IndexTable::with_capacity(1000, Writers::Many);
     let inserted = (0..100).filter(|&value| table.insert(42, value, |_| false) == Inserted::New).count();
     assert_eq!(inserted, 16);
     let looks = AtomicU32::new(0);
@@ -182,8 +183,11 @@ proptest! {
 
     /// Few keys and few hashes, so that tags collide and buckets fill up.
     #[test]
-    fn behaves_like_a_map(steps in prop::collection::vec((0_u8..3, 0_u64..48), 1..200)) {
-        let table = IndexTable::with_capacity(32);
+    fn behaves_like_a_map(
+        steps in prop::collection::vec((0_u8..3, 0_u64..48), 1..200),
+        writers in prop_oneof![Just(Writers::One), Just(Writers::Many)],
+    ) {
+        let table = IndexTable::with_capacity(32, writers);
         let hash = |key: u64| HashKey::from_seed([9; 4]).hash1(key % 24);
         let mut expected = HashMap::new();
         // The value is the key.
@@ -215,9 +219,9 @@ fn threads_agree_with_the_ledger() {
     const KEYS: u64 = 64;
     const THREADS: usize = 4;
     let hash_key = HashKey::from_seed([5; 4]);
-    let table = IndexTable::with_capacity(256);
+    let table = IndexTable::with_capacity(256, Writers::Many);
     let records = Lines::new(1024);
-    let pool = SlotPool::new(1024);
+    let pool = SlotPool::with_generations(1024, Writers::Many);
     let quiescence = Quiescence::new(THREADS);
     let ledger: Vec<AtomicU32> = (0..KEYS).map(|_| AtomicU32::new(0)).collect();
     let key_of = |index| records.line(index).unwrap().words[0].load(Ordering::Relaxed);

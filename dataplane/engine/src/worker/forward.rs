@@ -371,6 +371,8 @@ const fn unreachable(reason: DropReason, refusal: IcmpRefusal) -> Option<IcmpErr
         | DropReason::AddressInUse
         | DropReason::FlowInUse
         | DropReason::SessionTableFull
+        | DropReason::TcpTableFull
+        | DropReason::RelatedTableFull
         | DropReason::HalfOpenFull
         | DropReason::MappingTableFull
         | DropReason::SubscriberTableFull

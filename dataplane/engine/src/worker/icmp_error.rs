@@ -94,21 +94,21 @@ impl<P: PacketIo> Turn<'_, P> {
         if mtu.is_some_and(|mtu| (1..68).contains(&mtu)) {
             return Err(DropReason::IcmpTinyMtu);
         }
-        let Some(windows) = self.engine.nat.sessions.windows(&session) else { return Ok(()) };
+        let windows = self.engine.nat.sessions.windows(&session);
         // The stage knows the windows of its own flows.
-        if let Some(seq) = error.tcp_seq
+        if let (Some(seq), Some(windows)) = (error.tcp_seq, windows)
             && !is_alg
             && !windows.is_in_flight(facing.opposite(), seq)
         {
             return Err(DropReason::IcmpOutOfWindow);
         }
-        if let Some(tag) = error.sctp_tag
+        if let (Some(tag), Some(windows)) = (error.sctp_tag, windows)
             && !windows.tags().admits(facing.opposite(), tag)
         {
             return Err(DropReason::SctpBadTag);
         }
         let second = (self.context.now.as_nanos() / 1_000_000_000) as u32;
-        if !windows.admit_icmp_error(second, ERRORS_PER_SECOND) {
+        if !session.admit_icmp_error(second, ERRORS_PER_SECOND) {
             return Err(DropReason::IcmpErrorRate);
         }
         if mtu.is_some_and(|mtu| mtu < SMALL_MTU) {

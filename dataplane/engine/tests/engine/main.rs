@@ -51,4 +51,5 @@ mod sim_sip_media;
 mod sim_sip_stream;
 mod sim_slipstream;
 mod sim_tftp;
+mod table_limits;
 mod tenants;

@@ -6,6 +6,7 @@ use super::{HOST, OTHER_HOST, PUBLIC, REMOTE, key, model, race};
 use crate::nat::key::Endpoint;
 use crate::nat::mapping::Hold::{Firm, Loose};
 use crate::nat::mapping::{CreateError, Filtering, Mapping, Mappings, Scope};
+use crate::table::sync::Writers;
 
 const UDP: u8 = 17;
 const SCOPE: Scope = Scope::Pool { pool: 0, filtering: Filtering::EndpointIndependent };
@@ -16,7 +17,7 @@ fn mapping(internal: Endpoint, external: Endpoint, scope: Scope) -> Mapping {
 }
 
 fn mappings() -> Arc<Mappings> {
-    Arc::new(Mappings::new(2, key()))
+    Arc::new(Mappings::new(2, key(), Writers::Many))
 }
 
 /// The table with one mapping, held firmly once.

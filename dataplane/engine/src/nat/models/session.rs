@@ -11,10 +11,11 @@ use crate::ids::InterfaceId;
 use crate::nat::idle_times::IdleTimes;
 use crate::nat::key::{Endpoint, FlowKey};
 use crate::nat::mapping::Hold;
-use crate::nat::session::{Ageing, CreateError, Facing, NewSession, Sessions};
+use crate::nat::session::{Ageing, Capacity, CreateError, Facing, NewSession, Sessions};
 use crate::nat::tcp_state::{TcpEvent, TcpState};
 use crate::router::egress::NextHop;
 use crate::router::neighbor::NeighborRef;
+use crate::table::sync::Writers;
 use crate::time::{Instant, Tick};
 
 const TCP: u8 = 6;
@@ -28,7 +29,7 @@ fn idle_times() -> IdleTimes {
 }
 
 fn sessions(idle_times: &IdleTimes) -> Arc<Sessions> {
-    Arc::new(Sessions::new(2, 2, key(), idle_times.clone()))
+    Arc::new(Sessions::new(Capacity::of_any_kind(2), 2, key(), idle_times.clone(), Writers::Many))
 }
 
 fn flow(protocol: u8, internal: Endpoint, external: Endpoint) -> NewSession {

@@ -8,10 +8,11 @@ use super::{HOST, key, model, race};
 use crate::nat::ports::PortSpace::{Tcp, Udp};
 use crate::nat::session;
 use crate::nat::subscriber::Subscribers;
+use crate::table::sync::Writers;
 use crate::time::Instant;
 
 fn subscribers(limits: Limits) -> Arc<Subscribers> {
-    Arc::new(Subscribers::new(2, limits, 64, key()))
+    Arc::new(Subscribers::new(2, limits, 64, key(), Writers::Many))
 }
 
 fn entered(table: &Subscribers) -> u32 {

@@ -11,36 +11,40 @@
 //!
 //! The state word is the only one that a hit writes, and only when the tick or the TCP state changed.
 
+mod ageing;
+mod creation;
+mod parts;
 mod passage;
 mod record;
+mod slots;
 
 use std::num::NonZeroU32;
-use std::time::Duration;
 
-use algate_alg::{Direction, ProtocolId};
+use algate_alg::Direction;
 
 use crate::drop_reason::DropReason;
-use crate::ids::WorkerId;
 use crate::nat::idle_times::IdleTimes;
 use crate::nat::key::FlowKey;
-use crate::nat::mapping::Hold;
-use crate::nat::state_word::{INBOUND_FLAG, LIVE, LOOSE_FLAG, PRESSED_FLAG, StateWord};
+use crate::nat::state_word::{LIVE, PRESSED_FLAG, StateWord};
 use crate::nat::tcp_state::{TcpEvent, TcpState, TcpTimeout, is_tracked};
 use crate::nat::tcp_window::{Fit, Segment, TcpWindow, is_heeded};
 use crate::packet::parse::Ipv4View;
 use crate::packet::sctp::Chunk;
-use crate::router::egress::NextHop;
 use crate::table::hash::HashKey;
 use crate::table::index::{IndexTable, Inserted, KEY_BYTES};
 use crate::table::record::{Line, Lines};
-use crate::table::slots::{Handle, SlotPool};
+use crate::table::slots::Handle;
 use crate::table::sync::prefetch;
-use crate::table::sync::{AtomicU32, Ordering};
+use crate::table::sync::{AtomicU32, Ordering, Writers};
 use crate::time::{Instant, Tick};
 
+pub use self::creation::{AlgOwner, CreateError, NewSession};
+use self::parts::{Cold, Parts, Relations};
 pub use self::passage::Passage;
 pub use self::record::Session;
-use self::record::{Cold, EXTERNAL_ADDRESSES, EXTERNAL_PORTS, INTERNAL_ADDRESSES, INTERNAL_PORTS, STATE};
+use self::record::{EXTERNAL_ADDRESSES, EXTERNAL_PORTS, INTERNAL_ADDRESSES, INTERNAL_PORTS, STATE};
+pub use self::slots::Capacity;
+use self::slots::{Need, Slots};
 
 /// Which key of a session a packet matched: the side it came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,88 +64,6 @@ impl Facing {
             Self::External => Self::Internal,
         }
     }
-}
-
-/// Who reads a control session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AlgOwner {
-    /// The thread.
-    pub thread: WorkerId,
-    /// The protocol.
-    pub protocol: ProtocolId,
-}
-
-/// A session to be made.
-#[derive(Debug, Clone, Copy)]
-pub struct NewSession {
-    /// An outbound packet as it arrives.
-    pub internal_key: FlowKey,
-    /// An inbound packet as it arrives.
-    pub external_key: FlowKey,
-    /// The side of the first packet.
-    pub initiator: Facing,
-    /// Towards the internal side.
-    pub internal_hop: NextHop,
-    /// Towards the external side.
-    pub external_hop: NextHop,
-    /// The mapping it uses, if its addresses are translated.
-    pub mapping: Option<u32>,
-    /// How it holds that mapping.
-    pub hold: Hold,
-    /// The mapping of the other end, when that is translated too (hairpin).
-    pub remote_mapping: Option<u32>,
-    /// The control session that expected it.
-    pub parent: Option<Handle>,
-    /// Who owns its ALG flow, when an ALG reads it.
-    pub alg_owner: Option<AlgOwner>,
-    /// Slot of the subscriber that it is counted for.
-    pub subscriber: u32,
-}
-
-impl NewSession {
-    /// Between two flows, each with its hop, and counted for the subscriber in slot `subscriber`: begun from
-    /// inside, without mapping, parent and ALG.
-    #[must_use]
-    pub const fn between(
-        (internal_key, internal_hop): (FlowKey, NextHop),
-        (external_key, external_hop): (FlowKey, NextHop),
-        subscriber: u32,
-    ) -> Self {
-        Self {
-            internal_key,
-            external_key,
-            initiator: Facing::Internal,
-            internal_hop,
-            external_hop,
-            mapping: None,
-            hold: Hold::Firm,
-            remote_mapping: None,
-            parent: None,
-            alg_owner: None,
-            subscriber,
-        }
-    }
-
-    const fn key(&self, facing: Facing) -> FlowKey {
-        match facing {
-            Facing::Internal => self.internal_key,
-            Facing::External => self.external_key,
-        }
-    }
-}
-
-/// Why no session was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CreateError {
-    /// Every slot is taken.
-    Full,
-    /// As many TCP and SCTP sessions are half-open as may be.
-    HalfOpenFull,
-    /// Its mapping has as many sessions as may be.
-    MappingFull,
-    /// One of its flows has a session already, in this slot: made by another worker a moment ago, or another
-    /// session whose translation collides.
-    Exists(u32),
 }
 
 /// What the sweep does with a session.
@@ -169,8 +91,18 @@ impl Candidate {
     }
 }
 
-/// Memory that one session takes in all tables, bytes: two keys in an index at half load, the record with all its
-/// parts, its place in the list of free ones.
+/// Memory that a session takes in each table, bytes, by part; TCP windows and relations are there for some only.
+pub const PARTS: [(&str, usize); 7] = [
+    ("line", size_of::<Line>()),
+    ("two keys", 2 * KEY_BYTES),
+    ("cold part", size_of::<Cold>()),
+    ("slot", 8),
+    ("ageing", 4),
+    ("TCP windows", size_of::<TcpWindow>()),
+    ("relations", size_of::<Relations>()),
+];
+
+/// Memory that a TCP session takes in all tables, bytes: all parts but the relations.
 pub const RECORD_BYTES: u64 =
     (2 * KEY_BYTES + size_of::<Line>() + size_of::<TcpWindow>() + size_of::<Cold>() + 4 + 8) as u64;
 
@@ -178,11 +110,9 @@ pub const RECORD_BYTES: u64 =
 #[derive(Debug)]
 pub struct Sessions {
     index: IndexTable,
-    slots: SlotPool,
+    slots: Slots,
     lines: Lines,
-    /// Touched by TCP segments and ICMP errors only.
-    windows: Box<[TcpWindow]>,
-    cold: Box<[Cold]>,
+    parts: Parts,
     /// Tick before which the sweep need not look at a session.
     not_before: Box<[AtomicU32]>,
     key: HashKey,
@@ -193,16 +123,21 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// Room for `capacity` sessions, of which `half_open` may be half-open TCP sessions.
+    /// Room for as many sessions as `capacity` says, of which `half_open` may be half-open TCP sessions.
     #[must_use]
-    pub fn new(capacity: usize, half_open: usize, key: HashKey, idle_times: IdleTimes) -> Self {
+    pub fn new(
+        capacity: Capacity,
+        half_open: usize,
+        key: HashKey,
+        idle_times: IdleTimes,
+        writers: Writers,
+    ) -> Self {
         Self {
-            index: IndexTable::with_capacity(capacity * 2),
-            slots: SlotPool::new(u32::try_from(capacity).unwrap_or(u32::MAX)),
-            lines: Lines::new(capacity),
-            windows: (0..capacity).map(|_| TcpWindow::default()).collect(),
-            cold: (0..capacity).map(|_| Cold::default()).collect(),
-            not_before: (0..capacity).map(|_| AtomicU32::new(0)).collect(),
+            index: IndexTable::with_capacity(capacity.sessions * 2, writers),
+            slots: Slots::new(capacity, writers),
+            lines: Lines::new(capacity.sessions),
+            parts: Parts::new(capacity),
+            not_before: (0..capacity.sessions).map(|_| AtomicU32::new(0)).collect(),
             key,
             idle_times,
             half_open: AtomicU32::new(0),
@@ -311,7 +246,7 @@ impl Sessions {
         if is_tracked && half_open >= self.half_open_max {
             return Err(CreateError::HalfOpenFull);
         }
-        let slot = self.slots.alloc().ok_or(CreateError::Full)?;
+        let slot = self.slots.alloc(Need::of(new))?;
         let Some(session) = self.session(slot) else {
             self.slots.free(slot);
             return Err(CreateError::Full);
@@ -322,9 +257,6 @@ impl Sessions {
             not_before.store(u32::MAX, Ordering::Relaxed);
         }
         session.fill(new, Tick::of(now), if is_pressed { PRESSED_FLAG } else { 0 });
-        if let Some(windows) = self.windows.get(slot as usize) {
-            windows.clear();
-        }
         let idle = self.idle_of(&session);
         if is_tracked {
             // Before anybody can find it, whose packet would uncount it.
@@ -377,7 +309,7 @@ impl Sessions {
         view: &Ipv4View,
     ) -> Option<TcpEvent> {
         let event = TcpEvent::of_flags(view.tcp_flags);
-        let Some(windows) = self.windows.get(session.index as usize) else { return Some(event) };
+        let Some(windows) = self.parts.windows.get(session.index as usize) else { return Some(event) };
         let Some(segment) = Segment::of(head, view) else { return Some(event) };
         let state = session.state();
         let may_reopen = matches!(
@@ -403,15 +335,17 @@ impl Sessions {
         chunk: Chunk,
         tag: u32,
     ) -> Result<TcpEvent, DropReason> {
-        let Some(windows) = self.windows.get(session.index as usize) else { return Ok(TcpEvent::Other) };
+        let Some(windows) = self.parts.windows.get(session.index as usize) else {
+            return Ok(TcpEvent::Other);
+        };
         let state = TcpState::from_u8(session.state().tcp());
         windows.tags().judge(facing, state.timeout() == TcpTimeout::Transitory, chunk, tag)
     }
 
-    /// The TCP windows of a session, and its count of ICMP errors.
+    /// The TCP windows of a session, when its slot has some.
     #[must_use]
     pub fn windows(&self, session: &Session<'_>) -> Option<&TcpWindow> {
-        self.windows.get(session.index as usize)
+        self.parts.windows.get(session.index as usize)
     }
 
     /// A new connection begins on the addresses of a session that an ALG has read: it reads this one, too.
@@ -427,85 +361,8 @@ impl Sessions {
     /// Brings the TCP windows of the session that `candidate` probably is into the cache.
     #[inline]
     pub fn prefetch_windows(&self, candidate: Candidate) {
-        if let Some(windows) = self.windows.get((candidate.value() >> 1) as usize) {
+        if let Some(windows) = self.parts.windows.get((candidate.value() >> 1) as usize) {
             prefetch(windows);
-        }
-    }
-
-    /// Notes a packet of a hit session: TCP state and last-seen time. `true`: it is an outbound packet on a
-    /// session that holds its mapping loosely; see [`super::Nat::keep_mapping`].
-    #[inline]
-    pub fn touch(
-        &self,
-        session: &Session<'_>,
-        facing: Facing,
-        tcp_event: Option<TcpEvent>,
-        now: Instant,
-    ) -> bool {
-        let word = session.line.word(STATE);
-        let mut old = word.load(Ordering::Relaxed);
-        let answers = facing == Facing::Internal && old & LOOSE_FLAG != 0;
-        loop {
-            let seen = StateWord(old);
-            let state = TcpState::from_u8(seen.tcp());
-            let (next, refreshes) = match tcp_event {
-                Some(event) => (state.next(seen.direction(facing), event), true),
-                // RFC 4787 REQ-6: outbound packets keep a mapping alive, inbound ones do not.
-                None => (state, self.idle_times.is_refreshed_by(facing) || seen.is_internal_only()),
-            };
-            let tick = if refreshes { Tick::of(now) } else { seen.last_seen() };
-            let new = seen.with(next, tick).0;
-            if new == old || seen.lifecycle() != LIVE {
-                return answers;
-            }
-            // Release: pairs with the swap of `age`, see `schedule_by`.
-            match word.compare_exchange(old, new, Ordering::Release, Ordering::Relaxed) {
-                Ok(_) if next != state => {
-                    self.count_half_open(state, next);
-                    self.schedule_by(session.index, tick.plus(self.idle_of(session)));
-                    return answers;
-                }
-                // Another worker's packet was faster: its time is as good as ours, its state is not.
-                Err(now) if next != state => old = now,
-                _ => return answers,
-            }
-        }
-    }
-
-    /// Looks at slot `index`: is its session idle for too long? Sessions with live children, and those that are kept, stay.
-    pub fn age(&self, index: u32, now: Instant) -> Ageing {
-        let tick = Tick::of(now);
-        let Some(not_before) = self.not_before.get(index as usize) else { return Ageing::Stays };
-        if not_before.load(Ordering::Relaxed) > tick.0 {
-            return Ageing::Stays;
-        }
-        let Some(session) = self.session(index) else { return Ageing::Stays };
-        let word = session.line.word(STATE);
-        // One load for all that follows: a session that somebody else ends after it must not be ended again.
-        // Acquire: pairs with the Release of `fill`; the second look at `not_before` is at the one of this session.
-        let seen = word.load(Ordering::Acquire);
-        if StateWord(seen).lifecycle() != LIVE || not_before.load(Ordering::Relaxed) > tick.0 {
-            return Ageing::Stays;
-        }
-        let due = self.due(&session, seen);
-        let has_children = session.cold.children.load(Ordering::Relaxed) > 0;
-        if due > tick || has_children {
-            // Acquire: a packet that asked for an earlier time before this swap is seen below; one that
-            // asks later is not overwritten. Pairs with the Release of `schedule_by`.
-            not_before.swap(due.max(Tick(tick.0 + 1)).0, Ordering::AcqRel);
-            let due = self.due(&session, word.load(Ordering::Relaxed));
-            self.schedule_by(index, due.max(Tick(tick.0 + 1)));
-            return Ageing::Stays;
-        }
-        // Against the word that was judged: a packet in between keeps the session. Release pairs with
-        // the Acquire of `is_live`, Acquire keeps the unlinking behind it.
-        let dying = StateWord(seen).dying().0;
-        match word.compare_exchange(seen, dying, Ordering::AcqRel, Ordering::Relaxed) {
-            Ok(_) => {
-                self.uncount(&session, StateWord(seen));
-                Ageing::Expired
-            }
-            Err(_) => Ageing::Stays,
         }
     }
 
@@ -536,44 +393,46 @@ impl Sessions {
         self.slots.free(index);
     }
 
-    /// Slots that were ever used: the sweep and `show` look no further.
+    /// Rows of slots that were ever used: the sweep and `show` look no further.
     #[must_use]
-    pub fn high_water(&self) -> u32 {
-        self.slots.high_water()
+    pub fn rows(&self) -> u32 {
+        self.slots.rows(ROW_SLOTS)
+    }
+
+    /// The slots of row number `row` that were ever used, at most 192.
+    pub fn row(&self, row: u32) -> impl Iterator<Item = u32> + use<> {
+        self.slots.row(row, ROW_SLOTS)
     }
 
     /// Slots in use, dying ones included.
     #[must_use]
     pub fn in_use(&self) -> u32 {
-        self.slots.in_use()
+        self.slots.in_use(Need::Nothing)
+    }
+
+    /// Those of them that have TCP windows.
+    #[must_use]
+    pub fn tcp_in_use(&self) -> u32 {
+        self.slots.in_use(Need::Windows)
+    }
+
+    /// Those of them that have room for relations.
+    #[must_use]
+    pub fn related_in_use(&self) -> u32 {
+        self.slots.in_use(Need::Relations)
     }
 
     /// The session in slot `index`, live or not.
     #[inline]
     #[must_use]
     pub fn session(&self, index: u32) -> Option<Session<'_>> {
-        let line = self.lines.line(index)?;
-        let cold = self.cold.get(index as usize)?;
-        Some(Session { index, line, cold })
+        Some(Session { index, line: self.lines.line(index)?, parts: &self.parts })
     }
 
     /// The name of a session that stays valid across quiescent points.
     #[must_use]
     pub fn handle(&self, session: &Session<'_>) -> Handle {
         self.slots.handle(session.index)
-    }
-
-    /// How long `session` may still be silent.
-    #[must_use]
-    pub fn idle_of(&self, session: &Session<'_>) -> Duration {
-        self.idle_in(session, session.state())
-    }
-
-    /// TCP and SCTP sessions that wait for the other side's SYN or INIT ACK.
-    #[must_use]
-    pub fn half_open(&self) -> u32 {
-        // Two workers may note what became of one session in the other order: for a moment it is one less than none.
-        self.half_open.load(Ordering::Relaxed).cast_signed().max(0).cast_unsigned()
     }
 
     #[inline]
@@ -592,74 +451,6 @@ impl Sessions {
     fn publish(&self, slot: u32, new: &NewSession, facing: Facing) -> Inserted {
         let key = new.key(facing);
         self.index.insert(self.hash(key), value_of(slot, facing), |value| self.holds(value, key))
-    }
-
-    /// When the session whose state word is `word` has been silent for too long.
-    fn due(&self, session: &Session<'_>, word: u64) -> Tick {
-        StateWord(word).last_seen().plus(self.idle_in(session, StateWord(word)))
-    }
-
-    fn idle_in(&self, session: &Session<'_>, word: StateWord) -> Duration {
-        let key = session.internal_key();
-        let service = match word.0 & INBOUND_FLAG {
-            0 => key.destination().l4_port,
-            _ => key.source().l4_port,
-        };
-        let state = TcpState::from_u8(word.tcp());
-        self.idle_times.of(key.protocol(), service, state, word.0 & PRESSED_FLAG != 0)
-    }
-
-    /// Keeps the count of half-open sessions when a session goes from one state to another.
-    fn count_half_open(&self, from: TcpState, to: TcpState) {
-        match (from == TcpState::Init, to == TcpState::Init) {
-            (true, false) => self.half_open.fetch_sub(1, Ordering::Relaxed),
-            (false, true) => self.half_open.fetch_add(1, Ordering::Relaxed),
-            _ => return,
-        };
-    }
-
-    /// Takes a session whose state word was `last` out of the count of half-open ones.
-    fn uncount(&self, session: &Session<'_>, last: StateWord) {
-        let protocol = session.internal_key().protocol();
-        if is_tracked(protocol) && TcpState::from_u8(last.tcp()) == TcpState::Init {
-            self.half_open.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Makes sure that the sweep looks at a session by `tick`; a look too many does no harm.
-    fn schedule_by(&self, index: u32, tick: Tick) {
-        if let Some(not_before) = self.not_before.get(index as usize) {
-            not_before.fetch_min(tick.0, Ordering::Release);
-        }
-    }
-
-    fn adopt(&self, parent: Option<Handle>) {
-        if let Some(parent) = parent.and_then(|parent| self.by_handle(parent)) {
-            parent.cold.children.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Keeps the session that `handle` names alive, as one more child would.
-    pub fn keep(&self, handle: Handle) {
-        self.adopt(Some(handle));
-    }
-
-    /// Takes back one [`Sessions::keep`]: what is idle by now ends.
-    pub fn leave(&self, handle: Handle) {
-        if let Some(kept) = self.by_handle(handle) {
-            kept.cold.children.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
-    /// A child's end counts as a packet of its parent, which may have been silent while the child worked.
-    fn disown(&self, parent: Option<Handle>, now: Tick) {
-        let Some(parent) = parent.and_then(|parent| self.by_handle(parent)) else { return };
-        let word = parent.line.word(STATE);
-        let seen = word.load(Ordering::Relaxed);
-        let refreshed = StateWord(seen).with(TcpState::from_u8(StateWord(seen).tcp()), now).0;
-        // A lost race leaves a packet's own note, or `dying`, which the parent then deserves.
-        let _lost = word.compare_exchange(seen, refreshed, Ordering::Relaxed, Ordering::Relaxed);
-        parent.cold.children.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -680,3 +471,6 @@ const fn refusal(refused: Inserted) -> CreateError {
         Inserted::New | Inserted::Full => CreateError::Full,
     }
 }
+
+/// Slots of each class in a row.
+const ROW_SLOTS: u32 = 64;

@@ -5,7 +5,8 @@
 
 use algate_alg::{Direction, ProtocolId};
 
-use super::{AlgOwner, Facing, NewSession};
+use super::parts::{Cold, Parts, Relations};
+use super::{Facing, NewSession};
 use crate::ids::{InterfaceId, TenantId, WorkerId};
 use crate::nat::key::FlowKey;
 use crate::nat::mapping::Hold;
@@ -19,7 +20,7 @@ use crate::router::egress::NextHop;
 use crate::router::neighbor::NeighborRef;
 use crate::table::record::Line;
 use crate::table::slots::Handle;
-use crate::table::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::table::sync::Ordering;
 use crate::time::Tick;
 
 /// One session, seen through its table.
@@ -27,10 +28,10 @@ use crate::time::Tick;
 pub struct Session<'a> {
     pub(super) index: u32,
     pub(super) line: &'a Line,
-    pub(super) cold: &'a Cold,
+    pub(super) parts: &'a Parts,
 }
 
-impl Session<'_> {
+impl<'a> Session<'a> {
     /// Its slot.
     #[must_use]
     pub const fn index(&self) -> u32 {
@@ -136,7 +137,9 @@ impl Session<'_> {
     /// Takes the session from its ALG. From now on its numbers are shifted by `shifts`; without any it is for the
     /// fast path.
     pub fn leave_alg(&self, shifts: Shifts) {
-        self.cold.shifts.store(shifts.to_bits(), Ordering::Relaxed);
+        if let Some(relations) = self.relations() {
+            relations.shifts.store(shifts.to_bits(), Ordering::Relaxed);
+        }
         let flag = if shifts == Shifts::default() { 0 } else { SHIFT_FLAG };
         // Release: pairs with the Acquire of `shifts`.
         let left = |word: u64| Some((word & !ALG_FLAG) | flag);
@@ -155,48 +158,56 @@ impl Session<'_> {
     #[must_use]
     pub fn shifts(&self) -> Option<Shifts> {
         let is_shifted = self.line.word(STATE).load(Ordering::Acquire) & SHIFT_FLAG != 0;
-        is_shifted.then(|| Shifts::from_bits(self.cold.shifts.load(Ordering::Relaxed)))
+        let relations = self.relations().filter(|_| is_shifted)?;
+        Some(Shifts::from_bits(relations.shifts.load(Ordering::Relaxed)))
     }
 
     /// The thread that owns its ALG flow.
     #[must_use]
     pub fn alg_owner(&self) -> WorkerId {
-        WorkerId(self.cold.alg_owner.load(Ordering::Relaxed) as u16)
+        WorkerId(self.alg_word() as u16)
     }
 
     /// The protocol that an ALG reads on it, or has read.
     #[must_use]
     pub fn alg_protocol(&self) -> Option<ProtocolId> {
-        let number = (self.cold.alg_owner.load(Ordering::Relaxed) >> 16).checked_sub(1)?;
-        ProtocolId::of_number(number as u8)
+        ProtocolId::of_number((self.alg_word() >> 16).checked_sub(1)? as u8)
+    }
+
+    fn alg_word(&self) -> u32 {
+        self.relations().map_or(0, |relations| relations.alg_owner.load(Ordering::Relaxed))
     }
 
     /// The control session that expected it.
     #[must_use]
     pub fn parent(&self) -> Option<Handle> {
-        match self.cold.parent.load(Ordering::Relaxed) {
-            NO_PARENT => None,
-            parent => Some(Handle::from_u64(parent)),
-        }
+        self.relations()?.parent()
     }
 
     /// Sessions that live under it.
     #[must_use]
     pub fn children(&self) -> u32 {
-        self.cold.children.load(Ordering::Relaxed)
+        self.relations().map_or(0, |relations| relations.children.load(Ordering::Relaxed))
     }
 
     /// The mappings it holds a reference on: its own, and the remote end's when that is translated too.
     #[must_use]
     pub fn mappings(&self) -> [Option<u32>; 2] {
         let own = (self.load(INFO) >> 32) as u32;
-        [own.checked_sub(1), self.cold.remote_mapping.load(Ordering::Relaxed).checked_sub(1)]
+        let remote = self.relations().map(|relations| relations.remote_mapping.load(Ordering::Relaxed));
+        [own.checked_sub(1), remote.and_then(|remote| remote.checked_sub(1))]
     }
 
     /// Slot of the subscriber that it is counted for, with a reference held.
     #[must_use]
     pub fn subscriber(&self) -> u32 {
-        self.cold.subscriber.load(Ordering::Relaxed)
+        self.cold().map_or(0, |cold| cold.subscriber.load(Ordering::Relaxed))
+    }
+
+    /// Counts an ICMP error about it in `second`. `false`: there were `limit`, at most 15, in it before.
+    #[must_use]
+    pub fn admit_icmp_error(&self, second: u32, limit: u32) -> bool {
+        self.cold().is_none_or(|cold| cold.admit_icmp_error(second, limit))
     }
 
     /// Direction of a packet that came from `facing`.
@@ -227,7 +238,17 @@ impl Session<'_> {
     /// Tick of creation.
     #[must_use]
     pub fn created(&self) -> Tick {
-        Tick(self.cold.created.load(Ordering::Relaxed))
+        Tick(self.cold().map_or(0, |cold| cold.created.load(Ordering::Relaxed)))
+    }
+
+    /// What every session has.
+    pub(super) fn cold(&self) -> Option<&'a Cold> {
+        self.parts.cold.get(self.index as usize)
+    }
+
+    /// What some have.
+    pub(super) fn relations(&self) -> Option<&'a Relations> {
+        self.parts.relations.get(self.index as usize)
     }
 
     pub(super) fn fill(&self, new: &NewSession, now: Tick, flags: u64) {
@@ -242,15 +263,15 @@ impl Session<'_> {
         let interfaces =
             (u64::from(new.external_hop.interface.0) << 16) | u64::from(new.internal_hop.interface.0);
         set(INFO, (u64::from(new.mapping.map_or(0, |mapping| mapping + 1)) << 32) | interfaces);
-        self.cold.parent.store(new.parent.map_or(NO_PARENT, Handle::to_u64), Ordering::Relaxed);
-        self.cold.children.store(0, Ordering::Relaxed);
-        let word =
-            |owner: AlgOwner| ((u32::from(owner.protocol.number()) + 1) << 16) | u32::from(owner.thread.0);
-        self.cold.alg_owner.store(new.alg_owner.map_or(0, word), Ordering::Relaxed);
-        self.cold.created.store(now.0, Ordering::Relaxed);
-        let remote = new.remote_mapping.map_or(0, |mapping| mapping + 1);
-        self.cold.remote_mapping.store(remote, Ordering::Relaxed);
-        self.cold.subscriber.store(new.subscriber, Ordering::Relaxed);
+        if let Some(cold) = self.cold() {
+            cold.fill(new, now);
+        }
+        if let Some(relations) = self.relations() {
+            relations.fill(new);
+        }
+        if let Some(windows) = self.parts.windows.get(self.index as usize) {
+            windows.clear();
+        }
         // Release: pairs with the Acquire of `Sessions::age`.
         self.line.word(STATE).store(StateWord::first(new, now).0 | flags, Ordering::Release);
     }
@@ -280,25 +301,6 @@ impl Session<'_> {
     }
 }
 
-/// What only the slow path reads.
-#[derive(Debug, Default)]
-pub(super) struct Cold {
-    /// Handle of the parent, or [`NO_PARENT`].
-    pub(super) parent: AtomicU64,
-    /// Live sessions that name this one as their parent.
-    pub(super) children: AtomicU32,
-    /// Owner of the ALG flow (low half), and its protocol's number + 1.
-    pub(super) alg_owner: AtomicU32,
-    /// Tick of creation.
-    pub(super) created: AtomicU32,
-    /// Mapping of the remote end + 1, or 0.
-    pub(super) remote_mapping: AtomicU32,
-    /// Slot of the subscriber that it is counted for.
-    pub(super) subscriber: AtomicU32,
-    /// [`Shifts`], while the state word says that there are any.
-    pub(super) shifts: AtomicU32,
-}
-
 /// IPv4 delta and L4 delta of a packet that turns from `old` into `new` (high half), and of one that is turned back. An
 /// ICMP checksum covers the identifier only, those with a pseudo header cover the addresses too.
 fn deltas(old: FlowKey, new: FlowKey) -> u64 {
@@ -320,5 +322,3 @@ pub(super) const HOPS: usize = 5;
 pub(super) const STATE: usize = 6;
 /// Mapping + 1 (high half), external interface, internal interface.
 pub(super) const INFO: usize = 7;
-
-const NO_PARENT: u64 = u64::MAX;

@@ -132,6 +132,8 @@ pub(crate) fn config() -> Config {
         },
         tables: config::Tables {
             sessions: 16,
+            tcp_sessions: 16,
+            related_sessions: 16,
             half_open: 16,
             mappings: 16,
             expectations: 16,
