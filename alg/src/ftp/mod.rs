@@ -82,8 +82,8 @@ pub struct FtpSettings {
     pub line_bytes: usize,
     /// How long a data session may take to come.
     pub expectation_lifetime: Duration,
-    /// How many commands may wait for their reply, at most 64; a client that pipelines more is
-    /// detached.
+    /// How many commands may wait for their reply, at most 64. What a client pipelines beyond is held; when no more can be held,
+    /// the session is detached.
     pub max_outstanding: usize,
 }
 
@@ -183,7 +183,8 @@ impl Ftp {
             return if cx.at_end { self.detach(input.len(), cx) } else { Step::Incomplete };
         }
         let is_logging_in = [Awaited::User, Awaited::Login].iter().any(|one| self.outstanding.contains(*one));
-        if is_logging_in && !cx.at_end && command::may_become_command(input) {
+        let waits = is_logging_in || self.outstanding.is_full();
+        if waits && !cx.at_end && command::may_become_command(input) {
             return Step::Incomplete;
         }
         match self.client_lines.next(input, cx.at_end) {

@@ -177,6 +177,29 @@ fn a_bad_network_loses_nothing() {
     }
 }
 
+/// Hundreds of segments of one byte, of which many are lost, leave more gaps than are kept.
+#[test]
+fn segments_of_one_byte_on_a_bad_network_are_enough() {
+    for seed in 1..=60_u64 {
+        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let filler = "x".repeat(400);
+        let lines = ["PORT 1,2\r\n", &format!("NOOP {filler}\r\n"), "DENY x\r\n", "PASV\r\n", "QUIT\r\n"];
+        let sent = lines.concat().into_bytes();
+        let dialogue = if seed % 2 == 0 { Dialogue::cut(&sent, &[]) } else { Dialogue::lockstep(&lines) };
+        let limits = StreamLimits { held_bytes: 4096, ..StreamLimits::default() };
+        let host = HostOptions { is_cut: true, isn: u32::MAX - 100, ..HostOptions::default() };
+        let mut faults = |_| match random.below(20) {
+            0 => vec![],
+            1 => vec![0, 1],
+            2 => vec![random.below(3)],
+            _ => vec![0],
+        };
+        let run = Net { client: host, server: host, limits, ..net(&mut faults) }.run(&dialogue);
+        check(&format!("seed {seed}"), &sent, &run);
+        assert!(run.millis < 6_000, "seed {seed}: {run:?}");
+    }
+}
+
 #[test]
 fn small_segments_and_small_windows_are_enough() {
     for mtu in [88, 100, 576] {

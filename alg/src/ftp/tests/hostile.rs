@@ -219,12 +219,30 @@ fn s_06_a_posted_form_opens_nothing_wherever_its_port_line_falls() {
 }
 
 #[test]
-fn more_commands_than_are_tracked_end_the_reading() {
+fn more_commands_than_are_tracked_wait_for_replies() {
     let mut driver = greeted(internal_client());
     driver.feed(C, b"PORT 10,0,0,2,15,161\r\n");
     driver.feed(C, &b"NOOP\r\n".repeat(63));
+    let passed = driver.outcome().original.len();
+    let rest: &[u8] = b"NOOP\r\nPORT 10,0,0,2,15,162\r\n";
+    driver.feed(C, rest);
+    assert_eq!((driver.held(C), driver.outcome().original.len()), (rest, passed));
+    driver.feed(S, b"200 ok\r\n");
+    assert_eq!(driver.held(C), &rest[6..]);
+    driver.feed(S, b"200 ok\r\n");
+    assert_eq!(driver.held(C), b"");
+    // The first one's expectation goes when the second one's reply comes.
+    assert_eq!(driver.nat.open_targets(), [at("10.0.0.2:4001"), at("10.0.0.2:4002")]);
+    assert_eq!(counted(&driver), [(Event::Rewritten, 2)]);
+}
+
+#[test]
+fn more_commands_than_can_be_held_end_the_reading() {
+    let mut driver = greeted(internal_client());
+    driver.feed(C, b"PORT 10,0,0,2,15,161\r\n");
+    driver.feed(C, &b"NOOP\r\n".repeat(64));
     assert_eq!(counted(&driver), [(Event::Rewritten, 1)]);
-    driver.feed(C, b"NOOP\r\n");
+    driver.end(C);
     assert_eq!(
         counted(&driver),
         [(Event::Rewritten, 1), (Event::Detached, 1), (Event::TooManyOutstanding, 1)]
@@ -235,6 +253,7 @@ fn more_commands_than_are_tracked_end_the_reading() {
     let mut driver = Driver::new(Ftp::new(settings), internal_client());
     driver.feed(S, b"220 ready\r\n");
     driver.feed(C, b"NOOP\r\nPORT 10,0,0,2,15,161\r\n");
+    driver.end(C);
     assert_eq!(driver.outcome().original, b"NOOP\r\nPORT 10,0,0,2,15,161\r\n");
     assert!(driver.nat.calls.is_empty());
 }

@@ -361,38 +361,44 @@ impl AlgStage {
         }
     }
 
-    /// After each turn of a flow: its timer, its end, its way back to the fast path. Both ends of one that is closed go on
-    /// without the stage, too: its place is free for the next one.
+    /// After each turn of a flow: its timer, its end, its way back to the fast path.
     fn settle<P: PacketIo>(&mut self, around: &mut Surroundings<'_, P>, at: usize, session: &Session<'_>) {
         let Some(flow) = self.flows.get_mut(at) else { return };
         let Some(stream) = &flow.stream else { return };
         if let Some(deadline) = stream.deadline(&self.limits) {
             self.next_timer = self.next_timer.min(deadline);
         }
-        let status = stream.status();
-        let shifts = stream.settled().and_then(Shifts::of).filter(|_| around.is_caught_up);
-        if status.closed {
+        if stream.status().closed {
             // Goes away after four silent minutes, unless data follows (RFC 7857 section 2.2).
             let now = around.context.now;
             around.nat.sessions.touch(session, Facing::External, Some(TcpEvent::Rst), now);
             flow.promises.withdraw_all(around.nat, around.nat_worker);
-        } else if let Some(shifts) = shifts {
-            if let (Some([original, reply]), Some(windows)) =
-                (stream.edges(), around.nat.sessions.windows(session))
-            {
-                let of = |facing| match session.direction(facing) {
-                    Direction::Original => original,
-                    Direction::Reply => reply,
-                };
-                windows.resume([of(Facing::Internal), of(Facing::External)]);
-            }
-            if !status.opaque {
-                // It has been read to its end: what it has announced stands.
-                flow.promises.leave_all();
-            }
-            session.leave_alg(shifts);
-            self.release(around.nat, around.nat_worker, at);
         }
+        self.let_go(around, at, session);
+    }
+
+    /// Gives a flow that nobody reads any more back to the fast path, unless a packet of it may be on its way here. Both ends of
+    /// one that is closed go on without the stage, too: its place is free for the next one.
+    fn let_go<P: PacketIo>(&mut self, around: &mut Surroundings<'_, P>, at: usize, session: &Session<'_>) {
+        let Some(flow) = self.flows.get_mut(at).filter(|_| around.is_caught_up) else { return };
+        let Some(stream) = &flow.stream else { return };
+        let status = stream.status();
+        let Some(shifts) = stream.settled().and_then(Shifts::of).filter(|_| !status.closed) else { return };
+        if let (Some([original, reply]), Some(windows)) =
+            (stream.edges(), around.nat.sessions.windows(session))
+        {
+            let of = |facing| match session.direction(facing) {
+                Direction::Original => original,
+                Direction::Reply => reply,
+            };
+            windows.resume([of(Facing::Internal), of(Facing::External)]);
+        }
+        if !status.opaque {
+            // It has been read to its end: what it has announced stands.
+            flow.promises.leave_all();
+        }
+        session.leave_alg(shifts);
+        self.release(around.nat, around.nat_worker, at);
     }
 
     fn run_timers<P: PacketIo>(&mut self, around: &mut Surroundings<'_, P>) {
@@ -416,13 +422,17 @@ impl AlgStage {
         }
     }
 
-    /// Lets go of flows whose session is gone, and keeps silent ones alive that have data sessions.
+    /// Lets go of flows whose session is gone or that could not leave when their last packet came, and keeps silent ones alive
+    /// that have data sessions.
     fn review<P: PacketIo>(&mut self, around: &mut Surroundings<'_, P>) {
         for at in 0..self.flows.len() {
             let Some(handle) = self.flows.get(at).and_then(|flow| flow.session) else { continue };
             let nat = around.nat;
             match nat.sessions.by_handle(handle) {
-                Some(session) => self.keep_alive(around, at, session),
+                Some(session) => {
+                    self.keep_alive(around, at, session);
+                    self.let_go(around, at, &session);
+                }
                 None => self.release(around.nat, around.nat_worker, at),
             }
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use algate_engine::drop_reason::DropReason;
 use smoltcp::iface::SocketHandle;
 
-use crate::common::by_hand::{OPTIONS, Session, segment, word};
+use crate::common::by_hand::{End, OPTIONS, Session, segment, word};
 use crate::common::hosts::{Faults, Host, Lab};
 use crate::common::packets::{ACK, FIN, RST, SYN, at, icmp};
 use crate::common::{INSIDE, Net, OUTSIDE};
@@ -142,13 +142,19 @@ fn a_session_stays_while_a_packet_of_it_is_on_its_way_to_the_core() {
 /// Both ends close; the last segment is the client's acknowledgement.
 fn close(session: &mut Session) {
     let Session { net, client, server } = session;
+    let last = close_but_for_the_last(net, client, server);
+    net.send(INSIDE, &last);
+}
+
+/// Both ends close; the client's last acknowledgement.
+fn close_but_for_the_last(net: &mut Net, client: &mut End, server: &mut End) -> Vec<u8> {
     net.send(INSIDE, &segment(client, ACK | FIN, client.next, &[], b""));
     client.next = client.next.wrapping_add(1);
     server.heard = server.heard.wrapping_add(1);
     net.send(OUTSIDE, &segment(server, ACK | FIN, server.next, &[], b""));
     server.next = server.next.wrapping_add(1);
     client.heard = client.heard.wrapping_add(1);
-    net.send(INSIDE, &segment(client, ACK, client.next, &[], b""));
+    segment(client, ACK, client.next, &[], b"")
 }
 
 #[test]
@@ -175,6 +181,25 @@ fn a_closed_session_leaves_its_place_to_the_next_one() {
     net.one(INSIDE, &segment(client, ACK, client.next, &[], b""));
     session.say(OUTSIDE, b"220 ready\r\n");
     assert!(session.say(INSIDE, b"PORT 10,0,0,2,15,162\r\n").starts_with(b"PORT 203,0,113,1"));
+}
+
+/// A core that has more to do at the moment the last acknowledgement comes: nothing follows it.
+#[test]
+fn a_closed_session_leaves_though_another_one_has_packets_on_their_way() {
+    let mut session = Session::open(Net::with(FTP, |config| config.workers.alg_cores = vec![2]));
+    session.say(OUTSIDE, b"220 ready\r\n");
+    session.say(INSIDE, b"PORT 10,0,0,2,15,161\r\n");
+    session.say(OUTSIDE, b"200 ok\r\n");
+    let Session { net, mut client, mut server } = session;
+    let mut other = Session::open_at(net, "10.0.0.3:4000");
+    let net = &mut other.net;
+    let last = close_but_for_the_last(net, &mut client, &mut server);
+    let follows = segment(&other.client, ACK, other.client.next, &[], b"");
+    net.burst = 2;
+    net.send_all(INSIDE, &[last, follows]);
+    net.advance(Duration::from_secs(1));
+    assert_eq!(net.workers.iter().map(|worker| worker.alg_flows()).sum::<usize>(), 1);
+    assert_eq!(net.sessions().iter().filter(|row| row.is_alg).count(), 1, "{:?}", net.sessions());
 }
 
 /// The timers of one control session are no packets of another.

@@ -38,6 +38,8 @@ pub struct HostOptions {
     pub mtu: usize,
     pub timestamps: bool,
     pub receive_buffer: usize,
+    /// Its cable cuts what it sends into segments of one byte.
+    pub is_cut: bool,
 }
 
 impl Default for HostOptions {
@@ -49,6 +51,7 @@ impl Default for HostOptions {
             mtu: 1500,
             timestamps: false,
             receive_buffer: 4096,
+            is_cut: false,
         }
     }
 }
@@ -440,6 +443,24 @@ fn relabel(tcp: &mut [u8], own: u32, other: u32) {
     }
 }
 
+/// A segment in pieces of one byte; a FIN goes with the last one.
+fn cut(tcp: &[u8]) -> Vec<Vec<u8>> {
+    let (header, data) = tcp.split_at(usize::from(tcp[12] >> 4) * 4);
+    if data.len() < 2 {
+        return vec![tcp.to_vec()];
+    }
+    let seq = u32::from_be_bytes(tcp[4..8].try_into().unwrap());
+    let piece = |(at, byte): (usize, &u8)| {
+        let mut piece = [header, &[*byte]].concat();
+        piece[4..8].copy_from_slice(&seq.wrapping_add(at as u32).to_be_bytes());
+        if at + 1 < data.len() {
+            piece[13] &= !1;
+        }
+        piece
+    };
+    data.iter().enumerate().map(piece).collect()
+}
+
 /// Collects what the stage emits.
 #[derive(Default)]
 pub struct Collected(pub Vec<(Direction, Vec<u8>)>);
@@ -552,12 +573,15 @@ impl Net<'_> {
                     if tcp[13] & 2 != 0 && host.own_shift.is_none() {
                         host.own_shift = Some(host.isn.wrapping_sub(seq));
                     }
-                    for delay in (self.faults)(packets) {
-                        let at = now + 1000 + delay * 1000;
-                        let is_original = direction == Direction::Original;
-                        queue.push(Reverse((at, packets, Place::Stage, is_original, tcp.clone())));
+                    let options = if direction == Direction::Original { &self.client } else { &self.server };
+                    for tcp in if options.is_cut { cut(&tcp) } else { vec![tcp] } {
+                        for delay in (self.faults)(packets) {
+                            let at = now + 1000 + delay * 1000;
+                            let is_original = direction == Direction::Original;
+                            queue.push(Reverse((at, packets, Place::Stage, is_original, tcp.clone())));
+                        }
+                        packets += 1;
                     }
-                    packets += 1;
                 }
             }
 
