@@ -146,6 +146,20 @@ impl Memory {
         let table = || Box::new(CallTable::new(flows, calls, calls_per_flow));
         Self { calls: reads(ProtocolId::Sip).then(table) }
     }
+
+    /// How many calls it has room for, and what they take, bytes.
+    #[must_use]
+    pub fn room_for_calls(
+        settings: &Settings,
+        flows: usize,
+        reads: impl Fn(ProtocolId) -> bool,
+    ) -> (usize, usize) {
+        if !reads(ProtocolId::Sip) {
+            return (0, 0);
+        }
+        let room = CallTable::room(flows, settings.sip.calls);
+        (room, CallTable::bytes(room))
+    }
 }
 
 impl Instance {

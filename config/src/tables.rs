@@ -63,7 +63,7 @@ const SUBSCRIBERS: Key = Key {
 const ALG_FLOWS: Key = Key {
     name: "alg_flows",
     example: "1024",
-    reason: "Control sessions under an ALG at one time and thread; each takes some 4 KiB and 24 bytes for each expectation it may have, each fourth one 81 KiB for bytes in its care.",
+    reason: "Control sessions under an ALG at one time and thread; each takes some 4 KiB and 24 bytes for each expectation it may have, each fourth one 82 KiB for bytes in its care.",
 };
 const NEIGHBORS: Key =
     Key { name: "neighbors", example: "4096", reason: "Hosts on connected prefixes (ARP), at most 65535." };

@@ -37,6 +37,8 @@ pub enum AlgPart {
     Rules,
     /// Messages changed last, before and after
     Audit,
+    /// What control sessions cost, in bytes
+    Memory,
 }
 
 /// What `algate` does.
@@ -73,6 +75,7 @@ pub enum Command {
         algate show filter                which rules decide, and how often\n  \
         algate show alg rules             the same for those about messages\n  \
         algate show alg audit             messages before and after (with alg.audit_flows)\n  \
+        algate show alg memory            what a control session costs, and all of them\n  \
         algate show ports --json | jq .rows[].rx_packets\n  \
         algate show workers --socket /run/algate/b.sock")]
     Show {

@@ -2,6 +2,7 @@
 //!
 //! A library so that tests on virtual devices can reach it; the binary is `main.rs`.
 
+pub mod alg_memory;
 pub mod alg_watch;
 pub mod cli;
 pub mod control;

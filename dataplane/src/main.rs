@@ -31,7 +31,12 @@ fn main() -> ExitCode {
                 (subject, None) => subject,
                 (Subject::Alg, Some(AlgPart::Rules)) => Subject::AlgRules,
                 (Subject::Alg, Some(AlgPart::Audit)) => Subject::AlgAudit,
-                (_, Some(_)) => return not_started("only alg has parts: show alg rules, show alg audit"),
+                (Subject::Alg, Some(AlgPart::Memory)) => Subject::AlgMemory,
+                (_, Some(_)) => {
+                    return not_started(
+                        "only alg has parts: show alg rules, show alg audit, show alg memory",
+                    );
+                }
             };
             show(&socket, &Request { show: subject, limit, all }, json)
         }

@@ -31,7 +31,7 @@ pub enum Subject {
     /// Filter rules in their order, and how many packets each decided about
     Filter,
     /// ALGs: what each protocol's read, rewrote and refused, and what it expects; alg rules: the rules and their hits;
-    /// alg audit: changed messages
+    /// alg audit: changed messages; alg memory: what control sessions cost
     Alg,
     /// `show alg rules`
     #[value(skip)]
@@ -39,6 +39,9 @@ pub enum Subject {
     /// `show alg audit`
     #[value(skip)]
     AlgAudit,
+    /// `show alg memory`
+    #[value(skip)]
+    AlgMemory,
     /// What was recorded last: addresses, blocks and mappings given out and back, shortages
     Events,
     /// Worker and ALG threads and how busy they are
@@ -62,6 +65,7 @@ pub enum Report {
     Alg(Vec<AlgRow>),
     AlgRules(Vec<AlgRuleRow>),
     AlgAudit(Vec<AlgAuditRow>),
+    AlgMemory(Vec<AlgMemoryRow>),
     Events(Vec<EventRow>),
     Workers(Vec<WorkerRow>),
 }
@@ -326,6 +330,21 @@ pub struct AlgAuditRow {
     pub before: String,
     /// What became of it, the same way; what was sent back, if it was taken out.
     pub after: String,
+}
+
+/// What something that control sessions need takes of memory, all of it at start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AlgMemoryRow {
+    /// What it is.
+    pub what: String,
+    /// Of one, bytes.
+    pub bytes: usize,
+    /// How many each thread has room for.
+    pub room: usize,
+    /// Threads that have them.
+    pub threads: usize,
+    /// All of it, bytes; none: it is part of another row.
+    pub total_bytes: Option<usize>,
 }
 
 /// One thread.

@@ -13,6 +13,7 @@ use algate_engine::engine::Engine;
 use algate_engine::ids::{TenantId, WorkerId};
 use algate_engine::snapshot;
 
+use crate::alg_memory;
 use crate::alg_watch::AlgWatch;
 use crate::dpdk::clock::Clock;
 use crate::dpdk::mempool::Mempool;
@@ -107,6 +108,7 @@ impl Reporter {
             Subject::Alg => Report::Alg(rows(self.engine.alg_rows())),
             Subject::AlgRules => Report::AlgRules(self.alg_watch.rule_rows(&self.engine.oversight, limit)),
             Subject::AlgAudit => Report::AlgAudit(self.alg_watch.audit_rows(now, limit)),
+            Subject::AlgMemory => Report::AlgMemory(alg_memory::rows(&self.config)),
             Subject::Events => Report::Events(self.events.rows(limit)),
             Subject::Workers => Report::Workers(self.workers()),
         }

@@ -4,8 +4,8 @@ use std::net::SocketAddrV4;
 
 use crate::event_log::line::EventRow;
 use crate::report::{
-    AlgAuditRow, AlgRow, AlgRuleRow, CounterRow, ExpectationRow, FilterRow, InterfaceRow, MappingRow,
-    NeighborRow, PortRow, Report, RouteRow, SessionRow, WorkerRow,
+    AlgAuditRow, AlgMemoryRow, AlgRow, AlgRuleRow, CounterRow, ExpectationRow, FilterRow, InterfaceRow,
+    MappingRow, NeighborRow, PortRow, Report, RouteRow, SessionRow, WorkerRow,
 };
 
 /// The report as a table, with a heading and one line per row.
@@ -19,6 +19,7 @@ pub fn render(report: &Report) -> String {
         Report::Alg(rows) => table(rows),
         Report::AlgRules(rows) => table(rows),
         Report::AlgAudit(rows) => table(rows),
+        Report::AlgMemory(rows) => table(rows),
         Report::Ports(rows) => table(rows),
         Report::Interfaces(rows) => table(rows),
         Report::Neighbors(rows) => table(rows),
@@ -168,6 +169,13 @@ columns! { AlgAuditRow as row:
     "shadow" = row.shadow,
     "before" = row.before,
     "after" = row.after,
+}
+columns! { AlgMemoryRow as row:
+    "what" = row.what,
+    "bytes" = row.bytes,
+    "room" = row.room,
+    "threads" = row.threads,
+    "total bytes" = optional(row.total_bytes),
 }
 columns! { EventRow as row:
     "time" = row.time,

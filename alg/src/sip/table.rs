@@ -56,7 +56,7 @@ impl CallTable {
     /// Room for the sure calls of `flows` flows and for `calls` more; one flow may have `calls_per_flow`.
     #[must_use]
     pub fn new(flows: usize, calls: usize, calls_per_flow: usize) -> Self {
-        let capacity = u32::try_from(flows.saturating_mul(SURE_CALLS).saturating_add(calls)).unwrap_or(NONE);
+        let capacity = u32::try_from(Self::room(flows, calls)).unwrap_or(NONE);
         let free = Slot { call: Call::new(0), older: NONE, newer: NONE };
         Self {
             slots: vec![free; capacity as usize].into(),
@@ -66,6 +66,20 @@ impl CallTable {
             calls_per_flow,
             last_flow: 0,
         }
+    }
+
+    /// How many calls [`CallTable::new`] makes room for.
+    #[must_use]
+    pub const fn room(flows: usize, calls: usize) -> usize {
+        flows.saturating_mul(SURE_CALLS).saturating_add(calls)
+    }
+
+    /// What room for that many takes, bytes.
+    #[must_use]
+    pub const fn bytes(room: usize) -> usize {
+        // Of the places in the hash map, each with its tag, seven of eight may be taken.
+        let places = (2 * room * 8 / 7).next_power_of_two();
+        room * (size_of::<Slot>() + size_of::<u32>()) + places * (size_of::<((u32, u64), u32)>() + 1)
     }
 
     /// Calls that are kept.

@@ -371,6 +371,23 @@ fn bytes_out_of_order_are_kept_and_reported() {
     plain.client(seg(3, 1, "OP"), &["< . 1..1 ack 1 win 1000"]);
 }
 
+/// More gaps than are kept: what opens another one is answered and comes again; what closes one is always taken.
+#[test]
+fn more_gaps_than_are_kept_cost_a_repetition_and_no_more() {
+    let mut stage = Stage::open_with(StreamLimits { gaps: 2, ..limits() }, &MSS, &MSS);
+    let again = "< . 1..1 ack 1 win 1000";
+    stage.client(seg(3, 1, "x"), &[again]);
+    stage.client(seg(5, 1, "z"), &[again]);
+    let refused = stage.segment(Direction::Original, &seg(7, 1, "\r\n"));
+    assert_eq!(refused, Outcome::Dropped(DropReason::AlgStageFull));
+    stage.expect(&[again]);
+    stage.client(seg(1, 1, "N"), &["< . 1..1 ack 2 win 999"]);
+    stage.client(seg(2, 1, "O"), &["< . 1..1 ack 4 win 997"]);
+    stage.client(seg(7, 1, "\r\n"), &["< . 1..1 ack 4 win 997"]);
+    stage.client(seg(4, 1, "y"), &["< . 1..1 ack 6 win 995"]);
+    stage.client(seg(6, 1, " "), &["> P. 1..9 ack 1 win 1000 \"NOxyz \\r\\n\""]);
+}
+
 #[test]
 fn a_repetition_with_another_content_changes_nothing() {
     let mut stage = Stage::open();
@@ -837,4 +854,17 @@ fn a_stream_that_both_ends_have_closed_settles_with_its_shift() {
     assert_eq!(stage.stream.settled(), None, "its end is not acknowledged");
     stage.client(seg(10, 2, ""), &["> . 8..8 ack 2 win 1000"]);
     assert_eq!(stage.stream.settled(), Some([SeqDelta(-2), SeqDelta(0)]));
+    // A host that has forgotten the connection answers what comes late with a reset.
+    stage.server(seg(2, 0, "").flags(RST), &["< R 2..2 ack 10 win 1000"]);
+    assert_eq!(stage.stream.settled(), Some([SeqDelta(-2), SeqDelta(0)]));
+}
+
+/// It may never arrive, its TTL too small: the connection would go on unread.
+#[test]
+fn a_reset_stream_does_not_settle_unless_both_ends_have_closed() {
+    let mut stage = Stage::open();
+    stage.client(seg(1, 1, "").flags(RST), &["> R 1..1 ack 1 win 1000"]);
+    assert!(stage.stream.status().closed);
+    assert_eq!(stage.stream.settled(), None);
+    stage.client(seg(1, 1, "SHRT 1\r\n"), &["> P. 1..7 ack 1 win 1000 \"SHRT\\r\\n\""]);
 }

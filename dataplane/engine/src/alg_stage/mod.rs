@@ -383,7 +383,7 @@ impl AlgStage {
         let Some(flow) = self.flows.get_mut(at).filter(|_| around.is_caught_up) else { return };
         let Some(stream) = &flow.stream else { return };
         let status = stream.status();
-        let Some(shifts) = stream.settled().and_then(Shifts::of).filter(|_| !status.closed) else { return };
+        let Some(shifts) = stream.settled().and_then(Shifts::of) else { return };
         if let (Some([original, reply]), Some(windows)) =
             (stream.edges(), around.nat.sessions.windows(session))
         {
@@ -393,7 +393,7 @@ impl AlgStage {
             };
             windows.resume([of(Facing::Internal), of(Facing::External)]);
         }
-        if !status.opaque {
+        if !status.opaque && !status.closed {
             // It has been read to its end: what it has announced stands.
             flow.promises.leave_all();
         }

@@ -284,7 +284,11 @@ impl TcpStream {
     /// arrives, its TTL too small, would end the reading of a session that lives.
     #[must_use]
     pub fn settled(&self) -> Option<[SeqDelta; 2]> {
-        let is_over = self.state == State::Alive && self.is_finished();
+        if self.state == State::Terminated {
+            return None;
+        }
+        // An end that is gone may reset what comes late.
+        let is_over = self.is_finished();
         let [original, reply] = [&self.original, &self.reply].map(|half| {
             // The low 32 bits are the difference of the numbers on the wire.
             (half.opened && (half.opaque || is_over) && half.is_idle())

@@ -183,23 +183,26 @@ fn a_closed_session_leaves_its_place_to_the_next_one() {
     assert!(session.say(INSIDE, b"PORT 10,0,0,2,15,162\r\n").starts_with(b"PORT 203,0,113,1"));
 }
 
-/// A core that has more to do at the moment the last acknowledgement comes: nothing follows it.
+/// A core that has more to do at the moment the last acknowledgement comes: nothing follows it, or a reset only.
 #[test]
 fn a_closed_session_leaves_though_another_one_has_packets_on_their_way() {
-    let mut session = Session::open(Net::with(FTP, |config| config.workers.alg_cores = vec![2]));
-    session.say(OUTSIDE, b"220 ready\r\n");
-    session.say(INSIDE, b"PORT 10,0,0,2,15,161\r\n");
-    session.say(OUTSIDE, b"200 ok\r\n");
-    let Session { net, mut client, mut server } = session;
-    let mut other = Session::open_at(net, "10.0.0.3:4000");
-    let net = &mut other.net;
-    let last = close_but_for_the_last(net, &mut client, &mut server);
-    let follows = segment(&other.client, ACK, other.client.next, &[], b"");
-    net.burst = 2;
-    net.send_all(INSIDE, &[last, follows]);
-    net.advance(Duration::from_secs(1));
-    assert_eq!(net.workers.iter().map(|worker| worker.alg_flows()).sum::<usize>(), 1);
-    assert_eq!(net.sessions().iter().filter(|row| row.is_alg).count(), 1, "{:?}", net.sessions());
+    for is_reset in [false, true] {
+        let mut session = Session::open(Net::with(FTP, |config| config.workers.alg_cores = vec![2]));
+        session.say(OUTSIDE, b"220 ready\r\n");
+        session.say(INSIDE, b"PORT 10,0,0,2,15,161\r\n");
+        session.say(OUTSIDE, b"200 ok\r\n");
+        let Session { net, mut client, mut server } = session;
+        let mut other = Session::open_at(net, "10.0.0.3:4000");
+        let net = &mut other.net;
+        let mut frames = vec![close_but_for_the_last(net, &mut client, &mut server)];
+        frames.extend(is_reset.then(|| segment(&client, RST, client.next, &[], b"")));
+        frames.push(segment(&other.client, ACK, other.client.next, &[], b""));
+        net.burst = frames.len();
+        net.send_all(INSIDE, &frames);
+        net.advance(Duration::from_secs(1));
+        assert_eq!(net.workers.iter().map(|worker| worker.alg_flows()).sum::<usize>(), 1, "{is_reset}");
+        assert_eq!(net.sessions().iter().filter(|row| row.is_alg).count(), 1, "{:?}", net.sessions());
+    }
 }
 
 /// The timers of one control session are no packets of another.
