@@ -142,5 +142,5 @@ impl PacketIo for PoolIo {
 }
 
 const HEADROOM_BYTES: usize = 64;
-/// Room for the longest frame of any measurement, an FTP line in a TCP segment.
-const BUFFER_BYTES: usize = 512;
+/// Room for the longest frame of any measurement, a SIP message. Frames are an odd number of cache lines apart, as mbufs are.
+const BUFFER_BYTES: usize = 1020;

@@ -1,6 +1,8 @@
 //! What is measured in process: the stages of a packet's way, one by one, and as a whole.
 
-pub mod ftp;
+pub mod alg;
+pub mod conversation;
+pub mod dialogues;
 pub mod stages;
 pub mod worker;
 
@@ -29,8 +31,7 @@ pub fn all(flows: &[u32]) -> Vec<Box<dyn Item>> {
     }
     items.push(Box::new(worker::CollidingHit::default()));
     items.push(Box::new(worker::FirstPacket::default()));
-    items.push(Box::new(ftp::Line::default()));
-    items.push(Box::new(ftp::Segment::default()));
+    items.extend(alg::all());
     items
 }
 

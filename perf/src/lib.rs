@@ -6,6 +6,7 @@
 //!
 //! Nothing here is part of the product, and nobody imports it.
 
+pub mod alg_cost;
 pub mod bench;
 pub mod clock;
 pub mod frames;

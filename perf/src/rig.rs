@@ -33,6 +33,7 @@ pub struct Rig {
     pub now: Instant,
     handover: Arc<Handover<PoolFrame>>,
     worker: Worker<PoolFrame>,
+    alg_core: Option<Box<Rig>>,
     burst: Vec<PoolFrame>,
 }
 
@@ -45,6 +46,15 @@ pub enum Site {
     PortBlocks,
     /// The same, for TCP: every session may be one of TCP, and wait for its answer.
     TcpPortBlocks,
+}
+
+/// Who reads control sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AlgPlace {
+    /// The worker that receives them.
+    Worker,
+    /// An ALG core, to which the worker hands them over.
+    AlgCore,
 }
 
 impl Rig {
@@ -84,7 +94,30 @@ impl Rig {
         let text = text.replace("RELATED", &tcp.min(64).to_string());
         let text =
             text.replace("CORES", &cores.join(", ")).replace("POOL_KEYS", pool).replace("EVENT_KEYS", events);
-        let config = match Config::parse(&text, "rig", &Machine::unchecked()) {
+        Self::configured(&text)
+    }
+
+    /// With room for `sessions` sessions, reading every protocol that has an ALG, at `place`.
+    ///
+    /// # Panics
+    /// When the built-in configuration is not accepted.
+    #[must_use]
+    pub fn reading(place: AlgPlace, sessions: usize) -> Self {
+        let cores = match place {
+            AlgPlace::Worker => "1]",
+            AlgPlace::AlgCore => "1]\nalg_cores = [2]",
+        };
+        let text = CONFIG.replace("SESSIONS", &sessions.to_string()).replace("CORES]", cores);
+        let text = text.replace("POOL_KEYS", "").replace("EVENT_KEYS", "mappings = \"never\"");
+        let mut rig = Self::configured(&(text + OTHER_ALGS));
+        if place == AlgPlace::AlgCore {
+            rig.alg_core = Some(Box::new(rig.beside(WorkerId(1))));
+        }
+        rig
+    }
+
+    fn configured(text: &str) -> Self {
+        let config = match Config::parse(text, "rig", &Machine::unchecked()) {
             Ok(config) => config,
             #[expect(clippy::panic, reason = "the configuration is part of this file")]
             Err(errors) => {
@@ -123,6 +156,7 @@ impl Rig {
             now,
             handover,
             worker,
+            alg_core: None,
             burst: Vec::with_capacity(POOL_FRAMES),
         }
     }
@@ -143,6 +177,14 @@ impl Rig {
     /// What the worker does between bursts.
     pub fn poll(&mut self) {
         self.worker.poll(&mut self.io, self.now);
+    }
+
+    /// Lets the ALG core, if there is one, do what was handed over to it. What it sends stands behind what the worker has sent.
+    pub fn settle(&mut self) {
+        if let Some(core) = &mut self.alg_core {
+            core.poll();
+            self.io.sent.append(&mut core.io.sent);
+        }
     }
 
     /// Lets time pass.
@@ -289,3 +331,21 @@ related_sessions = RELATED
 mappings = SESSIONS
 alg_flows = 16
 "#;
+
+/// FTP is read by every rig.
+const OTHER_ALGS: &str = r"
+[alg.tftp]
+enabled = true
+
+[alg.sip]
+enabled = true
+
+[alg.rtsp]
+enabled = true
+
+[alg.irc]
+enabled = true
+
+[alg.pptp]
+enabled = true
+";

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock;
 
-/// Ticks per operation of many chunks.
+/// Ticks per operation of many chunks, or what else is known of each.
 #[derive(Debug, Clone, Default)]
 pub struct Samples {
     values: Vec<f64>,
@@ -16,7 +16,12 @@ pub struct Samples {
 impl Samples {
     /// Adds a chunk of `operations` that took `ticks`.
     pub fn push(&mut self, ticks: u64, operations: u64) {
-        self.values.push(ticks as f64 / operations.max(1) as f64);
+        self.add(ticks as f64 / operations.max(1) as f64);
+    }
+
+    /// Adds a chunk's `value`.
+    pub fn add(&mut self, value: f64) {
+        self.values.push(value);
     }
 
     /// The value below which `share` (0 to 1) of the chunks lie. 0 when there are none.
