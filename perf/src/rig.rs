@@ -107,7 +107,8 @@ impl Rig {
             AlgPlace::Worker => "1]",
             AlgPlace::AlgCore => "1]\nalg_cores = [2]",
         };
-        let text = CONFIG.replace("SESSIONS", &sessions.to_string()).replace("CORES]", cores);
+        let text = CONFIG.replace("TCP_SESSIONS", "64").replace("RELATED", "64").replace("CORES]", cores);
+        let text = text.replace("SESSIONS", &sessions.to_string());
         let text = text.replace("POOL_KEYS", "").replace("EVENT_KEYS", "mappings = \"never\"");
         let mut rig = Self::configured(&(text + OTHER_ALGS));
         if place == AlgPlace::AlgCore {
