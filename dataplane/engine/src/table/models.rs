@@ -112,9 +112,10 @@ fn loom_two_inserters_of_a_key_agree_on_one_winner() {
     race_of_inserters(&[1], 5, false);
 }
 
+/// One preemption: with two, each at any of the slots that three inserters look at twice, it takes longer than all other models.
 #[test]
 fn loom_three_inserters_of_a_key_agree_on_one_winner() {
-    race_of_inserters(&[1, 2], 2, false);
+    race_of_inserters(&[1, 2], 1, false);
 }
 
 /// With enough preemptions at the worst moments, an inserter can lose all its rounds.
