@@ -15,7 +15,7 @@ use crate::time::{Instant, Tick};
 
 impl Sessions {
     /// Notes a packet of a hit session: TCP state and last-seen time. `true`: it is an outbound packet on a
-    /// session that holds its mapping loosely; see [`super::Nat::keep_mapping`].
+    /// session that holds its mapping loosely; see [`crate::nat::Nat::keep_mapping`].
     #[inline]
     pub fn touch(
         &self,
