@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use memchr::memchr;
+
 use crate::contract::{Context, Direction, Event, Subject};
 
 /// Hides what policy wants hidden in the header of a message, which `head` begins with. Returns whether there is a
@@ -39,10 +41,15 @@ fn products(head: &[u8]) -> impl Iterator<Item = (&'static [u8], Range<usize>)> 
             }
             at = Some(end);
             let line = head.get(start..end)?;
-            if line.trim_ascii().is_empty() {
+            let first = line.first().map(u8::to_ascii_lowercase);
+            if first.is_none_or(|byte| byte.is_ascii_whitespace()) && line.trim_ascii().is_empty() {
                 return None;
             }
-            let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+            // As the names of `PRODUCTS` do.
+            if !matches!(first, Some(b's' | b'u')) {
+                continue;
+            }
+            let Some(colon) = memchr(b':', line) else { continue };
             let (name, value) = line.split_at(colon);
             let known = PRODUCTS.iter().find(|known| name.trim_ascii_end().eq_ignore_ascii_case(known));
             let text = value.get(1..).unwrap_or_default();
@@ -57,7 +64,7 @@ fn products(head: &[u8]) -> impl Iterator<Item = (&'static [u8], Range<usize>)> 
 /// Behind the line that begins at `at`. `None`: it has no end.
 fn line_end(text: &[u8], at: usize) -> Option<usize> {
     let rest = text.get(at..)?;
-    rest.iter().position(|byte| *byte == b'\n').map(|length| at + length + 1)
+    memchr(b'\n', rest).map(|length| at + length + 1)
 }
 
 /// What policy knows these headers by.

@@ -4,6 +4,8 @@
 //! (section 7.3.1). A CR that ends no line and a NUL are read differently by different readers, so
 //! with one of them in its header a message is not read at all.
 
+use memchr::{memchr, memchr3};
+
 use super::Fault;
 use super::text::{Span, is_space, is_token, number};
 
@@ -19,6 +21,11 @@ pub(super) enum Start {
     },
     /// A response with this status code.
     Response(u16),
+}
+
+/// The bytes before the first LF, or all.
+pub(super) fn first_line(bytes: &[u8]) -> &[u8] {
+    memchr(b'\n', bytes).and_then(|end| bytes.get(..end)).unwrap_or(bytes)
 }
 
 /// Reads a first line (without its end).
@@ -77,7 +84,7 @@ fn is_http(method: &[u8]) -> bool {
 pub(super) fn head_end(input: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
     loop {
-        at += input.get(at..)?.iter().position(|byte| *byte == b'\n')? + 1;
+        at += memchr(b'\n', input.get(at..)?)? + 1;
         let rest = input.get(at..).unwrap_or_default();
         if rest.first() == Some(&b'\n') {
             return Some(at + 1);
@@ -109,7 +116,7 @@ pub(super) struct Headers<'a> {
 impl<'a> Headers<'a> {
     /// From the line after the first.
     pub(super) fn new(head: &'a [u8]) -> Self {
-        let at = head.iter().position(|byte| *byte == b'\n').map_or(head.len(), |at| at + 1);
+        let at = memchr(b'\n', head).map_or(head.len(), |at| at + 1);
         Self { head, at }
     }
 
@@ -127,43 +134,51 @@ impl Iterator for Headers<'_> {
         if rest.is_empty() || rest.starts_with(b"\n") || rest.starts_with(b"\r\n") {
             return None;
         }
-        let mut end = 0;
-        loop {
-            let tail = rest.get(end..).unwrap_or_default();
-            end += tail.iter().position(|byte| *byte == b'\n').map_or(tail.len(), |at| at + 1);
+        let (mut end, mut stray, mut whole) = (0, false, None);
+        while let Some(at) = memchr3(b'\r', b'\n', 0, rest.get(end..).unwrap_or_default()) {
+            let found = end + at;
+            end = found + 1;
+            match (rest.get(found), rest.get(end)) {
+                (Some(b'\r'), Some(b'\n')) => end += 1,
+                (Some(b'\n'), _) => {}
+                // The last byte of all.
+                (Some(b'\r'), None) => continue,
+                _ => {
+                    stray = true;
+                    continue;
+                }
+            }
             if !rest.get(end).is_some_and(|byte| matches!(byte, b' ' | b'\t')) {
+                whole = Some(end);
                 break;
             }
         }
-        let line = Span::new(self.at, self.at + end);
+        let line = Span::new(self.at, self.at + whole.unwrap_or(rest.len()));
         self.at = line.end;
-        Some(header(self.head, line))
+        Some(header(self.head, line, stray))
     }
 }
 
-fn header(head: &[u8], line: Span) -> Header {
+/// `stray`: it has a NUL, or a CR that ends no line.
+fn header(head: &[u8], line: Span, stray: bool) -> Header {
     let text = line.of(head);
     let mut found = Header { name: Name::Other, line, value: Span::new(line.end, line.end), fault: None };
-    let stray = text.windows(2).any(|pair| matches!(pair, [b'\r', next] if *next != b'\n'));
-    if stray || text.contains(&0) {
+    if stray {
         found.fault = Some(Fault::Control);
         return found;
     }
     if text.len() > MAX_LINE_BYTES {
         found.fault = Some(Fault::TooLong);
     }
-    let split = line.split(head, b':').map(|(name, value)| (name, value.trimmed(head)));
-    let Some((name, value)) = split else {
-        found.fault = found.fault.or(Some(Fault::Malformed));
-        return found;
-    };
-    let spelled = name.of(head).trim_ascii_end();
-    if spelled.is_empty() || !spelled.iter().all(|byte| is_token(*byte)) {
+    let length = text.iter().position(|byte| !is_token(*byte)).unwrap_or(text.len());
+    let (spelled, behind) = text.split_at(length);
+    let blanks = behind.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(behind.len());
+    if spelled.is_empty() || behind.get(blanks) != Some(&b':') {
         found.fault = found.fault.or(Some(Fault::Malformed));
         return found;
     }
     found.name = Name::of(spelled);
-    found.value = value;
+    found.value = Span::new(line.start + length + blanks + 1, line.end).trimmed(head);
     found
 }
 
@@ -194,44 +209,49 @@ pub(super) enum Name {
 
 impl Name {
     fn of(text: &[u8]) -> Self {
-        const NAMES: [(&[u8], Name); 35] = [
-            (b"call-id", Name::CallId),
-            (b"i", Name::CallId),
-            (b"contact", Name::Contact),
-            (b"m", Name::Contact),
-            (b"content-encoding", Name::ContentEncoding),
-            (b"e", Name::ContentEncoding),
-            (b"content-length", Name::ContentLength),
-            (b"l", Name::ContentLength),
-            (b"content-type", Name::ContentType),
-            (b"c", Name::ContentType),
-            (b"cseq", Name::CSeq),
-            (b"expires", Name::Expires),
-            (b"from", Name::From),
-            (b"f", Name::From),
-            (b"session-expires", Name::SessionExpires),
-            (b"x", Name::SessionExpires),
-            (b"to", Name::To),
-            (b"t", Name::To),
-            (b"via", Name::Via),
-            (b"v", Name::Via),
-            (b"warning", Name::Warning),
-            (b"record-route", Name::Addresses),
-            (b"route", Name::Addresses),
-            (b"path", Name::Addresses),
-            (b"service-route", Name::Addresses),
-            (b"p-asserted-identity", Name::Identities),
-            (b"p-preferred-identity", Name::Identities),
-            (b"refer-to", Name::Addresses),
-            (b"r", Name::Addresses),
-            (b"referred-by", Name::Identities),
-            (b"b", Name::Identities),
-            (b"replaces", Name::CallIds),
-            (b"join", Name::CallIds),
-            (b"target-dialog", Name::CallIds),
-            (b"in-reply-to", Name::CallIds),
-        ];
-        let known = NAMES.iter().find(|(name, _)| text.eq_ignore_ascii_case(name));
+        let known: &[(&[u8], Name)] = match text.len() {
+            1 => &[
+                (b"i", Name::CallId),
+                (b"m", Name::Contact),
+                (b"e", Name::ContentEncoding),
+                (b"l", Name::ContentLength),
+                (b"c", Name::ContentType),
+                (b"f", Name::From),
+                (b"x", Name::SessionExpires),
+                (b"t", Name::To),
+                (b"v", Name::Via),
+                (b"r", Name::Addresses),
+                (b"b", Name::Identities),
+            ],
+            2 => &[(b"to", Name::To)],
+            3 => &[(b"via", Name::Via)],
+            4 => &[
+                (b"cseq", Name::CSeq),
+                (b"from", Name::From),
+                (b"path", Name::Addresses),
+                (b"join", Name::CallIds),
+            ],
+            5 => &[(b"route", Name::Addresses)],
+            7 => &[
+                (b"call-id", Name::CallId),
+                (b"contact", Name::Contact),
+                (b"expires", Name::Expires),
+                (b"warning", Name::Warning),
+            ],
+            8 => &[(b"refer-to", Name::Addresses), (b"replaces", Name::CallIds)],
+            11 => &[(b"referred-by", Name::Identities), (b"in-reply-to", Name::CallIds)],
+            12 => &[(b"content-type", Name::ContentType), (b"record-route", Name::Addresses)],
+            13 => &[(b"service-route", Name::Addresses), (b"target-dialog", Name::CallIds)],
+            14 => &[(b"content-length", Name::ContentLength)],
+            15 => &[(b"session-expires", Name::SessionExpires)],
+            16 => &[(b"content-encoding", Name::ContentEncoding)],
+            19 => &[(b"p-asserted-identity", Name::Identities)],
+            20 => &[(b"p-preferred-identity", Name::Identities)],
+            _ => &[],
+        };
+        let first = text.first().map(u8::to_ascii_lowercase);
+        let mut alike = known.iter().filter(|(name, _)| name.first().copied() == first);
+        let known = alike.find(|(name, _)| text.eq_ignore_ascii_case(name));
         known.map_or(Self::Other, |(_, name)| *name)
     }
 }

@@ -51,6 +51,7 @@ use message::Start;
 use reader::{Message, Method};
 use refusal::{Reason, Refusal};
 use registrations::Registrations;
+use scratch::{Again, Scratch};
 use table::FlowCalls;
 pub use table::{CallTable, SURE_CALLS};
 use tokens::Tokens;
@@ -64,6 +65,7 @@ mod reader;
 mod refusal;
 mod registrations;
 mod rewrite;
+mod scratch;
 mod sdp;
 mod table;
 #[cfg(test)]
@@ -158,7 +160,7 @@ struct Half {
 }
 
 /// What is kept from message to message.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct State {
     aliases: Aliases,
     registrations: Registrations,
@@ -217,7 +219,7 @@ impl Sip {
         if message::is_keepalive(input) || message::is_stun(input) {
             return pass;
         }
-        let line = input.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let line = message::first_line(input);
         let start = message::start_line(line.strip_suffix(b"\r").unwrap_or(line));
         let half = self.half(direction);
         let Some(start) = start else {
@@ -239,7 +241,7 @@ impl Sip {
         let Some(head) = message::head_end(input, 0) else {
             return self.pass_unread(direction, input, start, Event::Malformed, cx);
         };
-        self.decide(direction, input, head, start, cx)
+        self.decide_whole(direction, input, head, start, cx)
     }
 
     fn inspect_stream(&mut self, direction: Direction, input: &[u8], cx: &mut Context<'_>) -> Step {
@@ -261,7 +263,7 @@ impl Sip {
             _ => {}
         }
         let window = input.get(..message::MAX_LINE_BYTES).unwrap_or(input);
-        let Some(line_end) = window.iter().position(|byte| *byte == b'\n') else {
+        let Some(line_end) = memchr::memchr(b'\n', window) else {
             let may_go_on = !cx.at_end && window.len() == input.len();
             return match message::may_become_start(window) && may_go_on {
                 true => Step::Incomplete,
@@ -301,7 +303,7 @@ impl Sip {
             return self.pass_unread(direction, input, start, Event::Malformed, cx);
         };
         *half = Half { started: true, ..Half::default() };
-        self.decide(direction, message, head, start, cx)
+        self.decide_whole(direction, message, head, start, cx)
     }
 
     /// A message that is too long to be read, or not all there. Policy still sees what it asks for.
@@ -330,8 +332,9 @@ impl Sip {
         Step::Message { length: bytes.len(), verdict }
     }
 
-    /// Decides a whole message.
-    fn decide(
+    /// Decides a whole message, in the memory that comes with the table. Without a table, where every message passes,
+    /// it takes its own.
+    fn decide_whole(
         &mut self,
         direction: Direction,
         bytes: &[u8],
@@ -339,10 +342,28 @@ impl Sip {
         start: Start,
         cx: &mut Context<'_>,
     ) -> Step {
+        let lent = self.table.as_mut().and_then(|table| table.scratch.take());
+        let mut scratch = lent.unwrap_or_default();
+        let step = self.decide(direction, bytes, head, start, &mut scratch, cx);
+        if let Some(table) = &mut self.table {
+            table.scratch = Some(scratch);
+        }
+        step
+    }
+
+    fn decide(
+        &mut self,
+        direction: Direction,
+        bytes: &[u8],
+        head: usize,
+        start: Start,
+        scratch: &mut Scratch,
+        cx: &mut Context<'_>,
+    ) -> Step {
         let length = bytes.len();
-        let mut tokens = Tokens::new();
-        let read = reader::read(bytes, head, &mut tokens);
-        let user = read.map_or(&[][..], |message| message.from_user.of(bytes));
+        let Scratch { tokens, again } = scratch;
+        let read = reader::read(bytes, head, tokens);
+        let user = read.as_ref().map_or(&[][..], |message| message.from_user.of(bytes));
         let user = if self.state.registrations.has(direction, user) { user } else { &[] };
         let ruling = judge(direction, bytes, start, user, cx);
         if ruling != Ruling::Allow {
@@ -353,19 +374,19 @@ impl Sip {
             return Step::Message { length, verdict: Verdict::Remove };
         }
         let decided = read.map_err(Fault::event).and_then(|mut message| {
-            message.name_call(bytes, &tokens, self.settings.call_id_key);
+            message.name_call(bytes, tokens, self.settings.call_id_key);
             let table = self.table.as_deref_mut().ok_or(Event::TooManyOutstanding)?;
             let mut calls = Calls { table, of: &mut self.calls };
-            let (before, call) = (self.state, calls.snapshot(message.call));
+            let (before, call) = (self.state.aliases, calls.snapshot(message.call));
             let mut asking =
                 Asking::new(direction, cx.endpoints, &mut *cx.nat, self.settings, self.transport);
             let state = &mut self.state;
             let translated =
-                state.translate(bytes, &message, &mut tokens, &mut calls, &mut asking, cx.edits, cx.events);
+                state.translate(bytes, &message, tokens, again, &mut calls, &mut asking, cx.edits, cx.events);
             if translated.is_err() {
                 asking.undo();
                 calls.restore(message.call, call.as_ref());
-                self.state = before;
+                self.state.aliases = before;
             }
             translated
         });
@@ -409,6 +430,7 @@ impl State {
         bytes: &[u8],
         message: &Message,
         tokens: &mut Tokens,
+        again: &mut Again,
         calls: &mut Calls<'_>,
         asking: &mut Asking<'_>,
         edits: &mut Edits,
@@ -416,7 +438,6 @@ impl State {
     ) -> Result<(), Event> {
         rewrite::translate_headers(message, tokens, &mut self.aliases, asking)?;
         if message.status.is_none() {
-            self.registrations.on_request(message);
             calls.on_request(message, asking);
         }
         if let Some(sdp) = &message.sdp {
@@ -424,11 +445,14 @@ impl State {
         }
         rewrite::write(message, tokens, edits)?;
         if edits.iter().next().is_some()
-            && !rewrite::reads_back(bytes, message, tokens, edits, asking.settings.call_id_key)
+            && !rewrite::reads_back(bytes, message, tokens, edits, asking.settings.call_id_key, again)
         {
             return Err(Event::RecheckFailed);
         }
-        if message.status.is_some() {
+        // Nothing fails from here on.
+        if message.status.is_none() {
+            self.registrations.on_request(message);
+        } else {
             let user = message.to_user.of(bytes);
             let aliases = &mut self.aliases;
             self.registrations.on_response(message, tokens.as_slice(), user, aliases, asking, events);

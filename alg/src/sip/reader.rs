@@ -2,7 +2,7 @@
 
 use super::Fault;
 use super::hiding::CallIdKey;
-use super::message::{Headers, Name, Start, start_line};
+use super::message::{Headers, Name, Start, first_line, start_line};
 use super::sdp::{Content, Sdp, find_part};
 use super::text::{Span, hash, hash_hosted, number, short_hash};
 use super::tokens::{Place, Token, Tokens, Value};
@@ -73,11 +73,12 @@ pub(super) struct Message {
     pub(super) sdp: Option<Sdp>,
 }
 
-/// Reads the message that `bytes` start with. Its head ends at `head`; its body is the rest, or what
+/// Reads the message that `bytes` start with, and nothing else into `tokens`. Its head ends at `head`; its body is the rest, or what
 /// Content-Length says.
 pub(super) fn read(bytes: &[u8], head: usize, tokens: &mut Tokens) -> Result<Message, Fault> {
     let text = bytes.get(..head).unwrap_or_default();
-    let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    tokens.clear();
+    let line = first_line(text);
     if line.len() > super::message::MAX_LINE_BYTES {
         return Err(Fault::TooLong);
     }

@@ -47,6 +47,7 @@ impl Registrations {
         !user.is_empty() && self.users.contains(&Some((end, hash(user))))
     }
 
+    /// Notes a request that leaves.
     pub(super) fn on_request(&mut self, message: &Message) {
         if message.method == Method::Register && !self.pending.contains(&message.call) {
             if let Some(slot) = self.pending.get_mut(self.next_pending % PENDING) {

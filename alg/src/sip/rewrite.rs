@@ -10,9 +10,10 @@ use super::calls::{Calls, Wanted};
 use super::hiding::CallIdKey;
 use super::message::head_end;
 use super::reader::{Message, Method, read};
+use super::scratch::Again;
 use super::sdp::{Connection, MAX_SECTIONS, Rtcp, Sdp, Section};
 use super::tokens::{Place, Token, Tokens, Value};
-use super::{MAX_EDITS, MAX_GROWTH_BYTES, MAX_MESSAGE_BYTES};
+use super::{MAX_EDITS, MAX_GROWTH_BYTES};
 
 /// Translates the header tokens: own endpoints of the sender outward, those under which the receiver
 /// is known inward.
@@ -399,14 +400,14 @@ pub(super) fn reads_back(
     tokens: &Tokens,
     edits: &Edits,
     hiding: Option<CallIdKey>,
+    room: &mut Again,
 ) -> bool {
-    let mut buffer = [0; MAX_MESSAGE_BYTES + MAX_GROWTH_BYTES];
-    let Some(length) = render(bytes, edits, &mut buffer) else { return false };
+    let Again { bytes: buffer, tokens: again } = room;
+    let Some(length) = render(bytes, edits, buffer) else { return false };
     let rewritten = buffer.get(..length).unwrap_or_default();
     let Some(head) = head_end(rewritten, 0) else { return false };
-    let mut again = Tokens::new();
-    let Ok(mut found) = read(rewritten, head, &mut again) else { return false };
-    found.name_call(rewritten, &again, hiding);
+    let Ok(mut found) = read(rewritten, head, again) else { return false };
+    found.name_call(rewritten, again, hiding);
     let same = (found.status, found.method, found.call, found.from_tag, found.to_tag)
         == (message.status, message.method, message.call, message.from_tag, message.to_tag);
     let (before, after) = (tokens.as_slice(), again.as_slice());
@@ -470,7 +471,7 @@ mod tests {
         let mut edits = Edits::with_capacity(8, 256);
         write(&message, &mut tokens, &mut edits).unwrap();
         break_it(&mut tokens);
-        reads_back(MESSAGE, &message, &tokens, &edits, None)
+        reads_back(MESSAGE, &message, &tokens, &edits, None, &mut Again::new())
     }
 
     #[test]

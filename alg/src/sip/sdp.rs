@@ -6,6 +6,8 @@
 
 use std::net::Ipv4Addr;
 
+use memchr::memchr3;
+
 use crate::contract::Protocol;
 
 use super::Fault;
@@ -107,20 +109,17 @@ impl Sdp {
             first_token: tokens.as_slice().len(),
         };
         let mut at = body.start;
-        while at < body.end {
-            let rest = Span::new(at, body.end);
-            let (line, next) = match rest.split(bytes, b'\n') {
-                Some((line, behind)) => (line, behind.start),
-                None => (rest, body.end),
+        let text = Span::new(0, body.end).of(bytes);
+        while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+            let length = memchr3(b'\r', b'\n', 0, rest).unwrap_or(rest.len());
+            let ending = match rest.get(length..).unwrap_or_default() {
+                [b'\r', b'\n', ..] => 2,
+                [b'\n', ..] | [b'\r'] => 1,
+                [] => 0,
+                _ => return Err(Fault::Malformed),
             };
-            at = next;
-            let line = match line.of(bytes).last() {
-                Some(b'\r') => Span::new(line.start, line.end - 1),
-                _ => line,
-            };
-            if line.of(bytes).iter().any(|byte| matches!(byte, b'\r' | 0)) {
-                return Err(Fault::Malformed);
-            }
+            let line = Span::new(at, at + length);
+            at = line.end + ending;
             sdp.read_line(bytes, line, tokens)?;
         }
         Ok(sdp)

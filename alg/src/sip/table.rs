@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 
 use super::calls::Call;
+use super::scratch::Scratch;
 
 /// The calls of one thread.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub struct CallTable {
     shared: usize,
     calls_per_flow: usize,
     last_flow: u32,
+    /// Away while a message is decided.
+    pub(super) scratch: Option<Box<Scratch>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +68,7 @@ impl CallTable {
             shared: calls,
             calls_per_flow,
             last_flow: 0,
+            scratch: Some(Box::default()),
         }
     }
 
@@ -79,7 +83,9 @@ impl CallTable {
     pub const fn bytes(room: usize) -> usize {
         // Of the places in the hash map, each with its tag, seven of eight may be taken.
         let places = (2 * room * 8 / 7).next_power_of_two();
-        room * (size_of::<Slot>() + size_of::<u32>()) + places * (size_of::<((u32, u64), u32)>() + 1)
+        room * (size_of::<Slot>() + size_of::<u32>())
+            + places * (size_of::<((u32, u64), u32)>() + 1)
+            + Scratch::BYTES
     }
 
     /// Calls that are kept.

@@ -3,6 +3,8 @@
 use std::hash::{DefaultHasher, Hasher};
 use std::net::Ipv4Addr;
 
+use memchr::memchr;
+
 /// A part of a message, as offsets from its first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Span {
@@ -30,7 +32,7 @@ impl Span {
 
     /// Cut at the first `byte`: what is before it, and what is behind it.
     pub(super) fn split(self, bytes: &[u8], byte: u8) -> Option<(Self, Self)> {
-        let at = self.start + self.of(bytes).iter().position(|found| *found == byte)?;
+        let at = self.start + memchr(byte, self.of(bytes))?;
         Some((Self::new(self.start, at), Self::new(at + 1, self.end)))
     }
 
@@ -49,10 +51,28 @@ pub(super) const fn is_space(byte: u8) -> bool {
 }
 
 /// A character of a token, RFC 3261 section 25.1.
-pub(super) const fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(byte, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
+pub(super) fn is_token(byte: u8) -> bool {
+    TOKEN.get(usize::from(byte)).copied().unwrap_or(false)
 }
+
+/// Which bytes are.
+static TOKEN: [bool; 256] = {
+    let marks = b"-.!%*_+`'~";
+    let mut table = [false; 256];
+    let mut rest: &mut [bool] = &mut table;
+    let mut byte = 0u8;
+    while let Some((is, behind)) = rest.split_first_mut() {
+        *is = byte.is_ascii_alphanumeric();
+        let mut left: &[u8] = marks;
+        while let Some((mark, others)) = left.split_first() {
+            *is |= *mark == byte;
+            left = others;
+        }
+        byte = byte.wrapping_add(1);
+        rest = behind;
+    }
+    table
+};
 
 /// A decimal of 1 to `most_digits` digits (at most 9) and at most `max`.
 pub(super) fn number(digits: &[u8], most_digits: usize, max: u32) -> Option<u32> {
@@ -108,6 +128,22 @@ pub(super) fn short_hash(bytes: &[u8]) -> u32 {
     (u32::try_from(long & 0xffff_ffff).unwrap_or(1) ^ u32::try_from(long >> 32).unwrap_or(1)).max(1)
 }
 
+/// How many digits it is written with.
+pub(super) const fn digits(value: u32) -> usize {
+    match value {
+        0..10 => 1,
+        10..100 => 2,
+        100..1_000 => 3,
+        1_000..10_000 => 4,
+        10_000..100_000 => 5,
+        100_000..1_000_000 => 6,
+        1_000_000..10_000_000 => 7,
+        10_000_000..100_000_000 => 8,
+        100_000_000..1_000_000_000 => 9,
+        1_000_000_000.. => 10,
+    }
+}
+
 /// A short text being written, at most [`LONGEST`] bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Written {
@@ -132,12 +168,14 @@ impl Written {
     }
 
     pub(super) fn push_number(&mut self, value: u32) {
-        let mut unit = 1_000_000_000;
-        while unit > 0 {
-            if value >= unit || unit == 1 {
-                self.push_byte(b'0' + u8::try_from(value / unit % 10).unwrap_or(0));
+        let digits = digits(value);
+        let mut rest = value;
+        if let Some(room) = self.bytes.get_mut(self.length..self.length + digits) {
+            for slot in room.iter_mut().rev() {
+                *slot = b'0' + (rest % 10) as u8;
+                rest /= 10;
             }
-            unit /= 10;
+            self.length += digits;
         }
     }
 
@@ -184,6 +222,7 @@ mod tests {
             let mut written = Written::new();
             written.push_number(value);
             assert_eq!(number(written.as_bytes(), 9, u32::MAX), Some(value));
+            assert_eq!(written.as_bytes(), value.to_string().as_bytes());
         }
         let mut written = Written::new();
         written.push_address([255, 255, 255, 255].into());

@@ -10,7 +10,7 @@ use crate::contract::Protocol;
 
 use super::Fault;
 use super::hiding;
-use super::text::{Span, Written};
+use super::text::{Span, Written, digits};
 
 /// What a token is to the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +69,25 @@ pub(super) enum Value {
 }
 
 impl Value {
+    /// How many bytes [`Value::written`] has.
+    fn length(self) -> usize {
+        match self {
+            Self::Host(address, l4_port) => {
+                let octets: usize = address.octets().into_iter().map(|octet| digits(octet.into())).sum();
+                octets + 3 + l4_port.map_or(0, |l4_port| 1 + digits(l4_port.into()))
+            }
+            Self::Number(value) => digits(value),
+            Self::Hidden(_) => hiding::DIGITS + hiding::SUFFIX.len(),
+            Self::Flag(there) => {
+                if there {
+                    RPORT.len()
+                } else {
+                    0
+                }
+            }
+        }
+    }
+
     pub(super) fn written(self) -> Written {
         let mut text = Written::new();
         match self {
@@ -144,7 +163,7 @@ impl Token {
     pub(super) fn growth(&self) -> i32 {
         let Some(new) = self.new else { return 0 };
         let length = |bytes: usize| i32::try_from(bytes).unwrap_or(i32::MAX);
-        length(new.written().as_bytes().len()).saturating_sub(length(self.span.end - self.span.start))
+        length(new.length()).saturating_sub(length(self.span.end - self.span.start))
     }
 }
 
@@ -159,6 +178,11 @@ impl Tokens {
     pub(super) const fn new() -> Self {
         let none = Token::new(Span::new(0, 0), Place::Length, Value::Number(0));
         Self { items: [none; MAX_TOKENS], length: 0 }
+    }
+
+    /// Forgets all of them.
+    pub(super) const fn clear(&mut self) {
+        self.length = 0;
     }
 
     /// Adds one behind the others and returns its index.

@@ -4,6 +4,8 @@
 //! What is looked for are host literals of IPv4. A host name, an IPv6 literal and a URI of another
 //! scheme than `sip` and `sips` give no token: they are never replaced.
 
+use memchr::{memchr, memchr2, memchr3};
+
 use crate::contract::Protocol;
 
 use super::Fault;
@@ -36,29 +38,32 @@ impl Iterator for Elements<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         while self.rest.start < self.rest.end {
-            let (mut quoted, mut escaped, mut angle) = (false, false, false);
-            let mut end = self.rest.end;
-            for (offset, byte) in self.rest.of(self.bytes).iter().enumerate() {
-                match byte {
-                    _ if escaped => escaped = false,
-                    b'\\' if quoted => escaped = true,
-                    b'"' if !angle => quoted = !quoted,
-                    _ if quoted => {}
-                    b'<' if angle => return Some(Err(Fault::Malformed)),
-                    b'<' => angle = true,
-                    b'>' => angle = false,
-                    b',' if !angle => {
-                        end = self.rest.start + offset;
+            let text = self.rest.of(self.bytes);
+            let (mut end, mut at) = (self.rest.end, 0);
+            while let Some(found) = memchr3(b'"', b'<', b',', text.get(at..).unwrap_or_default()) {
+                let behind = at + found + 1;
+                let closed = match text.get(at + found) {
+                    Some(b'"') => quote_end(text, behind),
+                    Some(b'<') => {
+                        let inside = text.get(behind..).unwrap_or_default();
+                        let length = memchr2(b'<', b'>', inside);
+                        if length.is_some_and(|length| inside.get(length) == Some(&b'<')) {
+                            return Some(Err(Fault::Malformed));
+                        }
+                        length.map(|length| behind + length + 1)
+                    }
+                    _ => {
+                        end = self.rest.start + at + found;
                         break;
                     }
-                    _ => {}
-                }
+                };
+                let Some(closed) = closed else {
+                    self.rest.start = self.rest.end;
+                    return Some(Err(Fault::Malformed));
+                };
+                at = closed;
             }
             let element = Span::new(self.rest.start, end).trimmed(self.bytes);
-            if end == self.rest.end && (quoted || angle) {
-                self.rest.start = self.rest.end;
-                return Some(Err(Fault::Malformed));
-            }
             self.rest.start = (end + 1).min(self.rest.end);
             if element.start < element.end {
                 return Some(Ok(element));
@@ -68,21 +73,29 @@ impl Iterator for Elements<'_> {
     }
 }
 
+/// Behind the quote that ends a text, which begins at `at`; a backslash hides what is behind it.
+fn quote_end(text: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        let found = at + memchr2(b'"', b'\\', text.get(at..)?)?;
+        if text.get(found) == Some(&b'"') {
+            return Some(found + 1);
+        }
+        at = found + 2;
+    }
+}
+
 /// Takes an element apart.
 pub(super) fn element(bytes: &[u8], span: Span) -> Result<Element, Fault> {
-    let (mut quoted, mut escaped) = (false, false);
-    for (offset, byte) in span.of(bytes).iter().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            b'<' if !quoted => {
-                let inside = Span::new(span.start + offset + 1, span.end);
-                let (uri, parameters) = inside.split(bytes, b'>').ok_or(Fault::Malformed)?;
-                return Ok(Element { uri: uri.trimmed(bytes), parameters });
-            }
-            _ => {}
+    let text = span.of(bytes);
+    let mut at = 0;
+    while let Some(found) = memchr2(b'"', b'<', text.get(at..).unwrap_or_default()) {
+        let behind = at + found + 1;
+        if text.get(at + found) == Some(&b'<') {
+            let inside = Span::new(span.start + behind, span.end);
+            let (uri, parameters) = inside.split(bytes, b'>').ok_or(Fault::Malformed)?;
+            return Ok(Element { uri: uri.trimmed(bytes), parameters });
         }
+        at = quote_end(text, behind).unwrap_or(text.len());
     }
     // Without brackets, what is behind the first semicolon belongs to the header (section 20).
     let (uri, parameters) = match span.split(bytes, b';') {
@@ -113,17 +126,14 @@ impl Iterator for Parameters<'_> {
         if self.rest.start >= self.rest.end {
             return None;
         }
-        let (mut quoted, mut escaped) = (false, false);
-        let end = self.rest.of(self.bytes).iter().position(|byte| {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' if quoted => escaped = true,
-                b'"' => quoted = !quoted,
-                b';' => return !quoted,
-                _ => {}
-            }
-            false
-        });
+        let text = self.rest.of(self.bytes);
+        // Most have no quotes, and what is in them separates nothing.
+        let mut end = memchr(b';', text);
+        let mut at = 0;
+        while let Some(quote) = memchr(b'"', text.get(at..end.unwrap_or(text.len())).unwrap_or_default()) {
+            at = quote_end(text, at + quote + 1).unwrap_or(text.len());
+            end = text.get(at..).and_then(|rest| memchr(b';', rest)).map(|found| at + found);
+        }
         let one = Span::new(self.rest.start, end.map_or(self.rest.end, |end| self.rest.start + end));
         self.rest.start = (one.end + 1).min(self.rest.end);
         Some(match one.split(self.bytes, b'=') {
