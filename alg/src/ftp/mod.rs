@@ -10,8 +10,6 @@
 //! - *Own endpoints only* (RFC 2577 section 3): the address is the sender's own, the port not below
 //!   1024. Anything else passes unchanged and opens nothing.
 //! - *Answers only.* A 227 or 229 is read only while its PASV or EPSV is outstanding.
-//! - *No door that leads nowhere.* A translated server's own endpoint that cannot be opened (a service's port, no port left)
-//!   would be an internal address for the client, or a port of somebody else: it reads 425 in its place.
 //! - *One at a time.* An announcement replaces the session's unused expectation once its own reply is
 //!   positive; it is withdrawn when that is negative. PORT, LIST, 550, PORT again is normal.
 //! - *No guess across TLS.* While an AUTH is outstanding the client's bytes are held: only its reply
@@ -148,8 +146,6 @@ struct Passive {
     target: SocketAddrV4,
     /// `None`: nothing was opened for it.
     announced: Option<Announced>,
-    /// The code under which the client reads that there is no data connection, if it does.
-    refused_as: Option<Code>,
 }
 
 impl Ftp {
@@ -534,9 +530,6 @@ impl Ftp {
             Some(Awaited::Epsv) => address::find_extended(line, reply::TEXT_AT),
             _ => return Verdict::Pass,
         };
-        if let Some(code) = self.passive.and_then(|passive| passive.refused_as) {
-            return write_refusal(code, more, line, cx);
-        }
         let Some(text) = found else {
             if !more && self.passive.is_none() {
                 cx.events.count(Event::Malformed);
@@ -563,18 +556,8 @@ impl Ftp {
             }
             None => {
                 let opened = self.open(Direction::Reply, target, &text, cx);
-                let (own, seen) =
-                    (cx.endpoints.sender(Direction::Reply), cx.endpoints.sender_seen(Direction::Reply));
-                let is_refused = opened.is_none() && target.ip() == own.ip() && own.ip() != seen.ip();
-                // A reply ends with the code that it has begun with.
-                let refusal = if self.open_reply.is_none() { reply::NO_DATA_CONNECTION } else { code };
-                let refused_as = is_refused.then_some(refusal);
-                let announced = opened.map(|(announced, _)| announced);
-                self.passive = Some(Passive { target, announced, refused_as });
-                match refused_as {
-                    Some(code) => write_refusal(code, more, line, cx),
-                    None => opened.map_or(Verdict::Pass, |(_, verdict)| verdict),
-                }
+                self.passive = Some(Passive { target, announced: opened.map(|(announced, _)| announced) });
+                opened.map_or(Verdict::Pass, |(_, verdict)| verdict)
             }
         }
     }
@@ -708,19 +691,6 @@ fn write(
     }
     cx.events.count(Event::Rewritten);
     Some(Verdict::Rewrite)
-}
-
-/// Puts "no data connection" under this code in the place of a line of a reply.
-fn write_refusal(code: Code, more: bool, line: &[u8], cx: &mut Context<'_>) -> Verdict {
-    let mut written = Text::<40>::new();
-    written.push_decimal(code.into());
-    written.push(if more { b"-" } else { b" " });
-    written.push(b"Can't open data connection.");
-    if cx.edits.replace(0..line.len(), written.finished().unwrap_or_default()) {
-        return Verdict::Rewrite;
-    }
-    cx.events.count(Event::RecheckFailed);
-    Verdict::Pass
 }
 
 /// The one command whose answer `code` can be.
