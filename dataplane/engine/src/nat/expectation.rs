@@ -106,12 +106,16 @@ impl Expectations {
         let mapping = u64::from(new.mapping.map_or(0, |mapping| mapping + 1));
         set(MAPPING, tenant_word(new.announced) | mapping);
         set(SUBSCRIBER, if keeps { KEEPS } else { 0 } | u64::from(subscriber));
-        set(STATE, (u64::from(new.expires.0) << 32) | u64::from(new.uses));
+        // While it comes into the index it is seen by who announces the same, admits nobody, and is left alone by the sweep, or
+        // two threads would give back what it holds.
+        set(STATE, state_word(BEING_MADE, new.uses));
         if new.peer.is_some() && !self.index(slot, new) {
             set(STATE, 0);
             self.slots.free(slot);
             return None;
         }
+        // Release: pairs with the Acquire of `age`, which then reads this expectation's words, not an older one's.
+        line.word(STATE).store(state_word(new.expires, new.uses), Ordering::Release);
         Some(self.slots.handle(slot))
     }
 
@@ -124,18 +128,24 @@ impl Expectations {
         };
         let old = read(line);
         line.word(PEER).store(peer_word(peer), Ordering::Relaxed);
+        let hash = old.announced.hash(old.protocol, &self.key);
         match (old.peer, peer) {
             (None, Some(_)) if !self.index(handle.index, &Expectation { peer, ..old }) => {
                 line.word(PEER).store(peer_word(None), Ordering::Relaxed);
                 return false;
             }
             (Some(_), None) => {
-                self.index.remove(old.announced.hash(old.protocol, &self.key), handle.index);
+                self.index.remove(hash, handle.index);
             }
             _ => {}
         }
-        let later = |word: u64| (word & USES != 0).then_some((u64::from(expires.0) << 32) | (word & USES));
-        line.word(STATE).fetch_update(Ordering::AcqRel, Ordering::Relaxed, later).is_ok()
+        let later = |word: u64| (word & USES != 0).then_some(state_word(expires, word as u32));
+        let renewed = line.word(STATE).fetch_update(Ordering::AcqRel, Ordering::Relaxed, later).is_ok();
+        if !renewed {
+            // It has ended meanwhile, perhaps before it was in the index.
+            self.index.remove(hash, handle.index);
+        }
+        renewed
     }
 
     /// A first packet from `source` to `destination`: is it expected? Counts a use when it is.
@@ -233,6 +243,10 @@ impl Expectations {
     #[must_use]
     pub fn age(&self, slot: u32, now: Instant, parent_lives: impl Fn(Handle) -> bool) -> bool {
         let Some(line) = self.lines.line(slot) else { return false };
+        // Acquire: pairs with the Release of `create`.
+        if line.word(STATE).load(Ordering::Acquire) >> 32 == u64::from(BEING_MADE.0) {
+            return false;
+        }
         let expectation = read(line);
         expectation.uses > 0
             && (expectation.expires <= Tick::of(now) || !parent_lives(expectation.parent))
@@ -360,6 +374,10 @@ const fn control_word(protocol: ProtocolId) -> u64 {
     (protocol.number() as u64 + 1) << CONTROL_SHIFT
 }
 
+const fn state_word(expires: Tick, uses: u32) -> u64 {
+    ((expires.0 as u64) << 32) | uses as u64
+}
+
 const fn tenant_word(announced: Endpoint) -> u64 {
     (announced.tenant.0 as u64) << 32
 }
@@ -384,3 +402,5 @@ const CONTROL: u64 = 0xff << CONTROL_SHIFT;
 const NO_PEER: u64 = u64::MAX;
 /// Uses left, in the low half of the state word.
 const USES: u64 = 0xffff_ffff;
+/// The end, in the upper half, of one that is not in the index yet: past, so that it admits nobody.
+const BEING_MADE: Tick = Tick(0);
