@@ -32,7 +32,6 @@ use crate::common::packets::{ACK, FIN, RST, SYN, Seen, at, tcp_between, udp_betw
 use crate::common::{INSIDE, Net, OUTSIDE};
 
 #[test]
-#[ignore = "two workers no longer always agree; not yet understood"]
 fn shuttle_workers_that_open_the_same_flows_agree_on_every_translation() {
     check(|| {
         let mut site = Site::new(2, "", |_| {});

@@ -203,8 +203,8 @@ impl Sessions {
     #[inline(always)]
     #[must_use]
     pub fn find_ordinary(&self, candidate: Option<Candidate>, key: FlowKey) -> Option<Passage<'_>> {
-        // No candidate is taken for that of slot 0, whose key then tells.
-        let value = candidate.map_or(0, Candidate::value);
+        // By its slot alone a session could be found while it is being made.
+        let value = candidate?.value();
         Passage::find(self.lines.line(value >> 1)?, value >> 1, facing_of(value), key)
     }
 
