@@ -58,6 +58,11 @@ impl StateWord {
         Self((self.0 & !0xff_ffff_ffff) | ((tcp as u64) << 32) | last_seen.0 as u64)
     }
 
+    /// With another time.
+    pub(super) const fn seen_at(self, tick: Tick) -> Self {
+        Self((self.0 & !0xffff_ffff) | tick.0 as u64)
+    }
+
     pub(super) const fn dying(self) -> Self {
         Self((self.0 & !LIFECYCLE_MASK) | (DYING << 40))
     }

@@ -30,8 +30,8 @@ impl<P: PacketIo> Turn<'_, P> {
         let Some((exit, dst)) = self.way(&frame, plain, *interface, &passage) else { return Err(frame) };
         if plain.protocol() == PROTOCOL_TCP {
             self.note_segment(frame.head(), plain, passage.index(), passage.facing());
-        } else if passage.last_seen() != tick {
-            self.touch(passage.index(), passage.facing());
+        } else {
+            sessions.refresh(&passage, tick);
         }
         let mut to = passage.becomes();
         if !plain.dont_fragment() && (to.addresses ^ plain.addresses) >> 32 != 0 {
@@ -114,15 +114,5 @@ impl<P: PacketIo> Turn<'_, P> {
         let Some(session) = sessions.session(session) else { return };
         let event = sessions.judge_segment(&session, facing, head, &plain.view());
         sessions.touch(&session, facing, event, self.context.now);
-    }
-
-    /// Notes the first packet of a quarter second.
-    #[cold]
-    #[inline(never)]
-    fn touch(&self, session: u32, facing: Facing) {
-        let sessions = &self.engine.nat.sessions;
-        if let Some(session) = sessions.session(session) {
-            sessions.touch(&session, facing, None, self.context.now);
-        }
     }
 }

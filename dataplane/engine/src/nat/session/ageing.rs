@@ -6,11 +6,11 @@
 use std::time::Duration;
 
 use super::record::STATE;
-use super::{Ageing, Facing, Session, Sessions};
+use super::{Ageing, Facing, Passage, Session, Sessions};
 use crate::nat::state_word::{INBOUND_FLAG, LIVE, LOOSE_FLAG, PRESSED_FLAG, StateWord};
 use crate::nat::tcp_state::{TcpEvent, TcpState, is_tracked};
 use crate::table::slots::Handle;
-use crate::table::sync::Ordering;
+use crate::table::sync::{AtomicU64, Ordering, Writers};
 use crate::time::{Instant, Tick};
 
 impl Sessions {
@@ -40,9 +40,8 @@ impl Sessions {
             if new == old || seen.lifecycle() != LIVE {
                 return answers;
             }
-            // Release: pairs with the swap of `age`, see `schedule_by`.
-            match word.compare_exchange(old, new, Ordering::Release, Ordering::Relaxed) {
-                Ok(_) if next != state => {
+            match self.replace(word, old, new) {
+                Ok(()) if next != state => {
                     self.count_half_open(state, next);
                     self.schedule_by(session.index, tick.plus(self.idle_of(session)));
                     return answers;
@@ -50,6 +49,34 @@ impl Sessions {
                 // Another worker's packet was faster: its time is as good as ours, its state is not.
                 Err(now) if next != state => old = now,
                 _ => return answers,
+            }
+        }
+    }
+
+    /// Notes an ordinary packet other than TCP, received at `tick`. Where flows are many each packet is the first of its
+    /// tick.
+    #[inline(always)]
+    pub fn refresh(&self, passage: &Passage<'_>, tick: Tick) {
+        let (seen, word) = passage.state();
+        if seen.last_seen() == tick
+            || !(self.idle_times.is_refreshed_by(passage.facing()) || seen.is_internal_only())
+        {
+            return;
+        }
+        // Another worker's packet that was faster has a time as good as ours.
+        let _ = self.replace(word, seen.0, seen.seen_at(tick).0);
+    }
+
+    /// Puts `new` in the place of `old`, or says what is there by now. Release: pairs with the swap of `age`, see `schedule_by`.
+    #[inline(always)]
+    fn replace(&self, word: &AtomicU64, old: u64, new: u64) -> Result<(), u64> {
+        match self.writers {
+            Writers::One => {
+                word.store(new, Ordering::Release);
+                Ok(())
+            }
+            Writers::Many => {
+                word.compare_exchange(old, new, Ordering::Release, Ordering::Relaxed).map(|_| ())
             }
         }
     }

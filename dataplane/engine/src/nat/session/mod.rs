@@ -117,6 +117,7 @@ pub struct Sessions {
     not_before: Box<[AtomicU32]>,
     key: HashKey,
     idle_times: IdleTimes,
+    writers: Writers,
     /// TCP sessions in [`TcpState::Init`].
     half_open: AtomicU32,
     half_open_max: u32,
@@ -140,6 +141,7 @@ impl Sessions {
             not_before: (0..capacity.sessions).map(|_| AtomicU32::new(0)).collect(),
             key,
             idle_times,
+            writers,
             half_open: AtomicU32::new(0),
             half_open_max: u32::try_from(half_open).unwrap_or(u32::MAX),
         }

@@ -12,8 +12,7 @@ use crate::packet::checksum::Delta;
 use crate::packet::plain::Becomes;
 use crate::router::neighbor::NeighborRef;
 use crate::table::record::Line;
-use crate::table::sync::Ordering;
-use crate::time::Tick;
+use crate::table::sync::{AtomicU64, Ordering};
 
 /// An ordinary session, and the side its packet came from.
 #[derive(Debug, Clone, Copy)]
@@ -53,11 +52,10 @@ impl<'a> Passage<'a> {
         if self.from == 0 { Facing::Internal } else { Facing::External }
     }
 
-    /// Tick of the last packet that counts against ageing.
+    /// Its state as it was found, and the word of it.
     #[inline(always)]
-    #[must_use]
-    pub const fn last_seen(&self) -> Tick {
-        self.state.last_seen()
+    pub(super) fn state(&self) -> (StateWord, &'a AtomicU64) {
+        (self.state, self.line.word(STATE))
     }
 
     /// What the packet becomes.
