@@ -67,7 +67,7 @@
 
 use super::record::{Line, Lines};
 use super::sync::{AtomicU64, Ordering, Writers, exchange_sequence, spin_loop};
-use super::tags::{SLOTS, slots_with};
+use super::tags::{SLOTS, slots_tagged, slots_with};
 
 /// What became of an insert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -338,7 +338,7 @@ impl IndexTable {
         let mut free: [Option<(usize, &AtomicU64)>; 2] = [None; 2];
         let mut has_rival = false;
         for (((base, line), used), free) in self.buckets(place).zip(&mut used).zip(&mut free) {
-            for (_, word) in tagged(line, slots_tagged(line, place), place) {
+            for (_, word) in tagged(line, slots_tagged(line, place.tag as u32), place) {
                 if same_key(value_of(word)) {
                     if word & STATE_MASK == COMMITTED {
                         return Survey::Exists(value_of(word));
@@ -364,8 +364,9 @@ impl IndexTable {
     /// Compares our published entry at `own` with all others.
     #[inline]
     fn settle(&self, place: Place, own: usize, is_polite: bool, same_key: &impl Fn(u32) -> bool) -> Settled {
-        let others =
-            self.buckets(place).fold(0, |others, (base, line)| others | (slots_tagged(line, place) << base));
+        let others = self
+            .buckets(place)
+            .fold(0, |others, (base, line)| others | (slots_tagged(line, place.tag as u32) << base));
         if others & !(1 << own) == 0 {
             return Settled::Alone;
         }
@@ -382,7 +383,7 @@ impl IndexTable {
         same_key: &impl Fn(u32) -> bool,
     ) -> Settled {
         for (base, line) in self.buckets(place) {
-            for (at, word) in tagged(line, slots_tagged(line, place), place) {
+            for (at, word) in tagged(line, slots_tagged(line, place.tag as u32), place) {
                 let position = base + at;
                 if position == own || !same_key(value_of(word)) {
                     continue;
@@ -404,14 +405,6 @@ impl IndexTable {
         }
         Settled::Alone
     }
-}
-
-/// One bit per slot of a bucket that has the tag, whatever its state. Committed ones are looked for last: an entry that
-/// becomes one meanwhile was seen tentative.
-#[inline(always)]
-fn slots_tagged(line: &Line, place: Place) -> u32 {
-    let tentative = slots_with(line, place.upper(TENTATIVE));
-    tentative | slots_with(line, place.upper(COMMITTED))
 }
 
 /// Position and word of those slots in `seen` that still have the tag, whatever their state.

@@ -112,7 +112,7 @@ fn loom_two_inserters_of_a_key_agree_on_one_winner() {
     race_of_inserters(&[1], 5, false);
 }
 
-/// One preemption: with two, each at any of the slots that three inserters look at twice, it takes longer than all other models.
+/// One preemption: with two it takes longer than all other models together, for whoever loses its first round looks again.
 #[test]
 fn loom_three_inserters_of_a_key_agree_on_one_winner() {
     race_of_inserters(&[1, 2], 1, false);

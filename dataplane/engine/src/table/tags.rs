@@ -8,59 +8,77 @@ use super::record::{LINE_WORDS, Line};
 #[cfg(any(test, not(target_arch = "x86_64"), loom, shuttle, miri))]
 use super::sync::{AtomicU64, Ordering};
 
+/// In assembly, for these are loads of words that others write: to the language they are relaxed ones, and each half
+/// of a word is whole, being aligned. What is given as text is done to the upper halves before they are compared.
+#[cfg(all(target_arch = "x86_64", not(any(loom, shuttle, miri))))]
+macro_rules! look {
+    ($line:expr, $wanted:expr $(, $before:literal)*) => {{
+        let (line, wanted): (&Line, u32) = ($line, $wanted);
+        let hits: u32;
+        // SAFETY: reads the 64 bytes of `line`, aligned to 64, and writes registers only; SSE2 belongs to every x86-64. Not
+        // `pure`: several looks at a line stay in their order.
+        unsafe {
+            std::arch::asm!(
+                "movd {wanted}, {upper:e}",
+                "pshufd {wanted}, {wanted}, 0",
+                // The upper halves of slots 0 to 3, then of 4 to 7.
+                "movaps {low}, [{line}]",
+                "shufps {low}, [{line} + 16], 0xdd",
+                "movaps {high}, [{line} + 32]",
+                "shufps {high}, [{line} + 48], 0xdd",
+                $($before,)*
+                "pcmpeqd {low}, {wanted}",
+                "pcmpeqd {high}, {wanted}",
+                // A byte per slot, then a bit.
+                "packssdw {low}, {high}",
+                "packsswb {low}, {low}",
+                "pmovmskb {hits:e}, {low}",
+                line = in(reg) line,
+                upper = in(reg) wanted,
+                wanted = out(xmm_reg) _,
+                low = out(xmm_reg) _,
+                high = out(xmm_reg) _,
+                hits = lateout(reg) hits,
+                options(readonly, nostack, preserves_flags),
+            );
+        }
+        hits & 0xFF
+    }};
+}
+
 /// One bit per slot whose upper half is `upper`, the first slot's the lowest. A slot that changes meanwhile is seen as
 /// it was before or after; what its word says is to be loaded again.
 #[inline(always)]
 pub(super) fn slots_with(line: &Line, upper: u32) -> u32 {
     #[cfg(all(target_arch = "x86_64", not(any(loom, shuttle, miri))))]
     {
-        vector(line, upper)
+        look!(line, upper)
     }
     #[cfg(any(not(target_arch = "x86_64"), loom, shuttle, miri))]
     {
-        scalar(line, upper)
+        scalar(line, upper, 0)
+    }
+}
+
+/// The same, of slots whose upper half is `tag` without its two lowest bits, in one look: who goes from one state to another
+/// meanwhile is not missed.
+#[inline(always)]
+pub(super) fn slots_tagged(line: &Line, tag: u32) -> u32 {
+    #[cfg(all(target_arch = "x86_64", not(any(loom, shuttle, miri))))]
+    {
+        look!(line, tag, "psrld {low}, 2", "psrld {high}, 2")
+    }
+    #[cfg(any(not(target_arch = "x86_64"), loom, shuttle, miri))]
+    {
+        scalar(line, tag, 2)
     }
 }
 
 #[cfg(any(test, not(target_arch = "x86_64"), loom, shuttle, miri))]
-fn scalar(line: &Line, upper: u32) -> u32 {
-    let bit = |slot: &AtomicU64| u32::from((slot.load(Ordering::Relaxed) >> 32) as u32 == upper);
+fn scalar(line: &Line, wanted: u32, shift: u32) -> u32 {
+    let upper = |slot: &AtomicU64| (slot.load(Ordering::Relaxed) >> 32) as u32;
+    let bit = |slot: &AtomicU64| u32::from(upper(slot) >> shift == wanted);
     line.words.iter().take(SLOTS).rev().fold(0, |bits, slot| (bits << 1) | bit(slot))
-}
-
-/// In assembly, for these are loads of words that others write: to the language they are relaxed ones, and each half
-/// of a word is whole, being aligned.
-#[cfg(all(target_arch = "x86_64", not(any(loom, shuttle, miri))))]
-#[inline(always)]
-fn vector(line: &Line, upper: u32) -> u32 {
-    let hits: u32;
-    // SAFETY: reads the 64 bytes of `line`, aligned to 64, and writes registers only; SSE2 belongs to every x86-64. Not
-    // `pure`: several looks at a line stay in their order.
-    unsafe {
-        std::arch::asm!(
-            "movd {wanted}, {upper:e}",
-            "pshufd {wanted}, {wanted}, 0",
-            // The upper halves of slots 0 to 3, then of 4 to 7.
-            "movaps {low}, [{line}]",
-            "shufps {low}, [{line} + 16], 0xdd",
-            "movaps {high}, [{line} + 32]",
-            "shufps {high}, [{line} + 48], 0xdd",
-            "pcmpeqd {low}, {wanted}",
-            "pcmpeqd {high}, {wanted}",
-            // A byte per slot, then a bit.
-            "packssdw {low}, {high}",
-            "packsswb {low}, {low}",
-            "pmovmskb {hits:e}, {low}",
-            line = in(reg) line,
-            upper = in(reg) upper,
-            wanted = out(xmm_reg) _,
-            low = out(xmm_reg) _,
-            high = out(xmm_reg) _,
-            hits = lateout(reg) hits,
-            options(readonly, nostack, preserves_flags),
-        );
-    }
-    hits & 0xFF
 }
 
 /// Slots in use of a bucket's eight; two in a model, to keep it small.
@@ -86,7 +104,8 @@ mod tests {
                 slot.store(word, Ordering::Relaxed);
             }
             for upper in [other, (words[pick] >> 32) as u32, 0, u32::MAX, 1 << 31] {
-                prop_assert_eq!(slots_with(&line, upper), scalar(&line, upper));
+                prop_assert_eq!(slots_with(&line, upper), scalar(&line, upper, 0));
+                prop_assert_eq!(slots_tagged(&line, upper >> 2), scalar(&line, upper >> 2, 2));
             }
         }
     }
@@ -98,6 +117,10 @@ mod tests {
             line.word(position).store(0x8765_4321_0000_0001, Ordering::Relaxed);
             assert_eq!(slots_with(&line, 0x8765_4321), 1 << position);
             assert_eq!(slots_with(&line, 0), 0xFF ^ (1 << position));
+            for (state, word) in (0_u64..4).map(|state| (state, 0x8765_4320_0000_0001 | state << 32)) {
+                line.word(position).store(word, Ordering::Relaxed);
+                assert_eq!(slots_tagged(&line, 0x8765_4320 >> 2), 1 << position, "state {state}");
+            }
         }
     }
 }
