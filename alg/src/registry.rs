@@ -68,6 +68,17 @@ impl ProtocolId {
         }
     }
 
+    /// Whether what was announced stands when both ends have closed the control session over TCP. Calls go on, chats of users
+    /// who have left go on; a data connection of FTP ends with its control connection (RFC 959 section 3.2), and the next
+    /// session may announce the same port.
+    #[must_use]
+    pub const fn announces_beyond_its_end(self) -> bool {
+        match self {
+            Self::Ftp => false,
+            Self::Tftp | Self::Sip | Self::Rtsp | Self::Irc | Self::Pptp => true,
+        }
+    }
+
     /// The registered port of the control session.
     #[must_use]
     pub const fn default_l4_port(self) -> u16 {

@@ -373,6 +373,8 @@ impl AlgStage {
             let now = around.context.now;
             around.nat.sessions.touch(session, Facing::External, Some(TcpEvent::Rst), now);
             flow.promises.withdraw_all(around.nat, around.nat_worker);
+        } else if stream.is_read_out() && !flow.protocol.announces_beyond_its_end() {
+            flow.promises.withdraw_all(around.nat, around.nat_worker);
         }
         self.let_go(around, at, session);
     }

@@ -297,6 +297,12 @@ impl TcpStream {
         if self.is_signed { Some([SeqDelta(0); 2]) } else { Some([original?, reply?]) }
     }
 
+    /// Whether both ends have sent their FIN and everything before it is decided: nothing will be announced any more.
+    #[must_use]
+    pub fn is_read_out(&self) -> bool {
+        self.original.is_finished() && self.reply.is_finished()
+    }
+
     /// How far each end has come (original, reply), in its own numbers. `None`: the stream was never read.
     #[must_use]
     pub fn edges(&self) -> Option<[StreamEdge; 2]> {

@@ -163,8 +163,14 @@ fn a_closed_session_leaves_its_place_to_the_next_one() {
     session.say(OUTSIDE, b"220 ready\r\n");
     session.say(INSIDE, b"PORT 10,0,0,2,15,161\r\n");
     session.say(OUTSIDE, b"200 ok\r\n");
+    assert_eq!(session.net.engine.expectation_rows(session.net.now, 9).len(), 1);
     close(&mut session);
     assert_eq!(session.flows(), 0);
+    assert_eq!(
+        session.net.engine.expectation_rows(session.net.now, 9).len(),
+        0,
+        "no data connection can come"
+    );
     // Its last segments, repeated, still have the right numbers.
     let (moved, _) = session.moved();
     let Session { net, client, server } = &mut session;
@@ -180,7 +186,7 @@ fn a_closed_session_leaves_its_place_to_the_next_one() {
     (server.next, client.heard) = (9_001, 9_001);
     net.one(INSIDE, &segment(client, ACK, client.next, &[], b""));
     session.say(OUTSIDE, b"220 ready\r\n");
-    assert!(session.say(INSIDE, b"PORT 10,0,0,2,15,162\r\n").starts_with(b"PORT 203,0,113,1"));
+    assert!(session.say(INSIDE, b"PORT 10,0,0,2,15,161\r\n").starts_with(b"PORT 203,0,113,1"));
 }
 
 /// A core that has more to do at the moment the last acknowledgement comes: nothing follows it, or a reset only.
