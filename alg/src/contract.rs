@@ -239,7 +239,7 @@ pub enum Protocol {
     Gre,
 }
 
-/// Why an expectation was refused. The message then passes unchanged.
+/// Why an expectation was refused. What becomes of the message is the ALG's choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ExpectError {
     /// This control session, or its subscriber, has as many outstanding as it may.
@@ -418,17 +418,17 @@ impl Injections {
 pub enum Event {
     /// A message left with its addresses translated.
     Rewritten,
-    /// A message names an address that is not its sender's own: passed, nothing opened.
+    /// A message names an address that is not its sender's own: nothing opened.
     ForeignAddress,
-    /// A message names a port below 1024: passed, nothing opened.
+    /// A message names a port below 1024: nothing opened.
     PrivilegedPort,
-    /// A message names port 0: passed, nothing opened.
+    /// A message names port 0: nothing opened.
     PortZero,
     /// A line is longer than the limit: passed, not read.
     LineTooLong,
     /// A command of this protocol that does not parse: passed, nothing opened.
     Malformed,
-    /// NAT refused the expectation: passed, nothing opened.
+    /// NAT refused the expectation: nothing opened.
     ExpectationRefused,
     /// The session turned opaque (TLS).
     Opaque,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use algate_config::{Config, Device, Machine};
+use algate_config::{Config, Device, Machine, Unopened};
 use proptest::prelude::*;
 
 const SMALLEST: &str = r#"
@@ -152,6 +152,7 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!(config.interfaces[0].mtu, 1500);
     assert!(!config.alg.ftp.gateway.enabled && !config.alg.tftp.enabled);
     assert_eq!((config.alg.held_bytes, config.alg.ftp.line_bytes), (16_384, 512));
+    assert_eq!(config.alg.ftp.unopened, Unopened::Deny);
     assert_eq!(
         (&config.alg.ftp.gateway.control_ports, &config.alg.tftp.control_ports),
         (&vec![21], &vec![69])

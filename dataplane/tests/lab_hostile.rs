@@ -1,4 +1,4 @@
-//! What nobody honest sends: nothing opens, the bytes pass as they are, and a counter says so.
+//! What nobody honest sends: nothing opens, the bytes pass as they are or are refused, and a counter says so.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod lab;
@@ -12,45 +12,46 @@ use lab::conversation::Conversation;
 use lab::{Lab, SERVER, Side, wait_until};
 
 #[test]
-fn hostile_port_commands_pass_unchanged_and_open_nothing() {
+fn hostile_port_commands_open_nothing_and_tell_the_server_no_internal_address() {
     let Some(mut lab) = Lab::up() else { return };
     lab.serve(Side::Ex, "vsftpd");
     lab.start(&[]);
     let rows = [
-        ("another internal host", "PORT 10,0,0,3,19,136", "alg.ftp.foreign_address"),
-        ("a host outside", "PORT 198,51,100,2,19,136", "alg.ftp.foreign_address"),
-        ("another host in EPRT", "EPRT |1|10.0.0.3|5000|", "alg.ftp.foreign_address"),
-        ("ssh on the client", "PORT 10,0,0,2,0,22", "alg.ftp.privileged_port"),
-        ("the last privileged port", "EPRT |1|10.0.0.2|1023|", "alg.ftp.privileged_port"),
-        ("port 0", "PORT 10,0,0,2,0,0", "alg.ftp.port_zero"),
-        ("a number over 255", "PORT 10,0,0,2,19,256", "alg.ftp.malformed"),
-        ("five numbers", "PORT 10,0,0,2,19", "alg.ftp.malformed"),
+        ("another internal host", "PORT 10,0,0,3,19,136", "alg.ftp.foreign_address", "504"),
+        ("a host outside", "PORT 198,51,100,2,19,136", "alg.ftp.foreign_address", "500"),
+        ("another host in EPRT", "EPRT |1|10.0.0.3|5000|", "alg.ftp.foreign_address", "504"),
+        ("ssh on the client", "PORT 10,0,0,2,0,22", "alg.ftp.privileged_port", "504"),
+        ("the last privileged port", "EPRT |1|10.0.0.2|1023|", "alg.ftp.privileged_port", "504"),
+        ("port 0", "PORT 10,0,0,2,0,0", "alg.ftp.port_zero", "504"),
+        ("a number over 255", "PORT 10,0,0,2,19,256", "alg.ftp.malformed", "500"),
+        ("five numbers", "PORT 10,0,0,2,19", "alg.ftp.malformed", "500"),
     ];
-    for (name, command, counter) in rows {
+    for (name, command, counter, answer) in rows {
         let before = lab.counter(counter);
-        assert_passes_unchanged(&lab, name, command);
+        assert_is_answered(&lab, name, command, answer);
         assert_eq!(lab.counter(counter), before + 1, "{name}: counter {counter}");
     }
     let over_long = format!("PORT 10,0,0,2,19,136{}", " ".repeat(3_000));
     let before = lab.counter("alg.ftp.line_too_long");
-    assert_passes_unchanged(&lab, "longer than a line may be", &over_long);
+    assert_is_answered(&lab, "longer than a line may be", &over_long, "500");
     assert!(lab.counter("alg.ftp.line_too_long") > before);
     assert_eq!(lab.counter("alg.ftp.rewritten"), 0);
     lab.stop();
 }
 
-/// Sends the command in a session of its own; outside it must look the same, and no expectation may stand.
-fn assert_passes_unchanged(lab: &Lab, name: &str, command: &str) {
+/// Sends the command in a session of its own. Answered by the server (500) it must look the same outside, by algate (504) it
+/// must not be seen there; no expectation may stand.
+fn assert_is_answered(lab: &Lab, name: &str, command: &str, answer: &str) {
     let capture = Capture::start(lab, Side::Ex);
     let mut client = Conversation::open(lab, Side::In, &format!("{SERVER}:21"), 1_460);
     client.log_in();
     client.send(format!("{command}\r\n").as_bytes());
-    client.expect("500");
+    client.expect(answer);
     assert_nothing_expected(lab, name);
     let stream: Vec<u8> =
         capture.frames().iter().filter_map(|frame| tcp_payload(frame)).flatten().copied().collect();
     let text = String::from_utf8_lossy(&stream).into_owned();
-    assert!(text.contains(command), "{name}: the server saw {text:?}");
+    assert_eq!(text.contains(command), answer == "500", "{name}: the server saw {text:?}");
 }
 
 fn assert_nothing_expected(lab: &Lab, name: &str) {

@@ -35,6 +35,8 @@ struct Style {
 #[derive(Debug, Clone, Copy)]
 struct Dialogue {
     number: usize,
+    /// Of the kernels' settings.
+    run: usize,
     /// The client is inside; else the server is, behind a port forward.
     is_outbound: bool,
     style: Style,
@@ -45,6 +47,10 @@ struct Dialogue {
 
 /// An internal address whose translations are shorter than it.
 const LONG_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 168, 200, 222);
+/// How many are held at once.
+const DIALOGUES: usize = 8;
+/// More than a dialogue has rounds times commands.
+const SEEDS: usize = 128;
 const GREETING: &str = "220 ready\r\n";
 const REFUSAL: &str = "502 Refused by policy.\r\n";
 /// Repetitions of a lossy cable may follow each other for long.
@@ -116,9 +122,15 @@ impl Dialogue {
         if self.is_outbound { SERVER.parse().unwrap() } else { Ipv4Addr::new(10, 0, 0, 2) }
     }
 
+    /// A port that no other dialogue announces: where the end of one was lost, its last expectation waits for a while, and the
+    /// same port would be refused. None is a service's.
+    fn l4_port(self, seed: usize) -> u16 {
+        (10_000 + (self.run * DIALOGUES + self.number) * SEEDS + seed) as u16
+    }
+
     /// The commands of a round, sent in one go.
     fn commands(self, round: usize) -> Vec<String> {
-        let endpoint = SocketAddrV4::new(self.client(), 20_000 + (self.number * 1_000 + round * 7) as u16);
+        let endpoint = SocketAddrV4::new(self.client(), self.l4_port(round * 7));
         let filler = "x".repeat(round * 13 % 90);
         vec![
             format!("NOOP {filler}\r\n"),
@@ -133,7 +145,7 @@ impl Dialogue {
     }
 
     fn reply_to(self, command: &str, seed: usize) -> String {
-        let endpoint = SocketAddrV4::new(self.server(), 30_000 + (self.number * 1_000 + seed) as u16);
+        let endpoint = SocketAddrV4::new(self.server(), self.l4_port(seed));
         match command.split([' ', '\r']).next().unwrap() {
             "PASV" => format!("227 Entering Passive Mode ({}).\r\n", comma_separated(endpoint)),
             "EPSV" => format!("229 Entering Extended Passive Mode (|||{}|)\r\n", endpoint.port()),
@@ -240,7 +252,7 @@ impl Dialogue {
 /// A line that names an endpoint: the text around it, its address if it names one, and its port.
 fn parts(line: &str) -> (String, Option<Ipv4Addr>, u16) {
     let is_number = |c: char| c.is_ascii_digit();
-    let from = 4 + line[4..].find(is_number).unwrap();
+    let from = 4 + line[4..].find(is_number).unwrap_or_else(|| panic!("{line:?} names no endpoint"));
     let until = line.rfind(is_number).unwrap() + 1;
     // EPRT names the protocol first.
     let from = if line.starts_with("EPRT") { from + 2 } else { from };
@@ -365,11 +377,12 @@ fn run(settings: &[&str], faults: Option<Faults>) {
     );
     lab.start_from(&config);
     let rounds = if is_full() { 12 } else { 6 };
-    for (kernel, l4_port) in matrix.into_iter().zip(l4_ports) {
+    for (run, (kernel, l4_port)) in matrix.into_iter().zip(l4_ports).enumerate() {
         eprintln!("{kernel:?}");
-        let dialogues: Vec<Dialogue> = (0..8)
+        let dialogues: Vec<Dialogue> = (0..DIALOGUES)
             .map(|number| Dialogue {
                 number,
+                run,
                 is_outbound: number < 4,
                 style: STYLES[number % 4],
                 rounds,

@@ -62,20 +62,33 @@ impl Ftp {
         let mut verdict = Verdict::Pass;
         let awaited = match command {
             Command::Blank | Command::Long => return Step::Message { length, verdict },
-            // RFC 2428 section 4: only EPSV from here on.
-            Command::Active(_) | Command::Pasv if extended_only => {
-                cx.events.count(Event::OutOfPlace);
-                Awaited::Other
-            }
             Command::Active(read) => {
-                let opened = match read {
-                    Ok(text) => self.open(Direction::Original, text.endpoint, &text, cx),
+                let opened = match &read {
+                    // RFC 2428 section 4: only EPSV from here on.
+                    _ if extended_only => refuse(Event::OutOfPlace, cx),
+                    Ok(text) => self.open(Direction::Original, text.endpoint, text, cx),
                     // Counted already.
                     Err(AddressError::Malformed) => None,
                     Err(AddressError::OtherFamily) => refuse(Event::ForeignAddress, cx),
                 };
+                let unopened = read.ok().filter(|_| opened.is_none());
+                let ruling = unopened.map_or(Ruling::Allow, |text| {
+                    self.judge_unopened(Direction::Original, text.endpoint, cx)
+                });
+                if ruling != Ruling::Allow {
+                    self.refuse_command(ruling, Refusal::Endpoint, cx);
+                    return Step::Message { length, verdict: Verdict::Remove };
+                }
                 verdict = opened.map_or(Verdict::Pass, |(_, verdict)| verdict);
-                Awaited::Active(opened.map(|(announced, _)| announced.id))
+                if extended_only {
+                    Awaited::Other
+                } else {
+                    Awaited::Active(opened.map(|(announced, _)| announced.id))
+                }
+            }
+            Command::Pasv if extended_only => {
+                cx.events.count(Event::OutOfPlace);
+                Awaited::Other
             }
             Command::Pasv => Awaited::Pasv,
             Command::Epsv => Awaited::Epsv,

@@ -1,10 +1,11 @@
 //! Data sessions: which endpoint an announcement names, whether it may be opened, and until when.
 
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::contract::{
-    Announced, Context, Direction, Event, Expectation, ExpectationId, Peer, Protocol, Verdict,
+    Announced, Context, Direction, Event, Expectation, ExpectationId, Peer, Protocol, Ruling, Verdict,
 };
+use crate::decimal::Text;
 
 use super::Ftp;
 use super::address::{self, AddressText, Form, Written};
@@ -18,6 +19,8 @@ pub(super) struct Passive {
     pub(super) target: SocketAddrV4,
     /// `None`: nothing was opened for it.
     pub(super) announced: Option<Announced>,
+    /// The code under which the client reads that there is no data connection, if it does.
+    refused_as: Option<Code>,
 }
 
 impl Ftp {
@@ -35,6 +38,9 @@ impl Ftp {
             Some(Awaited::Epsv) => address::find_extended(line, reply::TEXT_AT),
             _ => return Verdict::Pass,
         };
+        if let Some(code) = self.passive.and_then(|passive| passive.refused_as) {
+            return write_refusal(code, more, line, cx);
+        }
         let Some(text) = found else {
             if !more && self.passive.is_none() {
                 cx.events.count(Event::Malformed);
@@ -61,8 +67,28 @@ impl Ftp {
             }
             None => {
                 let opened = self.open(Direction::Reply, target, &text, cx);
-                self.passive = Some(Passive { target, announced: opened.map(|(announced, _)| announced) });
-                opened.map_or(Verdict::Pass, |(_, verdict)| verdict)
+                let mut passive =
+                    Passive { target, announced: opened.map(|(announced, _)| announced), refused_as: None };
+                let ruling = match opened {
+                    Some(_) => Ruling::Allow,
+                    None => self.judge_unopened(Direction::Reply, target, cx),
+                };
+                let verdict = match ruling {
+                    Ruling::Allow => opened.map_or(Verdict::Pass, |(_, verdict)| verdict),
+                    Ruling::Deny => {
+                        // A reply ends with the code that it has begun with.
+                        let has_begun = self.open_reply.is_some();
+                        let code = if has_begun { code } else { reply::NO_DATA_CONNECTION };
+                        passive.refused_as = Some(code);
+                        write_refusal(code, more, line, cx)
+                    }
+                    Ruling::Drop => Verdict::Terminate,
+                };
+                if ruling != Ruling::Allow {
+                    cx.events.count(Event::Denied);
+                }
+                self.passive = Some(passive);
+                verdict
             }
         }
     }
@@ -104,6 +130,15 @@ impl Ftp {
         }
         cx.nat.withdraw(announced.id);
         refuse(Event::ExpectationRefused, cx)
+    }
+
+    /// What becomes of an announcement that nothing was opened for: it is refused where it names a host behind NAT, which
+    /// its reader could not reach and should not know.
+    pub(super) fn judge_unopened(&self, owner: Direction, target: SocketAddrV4, cx: &Context<'_>) -> Ruling {
+        let (own, seen) = (*cx.endpoints.sender(owner).ip(), *cx.endpoints.sender_seen(owner).ip());
+        let target = *target.ip();
+        let is_internal = target == own || target != seen && is_private(target);
+        if own != seen && is_internal { self.unopened } else { Ruling::Allow }
     }
 
     /// An announcement was accepted: it replaces the one before.
@@ -152,6 +187,24 @@ fn write(
     }
     cx.events.count(Event::Rewritten);
     Some(Verdict::Rewrite)
+}
+
+/// Puts "no data connection" under this code in the place of a line of a reply. Without room for that the session ends.
+fn write_refusal(code: Code, more: bool, line: &[u8], cx: &mut Context<'_>) -> Verdict {
+    let mut written = Text::<40>::new();
+    written.push_decimal(code.into());
+    written.push(if more { b"-" } else { b" " });
+    written.push(b"Can't open data connection.");
+    match written.finished() {
+        Some(written) if cx.edits.replace(0..line.len(), written) => Verdict::Rewrite,
+        _ => Verdict::Terminate,
+    }
+}
+
+/// Whether an address means something in one network only (RFC 1918, RFC 3927, RFC 6598).
+const fn is_private(address: Ipv4Addr) -> bool {
+    let is_shared = matches!(address.octets(), [100, 64..=127, ..]);
+    address.is_private() || address.is_link_local() || is_shared
 }
 
 /// The first port that anyone may listen on.

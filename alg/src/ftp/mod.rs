@@ -8,7 +8,11 @@
 //!   before, a line that is no command, a method of HTTP, a line that is no reply: the session is
 //!   detached for good. Nothing is ever looked for inside a line.
 //! - *Own endpoints only* (RFC 2577 section 3): the address is the sender's own, the port not below
-//!   1024. Anything else passes unchanged and opens nothing.
+//!   1024. Anything else opens nothing.
+//! - *No door that leads nowhere.* What a translated end announces and nothing is opened for would tell the other end an
+//!   internal address, or a port of somebody else. Unless the operator wants it passed, PORT and EPRT are taken out and answered
+//!   with 504 (RFC 2577 section 3), and 227 and 229 become 425; or, without a word, the former go and the latter end the session,
+//!   for nothing could stand for them. What names no internal host passes: a third party's address, the end's own external one.
 //! - *Answers only.* A 227 or 229 is read only while its PASV or EPSV is outstanding.
 //! - *One at a time.* An announcement replaces the session's unused expectation once its own reply is
 //!   positive; it is withdrawn when that is negative. PORT, LIST, 550, PORT again is normal.
@@ -48,7 +52,7 @@
 
 use std::time::Duration;
 
-use crate::contract::{Alg, Context, Direction, Event, ExpectationId, Step, Verdict};
+use crate::contract::{Alg, Context, Direction, Event, ExpectationId, Ruling, Step, Verdict};
 use crate::framing::LineFramer;
 
 use data::Passive;
@@ -79,6 +83,8 @@ pub struct FtpSettings {
     /// How many commands may wait for their reply, at most 64. What a client pipelines beyond is held; when no more can be held,
     /// the session is detached.
     pub max_outstanding: usize,
+    /// What becomes of an internal host's endpoint that a translated end announces and nothing is opened for.
+    pub unopened: Ruling,
 }
 
 impl Default for FtpSettings {
@@ -87,6 +93,7 @@ impl Default for FtpSettings {
             line_bytes: 512,
             expectation_lifetime: Duration::from_secs(60),
             max_outstanding: outstanding::CAPACITY,
+            unopened: Ruling::Deny,
         }
     }
 }
@@ -95,6 +102,7 @@ impl Default for FtpSettings {
 #[derive(Debug)]
 pub struct Ftp {
     expectation_lifetime: Duration,
+    unopened: Ruling,
     client_lines: LineFramer,
     server_lines: LineFramer,
     state: State,
@@ -132,6 +140,7 @@ impl Ftp {
     pub fn new(settings: FtpSettings) -> Self {
         Self {
             expectation_lifetime: settings.expectation_lifetime,
+            unopened: settings.unopened,
             client_lines: LineFramer::new(settings.line_bytes),
             server_lines: LineFramer::new(settings.line_bytes),
             state: State::Greeting,

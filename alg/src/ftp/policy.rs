@@ -3,13 +3,15 @@
 //! A refused command never reaches the server, so its answer must come from here, and in its turn: it waits among the
 //! outstanding commands until those before it are answered.
 
-/// How a refused command is answered (RFC 959 section 4.2, RFC 2228 section 5).
+/// How a refused command is answered (RFC 959 section 4.2, RFC 2228 section 5, RFC 2577 section 3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// 501: syntax error in the argument.
     Syntax,
     /// 502: not implemented.
     Command,
+    /// 504: not for this parameter. Nothing is opened for it.
+    Endpoint,
     /// 530: not logged in.
     Login,
     /// 534: denied for policy reasons.
@@ -40,6 +42,7 @@ impl Refusal {
         match self {
             Self::Syntax => b"501 Refused by policy.\r\n",
             Self::Command => b"502 Refused by policy.\r\n",
+            Self::Endpoint => b"504 Cannot be opened.\r\n",
             Self::Login => b"530 Refused by policy.\r\n",
             Self::Security => b"534 Refused by policy.\r\n",
             Self::File => b"550 Refused by policy.\r\n",

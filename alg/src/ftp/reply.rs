@@ -59,6 +59,8 @@ pub(super) const READY_LATER: Code = 120;
 pub(super) const NOT_AVAILABLE: Code = 421;
 /// 230: logged in.
 pub(super) const LOGGED_IN: Code = 230;
+/// 425: the data connection cannot be opened.
+pub(super) const NO_DATA_CONNECTION: Code = 425;
 /// 227: entering passive mode.
 pub(super) const PASSIVE: Code = 227;
 /// 228: entering long passive mode (RFC 1639).

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use crate::alg::common::{self, Claims, Protocol};
-use crate::model::{Ftp, Transport};
-use crate::print::Printer;
+use crate::model::{Ftp, Transport, Unopened};
+use crate::print::{Printer, quoted};
 use crate::read::Table;
 use crate::schema::{Form, Key, Section};
-use crate::value;
+use crate::value::{self, Choices};
 
 pub(crate) const SECTION: Section = Section {
     path: "alg.ftp",
@@ -24,6 +24,7 @@ pub(crate) const SECTION: Section = Section {
         common::KEEPALIVE,
         common::SHADOW,
         LINE_BYTES,
+        UNOPENED,
     ],
 };
 
@@ -33,6 +34,13 @@ const LINE_BYTES: Key = Key {
     example: "512",
     reason: "Longest line that is parsed, 64 to 4096 bytes with its end; 512 leaves room for long file names.",
 };
+const UNOPENED: Key = Key {
+    name: "unopened",
+    example: "\"deny\"",
+    reason: "An internal address that is announced and cannot be opened: deny: the client reads 504 to PORT, 425 for 227; allow: it passes; drop: PORT is taken out, a 227 ends the session.",
+};
+const RULINGS: Choices<Unopened> =
+    &[("deny", Unopened::Deny), ("allow", Unopened::Allow), ("drop", Unopened::Drop)];
 
 const PROTOCOL: Protocol = Protocol {
     section: &SECTION,
@@ -49,9 +57,12 @@ pub(crate) fn read<'a>(alg: &Table<'a>, claims: &mut Claims<'a>) -> Ftp {
     Ftp {
         gateway: common::read(&PROTOCOL, &table, claims),
         line_bytes: table.get(&LINE_BYTES, value::integer(64..=4096)).unwrap_or(512),
+        unopened: table.get(&UNOPENED, value::choice(RULINGS)).unwrap_or(Unopened::Deny),
     }
 }
 
 pub(crate) fn print(ftp: &Ftp, out: &mut Printer) {
-    common::print(&PROTOCOL, &ftp.gateway, out).key(&LINE_BYTES, ftp.line_bytes);
+    common::print(&PROTOCOL, &ftp.gateway, out)
+        .key(&LINE_BYTES, ftp.line_bytes)
+        .key(&UNOPENED, quoted(value::word_of(RULINGS, ftp.unopened)));
 }

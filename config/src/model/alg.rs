@@ -102,4 +102,17 @@ pub struct Ftp {
     pub gateway: Gateway,
     /// Longest command or reply line that is parsed, bytes with its end.
     pub line_bytes: usize,
+    /// What becomes of an internal address that is announced and cannot be opened.
+    pub unopened: Unopened,
+}
+
+/// What becomes of an announcement that would tell the other end an address where it reaches nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unopened {
+    /// It is refused, with the protocol's own error.
+    Deny,
+    /// It passes.
+    Allow,
+    /// It is taken out; where something must stand for it, the session ends.
+    Drop,
 }

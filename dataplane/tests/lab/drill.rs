@@ -146,14 +146,26 @@ impl Talk {
     /// The end inside sends a line that may be changed on its way; returns what arrives, without its end.
     pub fn inside_announces(&mut self, line: &str) -> String {
         self.inside.write_all(format!("{line}\r\n").as_bytes()).expect("the peer listens");
-        let mut arrived = Vec::new();
-        while !arrived.ends_with(b"\n") {
-            let mut byte = [0];
-            self.outside.read_exact(&mut byte).expect("the line arrives");
-            arrived.push(byte[0]);
-        }
-        String::from_utf8_lossy(&arrived).trim_end().to_owned()
+        line_of(&mut self.outside)
     }
+
+    /// The end inside sends a line that is answered on its way; returns the answer, without its end. The next line of this
+    /// end is the next that the other one reads.
+    pub fn inside_is_answered(&mut self, line: &str) -> String {
+        self.inside.write_all(format!("{line}\r\n").as_bytes()).expect("algate answers");
+        line_of(&mut self.inside)
+    }
+}
+
+/// The next line, without its end, and not a byte more.
+fn line_of(stream: &mut TcpStream) -> String {
+    let mut arrived = Vec::new();
+    while !arrived.ends_with(b"\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("the line arrives");
+        arrived.push(byte[0]);
+    }
+    String::from_utf8_lossy(&arrived).trim_end().to_owned()
 }
 
 /// What arrives of these bytes, as many as were sent; less if no more come in five seconds.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::contract::{
-    Alg, AllowAll, Context, Edits, Events, ExpectError, ExpectationId, Injections, Step, Verdict,
+    Alg, AllowAll, Context, Edits, Events, ExpectError, ExpectationId, Injections, Ruling, Step, Verdict,
 };
 use crate::testing::{FakeNat, NatCall};
 
@@ -351,8 +351,8 @@ fn the_expectation_says_who_may_come_and_how_often() {
 }
 
 #[test]
-fn a_refused_expectation_leaves_the_message_as_it_is() {
-    let mut driver = greeted(internal_client());
+fn a_refused_expectation_leaves_the_message_as_it_is_if_the_operator_wants_that() {
+    let mut driver = unopened::greeted_with(Ruling::Allow, internal_client());
     driver.nat.refusal = Some(ExpectError::PoolExhausted);
     driver.feed(C, b"PORT 10,0,0,2,15,161\r\nPASV\r\n");
     driver.feed(S, b"200 ok\r\n227 (203,0,113,9,78,32)\r\n");
@@ -378,8 +378,8 @@ fn a_229_is_not_rewritten_for_an_address_the_client_is_not_connected_to() {
     driver.nat.announced_address = Some([198, 51, 100, 8].into());
     driver.feed(C, b"EPSV\r\nPASV\r\n");
     driver.feed(S, b"229 (|||1029|)\r\n");
-    assert!(driver.outcome().reply.ends_with(b"229 (|||1029|)\r\n"));
-    assert_eq!(counted(&driver), [(Event::ExpectationRefused, 1)]);
+    assert!(driver.outcome().reply.ends_with(b"425 Can't open data connection.\r\n"));
+    assert_eq!(counted(&driver), [(Event::ExpectationRefused, 1), (Event::Denied, 1)]);
     assert_eq!(driver.nat.open_targets(), []);
     driver.feed(S, b"227 (10,0,0,9,4,5)\r\n");
     assert!(driver.outcome().reply.ends_with(b"227 (198,51,100,8,78,33)\r\n"), "a 227 can name it");
@@ -390,7 +390,8 @@ fn without_room_for_the_edit_nothing_is_opened() {
     let endpoints = internal_client();
     let mut nat = FakeNat::new(endpoints);
     let (mut edits, mut inject) = (Edits::with_capacity(1, 8), Injections::with_capacity(0, 0));
-    let (mut events, mut ftp) = (Events::default(), Ftp::new(FtpSettings::default()));
+    let settings = FtpSettings { unopened: Ruling::Allow, ..FtpSettings::default() };
+    let (mut events, mut ftp) = (Events::default(), Ftp::new(settings));
     let (greeting, port) = (b"220 ready\r\n", b"PORT 10,0,0,2,15,161\r\n");
     for (direction, input) in [(S, &greeting[..]), (C, port)] {
         let mut cx = Context {
@@ -415,15 +416,16 @@ fn after_epsv_all_nothing_else_opens() {
     let mut driver = greeted(internal_client());
     driver.feed(C, b"EPSV ALL\r\n");
     driver.feed(C, port);
-    assert_eq!(counted(&driver), [(Event::OutOfPlace, 1)], "sent, not answered");
-    driver.feed(S, b"500 no\r\n200 ok\r\n");
+    let refused = [(Event::Removed, 1), (Event::OutOfPlace, 1), (Event::Denied, 1)];
+    assert_eq!(counted(&driver), refused, "sent, not answered");
+    driver.feed(S, b"500 no\r\n");
     driver.feed(C, port);
     driver.feed(S, b"200 ok\r\n");
     assert_eq!(driver.nat.open_targets(), [at("10.0.0.2:4001")], "rejected");
     driver.feed(C, b"epsv all\r\n");
     driver.feed(S, b"200 ok\r\n");
     driver.feed(C, b"PORT 10,0,0,2,15,162\r\nEPRT |1|10.0.0.2|4003|\r\nPASV\r\n");
-    driver.feed(S, b"200 ok\r\n200 ok\r\n227 (203,0,113,9,78,32)\r\n");
+    driver.feed(S, b"227 (203,0,113,9,78,32)\r\n");
     assert_eq!(driver.nat.open_targets(), [at("10.0.0.2:4001")], "accepted");
     driver.feed(C, b"EPSV\r\n");
     driver.feed(S, b"229 (|||2000|)\r\n");

@@ -6,33 +6,37 @@ use crate::contract::Verdict;
 /// S-01: FTP bounce (RFC 2577 section 3), and ports that no client of FTP listens on.
 #[test]
 fn s_01_a_port_command_for_anything_but_the_client_opens_nothing() {
-    let rows: [(&str, &[u8], Event); 18] = [
-        ("another external host", b"PORT 203,0,113,77,15,161\r\n", Event::ForeignAddress),
-        ("the server", b"PORT 203,0,113,9,15,161\r\n", Event::ForeignAddress),
-        ("another internal host", b"PORT 10,0,0,3,15,161\r\n", Event::ForeignAddress),
-        ("its own external address", b"PORT 198,51,100,240,15,161\r\n", Event::ForeignAddress),
-        ("loopback", b"PORT 127,0,0,1,15,161\r\n", Event::ForeignAddress),
-        ("broadcast", b"PORT 255,255,255,255,15,161\r\n", Event::ForeignAddress),
-        ("unspecified", b"PORT 0,0,0,0,15,161\r\n", Event::ForeignAddress),
-        ("port 0", b"PORT 10,0,0,2,0,0\r\n", Event::PortZero),
-        ("port 22", b"PORT 10,0,0,2,0,22\r\n", Event::PrivilegedPort),
-        ("port 1023", b"PORT 10,0,0,2,3,255\r\n", Event::PrivilegedPort),
-        ("port 65536", b"PORT 10,0,0,2,256,0\r\n", Event::Malformed),
-        ("a number that wraps", b"PORT 10,0,0,2,4294967311,161\r\n", Event::Malformed),
-        ("five numbers", b"PORT 10,0,0,2,15\r\n", Event::Malformed),
-        ("no number", b"PORT\r\n", Event::Malformed),
-        ("EPRT for another host", b"EPRT |1|10.0.0.3|4001|\r\n", Event::ForeignAddress),
-        ("EPRT port 0", b"EPRT |1|10.0.0.2|0|\r\n", Event::PortZero),
-        ("EPRT port 22", b"EPRT |1|10.0.0.2|22|\r\n", Event::PrivilegedPort),
-        ("EPRT port 65536", b"EPRT |1|10.0.0.2|65536|\r\n", Event::Malformed),
+    let rows: [(&str, &[u8], Event, bool); 18] = [
+        ("another external host", b"PORT 203,0,113,77,15,161\r\n", Event::ForeignAddress, false),
+        ("the server", b"PORT 203,0,113,9,15,161\r\n", Event::ForeignAddress, false),
+        ("another internal host", b"PORT 10,0,0,3,15,161\r\n", Event::ForeignAddress, true),
+        ("its own external address", b"PORT 198,51,100,240,15,161\r\n", Event::ForeignAddress, false),
+        ("loopback", b"PORT 127,0,0,1,15,161\r\n", Event::ForeignAddress, false),
+        ("broadcast", b"PORT 255,255,255,255,15,161\r\n", Event::ForeignAddress, false),
+        ("unspecified", b"PORT 0,0,0,0,15,161\r\n", Event::ForeignAddress, false),
+        ("port 0", b"PORT 10,0,0,2,0,0\r\n", Event::PortZero, true),
+        ("port 22", b"PORT 10,0,0,2,0,22\r\n", Event::PrivilegedPort, true),
+        ("port 1023", b"PORT 10,0,0,2,3,255\r\n", Event::PrivilegedPort, true),
+        ("port 65536", b"PORT 10,0,0,2,256,0\r\n", Event::Malformed, false),
+        ("a number that wraps", b"PORT 10,0,0,2,4294967311,161\r\n", Event::Malformed, false),
+        ("five numbers", b"PORT 10,0,0,2,15\r\n", Event::Malformed, false),
+        ("no number", b"PORT\r\n", Event::Malformed, false),
+        ("EPRT for another host", b"EPRT |1|10.0.0.3|4001|\r\n", Event::ForeignAddress, true),
+        ("EPRT port 0", b"EPRT |1|10.0.0.2|0|\r\n", Event::PortZero, true),
+        ("EPRT port 22", b"EPRT |1|10.0.0.2|22|\r\n", Event::PrivilegedPort, true),
+        ("EPRT port 65536", b"EPRT |1|10.0.0.2|65536|\r\n", Event::Malformed, false),
     ];
-    for (name, line, event) in rows {
+    for (name, line, event, names_inside) in rows {
         let mut driver = greeted(internal_client());
         driver.feed(C, line);
-        assert_eq!(driver.outcome().original, line, "{name}");
-        assert_eq!(counted(&driver), [(event, 1)], "{name}");
+        // The server learns of no host behind NAT.
+        assert_eq!(driver.outcome().original, if names_inside { b"" } else { line }, "{name}");
+        let refused = u64::from(names_inside);
+        assert_eq!((driver.count_of(event), driver.count_of(Event::Removed)), (1, refused), "{name}");
         assert!(driver.nat.calls.is_empty(), "{name}");
-        driver.feed(S, b"200 ok\r\n");
+        if !names_inside {
+            driver.feed(S, b"200 ok\r\n");
+        }
         driver.feed(C, b"PORT 10,0,0,2,15,161\r\n");
         assert_eq!(driver.nat.open_targets(), [at("10.0.0.2:4001")], "{name}: the session goes on");
     }
@@ -41,36 +45,38 @@ fn s_01_a_port_command_for_anything_but_the_client_opens_nothing() {
 /// S-02: a server that sends the client elsewhere.
 #[test]
 fn s_02_a_227_for_anything_but_the_server_opens_nothing() {
-    let rows: [(&str, &[u8], Event); 9] = [
-        ("another internal host", b"227 (10,0,0,3,15,161)\r\n", Event::ForeignAddress),
-        ("another external host", b"227 (203,0,113,77,15,161)\r\n", Event::ForeignAddress),
-        ("the client", b"227 (203,0,113,50,15,161)\r\n", Event::ForeignAddress),
-        ("the address it is seen with", b"227 (198,51,100,7,15,161)\r\n", Event::ForeignAddress),
-        ("port 0", b"227 (10,0,0,9,0,0)\r\n", Event::PortZero),
-        ("port 22", b"227 (10,0,0,9,0,22)\r\n", Event::PrivilegedPort),
-        ("port 65536", b"227 (10,0,0,9,256,0)\r\n", Event::Malformed),
-        ("no number", b"227 Entering Passive Mode\r\n", Event::Malformed),
-        ("foreign, twice", b"227-(10,0,0,3,15,161)\r\n227 (10,0,0,3,15,161)\r\n", Event::ForeignAddress),
+    let rows: [(&str, &[u8], Event, bool); 9] = [
+        ("another internal host", b"227 (10,0,0,3,15,161)\r\n", Event::ForeignAddress, true),
+        ("another external host", b"227 (203,0,113,77,15,161)\r\n", Event::ForeignAddress, false),
+        ("the client", b"227 (203,0,113,50,15,161)\r\n", Event::ForeignAddress, false),
+        ("the address it is seen with", b"227 (198,51,100,7,15,161)\r\n", Event::ForeignAddress, false),
+        ("port 0", b"227 (10,0,0,9,0,0)\r\n", Event::PortZero, true),
+        ("port 22", b"227 (10,0,0,9,0,22)\r\n", Event::PrivilegedPort, true),
+        ("port 65536", b"227 (10,0,0,9,256,0)\r\n", Event::Malformed, false),
+        ("no number", b"227 Entering Passive Mode\r\n", Event::Malformed, false),
+        (
+            "foreign, twice",
+            b"227-(10,0,0,3,15,161)\r\n227 (10,0,0,3,15,161)\r\n",
+            Event::ForeignAddress,
+            true,
+        ),
     ];
-    for (name, reply, event) in rows {
+    for (name, reply, event, names_inside) in rows {
         let mut driver = greeted(internal_server());
         driver.feed(C, b"PASV\r\n");
         driver.feed(S, reply);
-        assert!(driver.outcome().reply.ends_with(reply), "{name}");
-        assert_eq!(counted(&driver), [(event, 1)], "{name}");
+        assert_eq!(driver.outcome().reply.ends_with(reply), !names_inside, "{name}");
+        assert_eq!(driver.outcome().reply.starts_with(b"220 ready\r\n425"), names_inside, "{name}");
+        let refused = u64::from(names_inside);
+        assert_eq!((driver.count_of(event), driver.count_of(Event::Denied)), (1, refused), "{name}");
         assert!(driver.nat.calls.is_empty(), "{name}");
     }
-    for (reply, event) in [
-        (&b"229 (|||0|)\r\n"[..], Event::PortZero),
-        (b"229 (|||22|)\r\n", Event::PrivilegedPort),
-        (b"229 (|||65536|)\r\n", Event::Malformed),
-        (b"229 (|1|10.0.0.3|4001|)\r\n", Event::Malformed),
-    ] {
+    for reply in [&b"229 (|||65536|)\r\n"[..], b"229 (|1|10.0.0.3|4001|)\r\n"] {
         let mut driver = greeted(internal_server());
         driver.feed(C, b"EPSV\r\n");
         driver.feed(S, reply);
         assert!(driver.outcome().reply.ends_with(reply));
-        assert_eq!(counted(&driver), [(event, 1)], "{}", reply.escape_ascii());
+        assert_eq!(counted(&driver), [(Event::Malformed, 1)], "{}", reply.escape_ascii());
     }
 }
 

@@ -12,6 +12,7 @@ mod masks;
 mod policy;
 mod security;
 mod segmentation;
+mod unopened;
 
 /// Client and server, as senders.
 const C: Direction = Direction::Original;

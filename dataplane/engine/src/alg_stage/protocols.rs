@@ -1,7 +1,9 @@
 //! What the configuration says about each protocol. A new one adds a line to each `match` here.
 
-use algate_alg::{CallIdKey, DccPeer, MediaPeer, MediaSource, Prefix, Protocol, ProtocolId, Settings};
-use algate_config::{Alg, Gateway};
+use algate_alg::{
+    CallIdKey, DccPeer, MediaPeer, MediaSource, Prefix, Protocol, ProtocolId, Ruling, Settings,
+};
+use algate_config::{Alg, Gateway, Unopened};
 
 use crate::nat::key::Endpoint;
 use crate::packet::{PROTOCOL_GRE, PROTOCOL_TCP, PROTOCOL_UDP};
@@ -25,6 +27,11 @@ pub fn settings(config: &Alg) -> Settings {
     let mut settings = Settings::default();
     settings.ftp.line_bytes = config.ftp.line_bytes;
     settings.ftp.expectation_lifetime = config.ftp.gateway.expectation_lifetime;
+    settings.ftp.unopened = match config.ftp.unopened {
+        Unopened::Deny => Ruling::Deny,
+        Unopened::Allow => Ruling::Allow,
+        Unopened::Drop => Ruling::Drop,
+    };
     settings.tftp.expectation_lifetime = config.tftp.expectation_lifetime;
     let held = config.held_bytes;
     settings.sip.message_bytes = settings.sip.message_bytes.min(held);

@@ -40,6 +40,7 @@ mod rows_udp;
 mod shuttle_cycles;
 mod sim_ftp;
 mod sim_ftp_paths;
+mod sim_ftp_unopened;
 mod sim_hosts;
 mod sim_irc;
 mod sim_masquerade;

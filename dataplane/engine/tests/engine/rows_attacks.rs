@@ -171,7 +171,7 @@ fn s_16_a_flood_of_announcements_keeps_within_the_session_s_budget() {
         let ok = numbered(server, external, (answered, passed), b"200 OK.\r\n");
         answered += 9;
         net.send(OUTSIDE, &ok);
-        let command = format!("PORT 10,0,0,2,{},{}\r\n", 16 + round / 256, round % 256);
+        let command = format!("PORT 10,0,0,2,{},{}\r\n", 32 + round / 256, round % 256);
         let seen = net.send(INSIDE, &numbered(client, server, (sent, answered), command.as_bytes()));
         sent += command.len() as u32;
         let line: &Seen = seen.iter().find(|seen| seen.payload.starts_with(b"PORT")).expect("it goes on");

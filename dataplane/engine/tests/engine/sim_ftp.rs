@@ -22,7 +22,7 @@ external = "203.0.113.11:21"
 internal = "10.0.0.9:21"
 "#;
 
-const BAD_WIRE: Faults = Faults { lost: 30, repeated: 20, delayed: 50 };
+pub(crate) const BAD_WIRE: Faults = Faults { lost: 30, repeated: 20, delayed: 50 };
 
 fn file() -> Vec<u8> {
     (0..20_000_u32).map(|at| (at * 7 % 251) as u8).collect()
@@ -30,7 +30,7 @@ fn file() -> Vec<u8> {
 
 /// Who is inside: decides which endpoints have to be translated.
 #[derive(Clone, Copy, PartialEq)]
-enum Inside {
+pub(crate) enum Inside {
     Client,
     Server,
 }
@@ -131,7 +131,7 @@ fn endpoint(text: &str) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::new(n[0], n[1], n[2], n[3]), u16::from_be_bytes([n[4], n[5]]))
 }
 
-enum Step {
+pub(crate) enum Step {
     /// Sends these bytes, so many a millisecond.
     Send(String, usize),
     /// Waits for a reply with this code.
@@ -212,7 +212,7 @@ impl Client {
     }
 }
 
-fn send(line: &str) -> Step {
+pub(crate) fn send(line: &str) -> Step {
     Step::Send(format!("{line}\r\n"), 4_096)
 }
 
@@ -221,12 +221,12 @@ fn dribble(line: &str) -> Step {
     Step::Send(format!("{line}\r\n"), 1)
 }
 
-struct Outcome {
-    heard: Vec<String>,
-    lab: Lab,
+pub(crate) struct Outcome {
+    pub(crate) heard: Vec<String>,
+    pub(crate) lab: Lab,
 }
 
-fn dialogue(
+pub(crate) fn dialogue(
     inside: Inside,
     faults: Faults,
     seed: u64,
@@ -297,7 +297,7 @@ fn dialogue_at(
 }
 
 /// The variants of where the ALG runs: in the worker that received the SYN, among two workers, and on a core of its own.
-const PLACES: [fn(&mut algate_config::Config); 3] =
+pub(crate) const PLACES: [fn(&mut algate_config::Config); 3] =
     [|_| {}, |config| config.workers.cores = vec![1, 2], |config| config.workers.alg_cores = vec![2]];
 
 fn passive(command: &str) -> Vec<Step> {

@@ -15,7 +15,7 @@ use super::packets::mac_of;
 use super::{INSIDE, Net, OUTSIDE};
 
 /// What the wires do to frames, per thousand.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, PartialEq)]
 pub(crate) struct Faults {
     pub(crate) lost: u64,
     pub(crate) repeated: u64,
