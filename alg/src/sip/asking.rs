@@ -144,4 +144,4 @@ impl<'a> Asking<'a> {
 
 const FIRST_UNPRIVILEGED: u16 = 1024;
 /// Expectations that one message may open.
-const MAX_OPENED: usize = 32;
+const MAX_OPENED: usize = 64;

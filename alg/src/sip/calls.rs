@@ -373,8 +373,8 @@ fn peer_of(
 const TRANSACTION: Duration = Duration::from_secs(32);
 const LONGEST_SESSION: u32 = 86_400;
 /// Flows, or pairs of them, of one call: both ends' descriptions, and those of an offer that is not yet accepted.
-const MAX_MEDIA: usize = 16;
+const MAX_MEDIA: usize = 32;
 const MAX_FORKS: usize = 4;
 
 /// Bytes of one call: a table of them is taken at start, so growth is decided, not an accident.
-const _: () = assert!(size_of::<Call>() <= 896);
+const _: () = assert!(size_of::<Call>() <= 2048);

@@ -101,7 +101,7 @@ pub(super) struct Header {
     pub(super) name: Name,
     /// All of it, with its end.
     pub(super) line: Span,
-    /// What is behind the colon, trimmed; line ends inside are white space.
+    /// What is behind the colon, trimmed; line ends inside are white space. Of [`Name::Other`] nothing.
     pub(super) value: Span,
     /// Why it cannot be read.
     pub(super) fault: Option<Fault>,
@@ -172,13 +172,15 @@ fn header(head: &[u8], line: Span, stray: bool) -> Header {
     }
     let length = text.iter().position(|byte| !is_token(*byte)).unwrap_or(text.len());
     let (spelled, behind) = text.split_at(length);
-    let blanks = behind.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(behind.len());
+    let blanks = behind.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
     if spelled.is_empty() || behind.get(blanks) != Some(&b':') {
         found.fault = found.fault.or(Some(Fault::Malformed));
         return found;
     }
     found.name = Name::of(spelled);
-    found.value = Span::new(line.start + length + blanks + 1, line.end).trimmed(head);
+    if found.name != Name::Other {
+        found.value = Span::new(line.start + length + blanks + 1, line.end).trimmed(head);
+    }
     found
 }
 
@@ -209,50 +211,48 @@ pub(super) enum Name {
 
 impl Name {
     fn of(text: &[u8]) -> Self {
-        let known: &[(&[u8], Name)] = match text.len() {
-            1 => &[
-                (b"i", Name::CallId),
-                (b"m", Name::Contact),
-                (b"e", Name::ContentEncoding),
-                (b"l", Name::ContentLength),
-                (b"c", Name::ContentType),
-                (b"f", Name::From),
-                (b"x", Name::SessionExpires),
-                (b"t", Name::To),
-                (b"v", Name::Via),
-                (b"r", Name::Addresses),
-                (b"b", Name::Identities),
-            ],
-            2 => &[(b"to", Name::To)],
-            3 => &[(b"via", Name::Via)],
-            4 => &[
-                (b"cseq", Name::CSeq),
-                (b"from", Name::From),
-                (b"path", Name::Addresses),
-                (b"join", Name::CallIds),
-            ],
-            5 => &[(b"route", Name::Addresses)],
-            7 => &[
-                (b"call-id", Name::CallId),
-                (b"contact", Name::Contact),
-                (b"expires", Name::Expires),
-                (b"warning", Name::Warning),
-            ],
-            8 => &[(b"refer-to", Name::Addresses), (b"replaces", Name::CallIds)],
-            11 => &[(b"referred-by", Name::Identities), (b"in-reply-to", Name::CallIds)],
-            12 => &[(b"content-type", Name::ContentType), (b"record-route", Name::Addresses)],
-            13 => &[(b"service-route", Name::Addresses), (b"target-dialog", Name::CallIds)],
-            14 => &[(b"content-length", Name::ContentLength)],
-            15 => &[(b"session-expires", Name::SessionExpires)],
-            16 => &[(b"content-encoding", Name::ContentEncoding)],
-            19 => &[(b"p-asserted-identity", Name::Identities)],
-            20 => &[(b"p-preferred-identity", Name::Identities)],
-            _ => &[],
+        let first = text.first().map_or(0, u8::to_ascii_lowercase);
+        let (spelled, name): (&[u8], Self) = match (text.len(), first) {
+            (1, b'i') => return Self::CallId,
+            (1, b'm') => return Self::Contact,
+            (1, b'e') => return Self::ContentEncoding,
+            (1, b'l') => return Self::ContentLength,
+            (1, b'c') => return Self::ContentType,
+            (1, b'f') => return Self::From,
+            (1, b'x') => return Self::SessionExpires,
+            (1, b't') => return Self::To,
+            (1, b'v') => return Self::Via,
+            (1, b'r') => return Self::Addresses,
+            (1, b'b') => return Self::Identities,
+            (2, b't') => (b"to", Self::To),
+            (3, b'v') => (b"via", Self::Via),
+            (4, b'c') => (b"cseq", Self::CSeq),
+            (4, b'f') => (b"from", Self::From),
+            (4, b'p') => (b"path", Self::Addresses),
+            (4, b'j') => (b"join", Self::CallIds),
+            (5, b'r') => (b"route", Self::Addresses),
+            (7, b'c') if text.contains(&b'-') => (b"call-id", Self::CallId),
+            (7, b'c') => (b"contact", Self::Contact),
+            (7, b'e') => (b"expires", Self::Expires),
+            (7, b'w') => (b"warning", Self::Warning),
+            (8, b'r') if text.contains(&b'-') => (b"refer-to", Self::Addresses),
+            (8, b'r') => (b"replaces", Self::CallIds),
+            (11, b'r') => (b"referred-by", Self::Identities),
+            (11, b'i') => (b"in-reply-to", Self::CallIds),
+            (12, b'c') => (b"content-type", Self::ContentType),
+            (12, b'r') => (b"record-route", Self::Addresses),
+            (13, b's') => (b"service-route", Self::Addresses),
+            (13, b't') => (b"target-dialog", Self::CallIds),
+            (14, b'c') => (b"content-length", Self::ContentLength),
+            (15, b's') => (b"session-expires", Self::SessionExpires),
+            (16, b'c') => (b"content-encoding", Self::ContentEncoding),
+            (19, b'p') => (b"p-asserted-identity", Self::Identities),
+            (20, b'p') => (b"p-preferred-identity", Self::Identities),
+            _ => return Self::Other,
         };
-        let first = text.first().map(u8::to_ascii_lowercase);
-        let mut alike = known.iter().filter(|(name, _)| name.first().copied() == first);
-        let known = alike.find(|(name, _)| text.eq_ignore_ascii_case(name));
-        known.map_or(Self::Other, |(_, name)| *name)
+        // In a token that makes capitals small, and nothing else a letter or a dash.
+        let is_it = text.iter().zip(spelled).all(|(byte, small)| byte | 0x20 == *small);
+        if is_it { name } else { Self::Other }
     }
 }
 

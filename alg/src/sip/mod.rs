@@ -17,7 +17,7 @@
 //! - *Never half.* A message is read to its end before a token of it is replaced. Whatever is in doubt
 //!   (a header that does not parse, a port that may not be opened, NAT refusing one of several) leaves
 //!   the whole message as it was, takes back what was opened for it, and is counted. What was replaced
-//!   is read again before it leaves ([`rewrite::reads_back`]).
+//!   is read again before it leaves ([`writing::reads_back`]).
 //! - *No harm* to ends that traverse by themselves: descriptions with ICE, and endpoints the sender
 //!   already writes as they are seen, stay.
 //! - *Nothing is dropped*, unless policy refuses it: methods, media types and headers nobody here
@@ -30,7 +30,7 @@
 //! Not here: TLS (5061 and `sips` hops detach), SIP over SCTP and WebSocket, hiding of more topology than the host of a
 //! Call-ID ([`hiding`]), signed or encoded bodies, MSRP itself, IPv6.
 //!
-//! Cost: a message is read once, and once more when it was rewritten. Over TCP the search for its end goes on
+//! Cost: a message is read once, and each of its lines once more that was rewritten. Over TCP the search for its end goes on
 //! where it had stopped.
 
 use std::net::Ipv4Addr;
@@ -52,6 +52,7 @@ use reader::{Message, Method};
 use refusal::{Reason, Refusal};
 use registrations::Registrations;
 use scratch::{Again, Scratch};
+use sdp::Sdp;
 use table::FlowCalls;
 pub use table::{CallTable, SURE_CALLS};
 use tokens::Tokens;
@@ -73,6 +74,7 @@ mod tests;
 mod text;
 mod tokens;
 mod uri;
+mod writing;
 
 /// How SIP is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,6 +166,14 @@ struct Half {
 struct State {
     aliases: Aliases,
     registrations: Registrations,
+}
+
+/// A message as it was read.
+struct Read<'a> {
+    bytes: &'a [u8],
+    message: &'a Message,
+    /// Its own, if it has one.
+    sdp: &'a Sdp,
 }
 
 /// Why a message is not read.
@@ -361,8 +371,8 @@ impl Sip {
         cx: &mut Context<'_>,
     ) -> Step {
         let length = bytes.len();
-        let Scratch { tokens, again } = scratch;
-        let read = reader::read(bytes, head, tokens);
+        let Scratch { tokens, sdp, again } = scratch;
+        let read = reader::read(bytes, head, start, tokens, sdp);
         let user = read.as_ref().map_or(&[][..], |message| message.from_user.of(bytes));
         let user = if self.state.registrations.has(direction, user) { user } else { &[] };
         let ruling = judge(direction, bytes, start, user, cx);
@@ -380,9 +390,9 @@ impl Sip {
             let (before, call) = (self.state.aliases, calls.snapshot(message.call));
             let mut asking =
                 Asking::new(direction, cx.endpoints, &mut *cx.nat, self.settings, self.transport);
-            let state = &mut self.state;
+            let of = Read { bytes, message: &message, sdp };
             let translated =
-                state.translate(bytes, &message, tokens, again, &mut calls, &mut asking, cx.edits, cx.events);
+                self.state.translate(&of, tokens, again, &mut calls, &mut asking, cx.edits, cx.events);
             if translated.is_err() {
                 asking.undo();
                 calls.restore(message.call, call.as_ref());
@@ -427,8 +437,7 @@ impl State {
     #[expect(clippy::too_many_arguments, reason = "the message, what is kept, and what may be done")]
     fn translate(
         &mut self,
-        bytes: &[u8],
-        message: &Message,
+        of: &Read<'_>,
         tokens: &mut Tokens,
         again: &mut Again,
         calls: &mut Calls<'_>,
@@ -436,19 +445,25 @@ impl State {
         edits: &mut Edits,
         events: &mut Events,
     ) -> Result<(), Event> {
+        let Read { bytes, message, sdp } = *of;
         rewrite::translate_headers(message, tokens, &mut self.aliases, asking)?;
         if message.status.is_none() {
             calls.on_request(message, asking);
         }
-        if let Some(sdp) = &message.sdp {
+        if message.has_sdp {
             rewrite::translate_sdp(message, sdp, tokens, calls, asking, events)?;
         }
-        rewrite::write(message, tokens, edits)?;
-        if edits.iter().next().is_some()
-            && !rewrite::reads_back(bytes, message, tokens, edits, asking.settings.call_id_key, again)
+        writing::write(message, sdp, tokens, edits)?;
+        let hiding = asking.settings.call_id_key;
+        if edits.iter().next().is_some() && !writing::reads_back(bytes, message, tokens, edits, hiding, again)
         {
             return Err(Event::RecheckFailed);
         }
+        #[cfg(any(test, feature = "testing"))]
+        assert!(
+            writing::reads_back_whole(bytes, message, tokens, edits, hiding),
+            "half a message would leave"
+        );
         // Nothing fails from here on.
         if message.status.is_none() {
             self.registrations.on_request(message);

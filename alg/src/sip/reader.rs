@@ -2,16 +2,16 @@
 
 use super::Fault;
 use super::hiding::CallIdKey;
-use super::message::{Headers, Name, Start, first_line, start_line};
+use super::message::{Headers, MAX_LINE_BYTES, Name, Start, first_line};
 use super::sdp::{Content, Sdp, find_part};
 use super::text::{Span, hash, hash_hosted, number, short_hash};
-use super::tokens::{Place, Token, Tokens, Value};
+use super::tokens::{Kind, Place, Token, Tokens, Value};
 use super::uri::{
     element, parameter, read_addresses, read_call_id, read_call_ids, read_uri, read_via, read_warning, user,
 };
 
 /// Methods that change what is kept; all others are only translated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Method {
     Invite,
     Ack,
@@ -20,6 +20,7 @@ pub(super) enum Method {
     Register,
     Update,
     Prack,
+    #[default]
     Other,
 }
 
@@ -44,7 +45,7 @@ impl Method {
 }
 
 /// A message.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Message {
     /// The status code of a response.
     pub(super) status: Option<u16>,
@@ -70,38 +71,29 @@ pub(super) struct Message {
     pub(super) length: Option<usize>,
     /// The body, as long as Content-Length says.
     pub(super) body: Span,
-    pub(super) sdp: Option<Sdp>,
+    /// It has a description.
+    pub(super) has_sdp: bool,
 }
 
-/// Reads the message that `bytes` start with, and nothing else into `tokens`. Its head ends at `head`; its body is the rest, or what
-/// Content-Length says.
-pub(super) fn read(bytes: &[u8], head: usize, tokens: &mut Tokens) -> Result<Message, Fault> {
+/// Reads the message that `bytes` start with, and nothing else into `tokens` and `sdp`. It starts with `start`, its head ends at
+/// `head`; its body is the rest, or what Content-Length says.
+pub(super) fn read(
+    bytes: &[u8],
+    head: usize,
+    start: Start,
+    tokens: &mut Tokens,
+    sdp: &mut Sdp,
+) -> Result<Message, Fault> {
     let text = bytes.get(..head).unwrap_or_default();
     tokens.clear();
     let line = first_line(text);
-    if line.len() > super::message::MAX_LINE_BYTES {
+    if line.len() > MAX_LINE_BYTES {
         return Err(Fault::TooLong);
     }
-    let start = start_line(line.strip_suffix(b"\r").unwrap_or(line)).ok_or(Fault::Malformed)?;
-    let mut message = Message {
-        status: None,
-        method: Method::Other,
-        call: 0,
-        call_local: Span::default(),
-        call_host: None,
-        from_tag: 0,
-        to_tag: 0,
-        from_user: Span::default(),
-        to_user: Span::default(),
-        expires: None,
-        session_expires: None,
-        has_contact: false,
-        length: None,
-        body: Span::new(head, bytes.len()),
-        sdp: None,
-    };
+    let mut message = Message { body: Span::new(head, bytes.len()), ..Message::default() };
     match start {
         Start::Request { uri, .. } => {
+            tokens.begin_line(Kind::Start, Span::new(0, line.len() + 1));
             read_uri(bytes, uri, Place::RequestUri, tokens)?;
         }
         Start::Response(status) => message.status = Some(status),
@@ -114,7 +106,16 @@ pub(super) fn read(bytes: &[u8], head: usize, tokens: &mut Tokens) -> Result<Mes
         if let Some(fault) = header.fault {
             return Err(fault);
         }
-        message.read_header(bytes, header.name, header.value, &mut seen, tokens)?;
+        if header.name != Name::Other {
+            tokens.begin_line(Kind::Header, header.line);
+            message.read_header(bytes, header.name, header.value, &mut seen, tokens)?;
+        }
+    }
+    if let Some(Value::Number(length)) =
+        message.length.and_then(|index| tokens.get(index)).map(|token| token.value)
+    {
+        let end = usize::try_from(length).ok().and_then(|length| head.checked_add(length));
+        message.body.end = end.filter(|end| *end <= bytes.len()).ok_or(Fault::Malformed)?;
     }
     let complete = seen.via && seen.from && seen.to && seen.call && seen.cseq;
     let agrees = match start {
@@ -131,7 +132,8 @@ pub(super) fn read(bytes: &[u8], head: usize, tokens: &mut Tokens) -> Result<Mes
             Content::Multipart(boundary) => find_part(bytes, message.body, boundary, tokens)?,
         };
         if let Some(part) = part.filter(|part| part.start < part.end) {
-            message.sdp = Some(Sdp::read(bytes, part, tokens)?);
+            sdp.read(bytes, part, tokens)?;
+            message.has_sdp = true;
         }
     }
     Ok(message)
@@ -139,7 +141,7 @@ pub(super) fn read(bytes: &[u8], head: usize, tokens: &mut Tokens) -> Result<Mes
 
 /// What has come by so far.
 #[derive(Debug)]
-struct Seen {
+pub(super) struct Seen {
     via: bool,
     from: bool,
     to: bool,
@@ -159,7 +161,8 @@ impl Default for Seen {
 }
 
 impl Message {
-    fn read_header(
+    /// Notes what one header says.
+    pub(super) fn read_header(
         &mut self,
         bytes: &[u8],
         name: Name,
@@ -218,12 +221,9 @@ impl Message {
             }
             Name::ContentLength => {
                 let length = number(value.of(bytes), 9, u32::MAX).ok_or(Fault::Malformed)?;
-                let end = usize::try_from(length).ok().and_then(|length| self.body.start.checked_add(length));
-                let end = end.filter(|end| *end <= bytes.len()).ok_or(Fault::Malformed)?;
                 if self.length.is_some() {
                     return Err(Fault::Malformed);
                 }
-                self.body.end = end;
                 let token = Token::new(value, Place::Length, Value::Number(length));
                 self.length = Some(tokens.push(token)?);
             }

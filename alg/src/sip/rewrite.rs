@@ -1,19 +1,15 @@
-//! Which tokens of a message get which new values, and the proof that it reads back so.
+//! Which tokens of a message get which new values.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use crate::contract::{Edits, Event, Events, Protocol};
+use crate::contract::{Event, Events, Protocol};
 
 use super::aliases::{Aliases, Class};
 use super::asking::Asking;
 use super::calls::{Calls, Wanted};
-use super::hiding::CallIdKey;
-use super::message::head_end;
-use super::reader::{Message, Method, read};
-use super::scratch::Again;
+use super::reader::{Message, Method};
 use super::sdp::{Connection, MAX_SECTIONS, Rtcp, Sdp, Section};
 use super::tokens::{Place, Token, Tokens, Value};
-use super::{MAX_EDITS, MAX_GROWTH_BYTES};
 
 /// Translates the header tokens: own endpoints of the sender outward, those under which the receiver
 /// is known inward.
@@ -351,140 +347,7 @@ fn set_rtcp(rtcp: Rtcp, announced: u16, opened: &Opened, tokens: &mut Tokens) {
     }
 }
 
-/// Gives the lengths the values they have after all replacements, and makes edits of them.
-///
-/// # Errors
-/// The bounds on replacements and growth, which are the message's own fault: [`Event::LineTooLong`].
-pub(super) fn write(message: &Message, tokens: &mut Tokens, edits: &mut Edits) -> Result<(), Event> {
-    let too_long = Event::LineTooLong;
-    let sdp_start = message.sdp.map_or(usize::MAX, |sdp| sdp.first_token);
-    let mut growth: i32 = tokens.as_slice().iter().skip(sdp_start).map(Token::growth).sum();
-    // From the innermost part outwards: each contains the length of the one within.
-    for index in (0..sdp_start.min(tokens.as_slice().len())).rev() {
-        if tokens.get(index).is_some_and(|token| token.place == Place::PartLength) {
-            grow(tokens, index, growth)?;
-            growth += tokens.get(index).map_or(0, Token::growth);
-        }
-    }
-    let body = tokens.as_slice().iter().filter(|token| token.span.start >= message.body.start);
-    let growth: i32 = body.map(Token::growth).sum();
-    let length = tokens.as_slice().iter().position(|token| token.place == Place::Length);
-    length.map_or(Ok(()), |index| grow(tokens, index, growth))?;
-    let total: i32 = tokens.as_slice().iter().map(Token::growth).sum();
-    let replaced = tokens.as_slice().iter().filter(|token| token.new.is_some()).count();
-    if replaced > MAX_EDITS || total > i32::try_from(MAX_GROWTH_BYTES).unwrap_or(0) {
-        return Err(too_long);
-    }
-    for token in tokens.as_slice() {
-        let Some(new) = token.new else { continue };
-        if !edits.replace(token.span.start..token.span.end, new.written().as_bytes()) {
-            return Err(too_long);
-        }
-    }
-    Ok(())
-}
-
-fn grow(tokens: &mut Tokens, index: usize, growth: i32) -> Result<(), Event> {
-    let Some(Value::Number(length)) = tokens.get(index).map(|token| token.value) else { return Ok(()) };
-    let length = length.checked_add_signed(growth).ok_or(Event::Malformed)?;
-    tokens.set(index, Value::Number(length));
-    Ok(())
-}
-
-/// Reads the message as it will leave. It must have the same tokens, each where the new lengths put it,
-/// with its new value or else its old one; the same Call-ID, tags and method; and a body as long as it
-/// says.
-pub(super) fn reads_back(
-    bytes: &[u8],
-    message: &Message,
-    tokens: &Tokens,
-    edits: &Edits,
-    hiding: Option<CallIdKey>,
-    room: &mut Again,
-) -> bool {
-    let Again { bytes: buffer, tokens: again } = room;
-    let Some(length) = render(bytes, edits, buffer) else { return false };
-    let rewritten = buffer.get(..length).unwrap_or_default();
-    let Some(head) = head_end(rewritten, 0) else { return false };
-    let Ok(mut found) = read(rewritten, head, again) else { return false };
-    found.name_call(rewritten, again, hiding);
-    let same = (found.status, found.method, found.call, found.from_tag, found.to_tag)
-        == (message.status, message.method, message.call, message.from_tag, message.to_tag);
-    let (before, after) = (tokens.as_slice(), again.as_slice());
-    if !same || before.len() != after.len() {
-        return false;
-    }
-    let mut moved = 0i32;
-    for (old, new) in before.iter().zip(after) {
-        let start = i32::try_from(old.span.start).ok().and_then(|start| start.checked_add(moved));
-        moved = moved.saturating_add(old.growth());
-        let end = i32::try_from(old.span.end).ok().and_then(|end| end.checked_add(moved));
-        let at = (i32::try_from(new.span.start).ok(), i32::try_from(new.span.end).ok());
-        if at != (start, end) || new.place != old.place || new.value != old.new.unwrap_or(old.value) {
-            return false;
-        }
-    }
-    let grown = |before: usize, after: usize| {
-        i64::try_from(after).unwrap_or(-1) - i64::try_from(before).unwrap_or(0) == i64::from(moved)
-    };
-    // What is behind the body of a datagram stays behind it.
-    let behind = |bytes: &[u8], message: &Message| bytes.len() - message.body.end;
-    grown(bytes.len(), rewritten.len()) && behind(bytes, message) == behind(rewritten, &found)
-}
-
-/// Writes the message as it will leave, and returns its length.
-fn render(bytes: &[u8], edits: &Edits, buffer: &mut [u8]) -> Option<usize> {
-    let (mut read, mut written) = (0, 0);
-    let mut put = |part: &[u8]| {
-        buffer.get_mut(written..written + part.len())?.copy_from_slice(part);
-        written += part.len();
-        Some(())
-    };
-    for (range, with) in edits.iter() {
-        put(bytes.get(read..range.start)?)?;
-        put(with)?;
-        read = range.end;
-    }
-    put(bytes.get(read..)?)?;
-    Some(written)
-}
-
 /// `/n` that is served.
 const MAX_LAYERS: u16 = 4;
 /// RFC 4975 section 15.4.
 const MSRP_L4_PORT: u16 = 2855;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MESSAGE: &[u8] =
-        b"OPTIONS sip:10.0.0.2 SIP/2.0\r\nVia: SIP/2.0/UDP 10.0.0.2;branch=z\r\nFrom: <sip:a@b>;tag=1\r\n\
-        To: <sip:a@b>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\nContent-Length: 3\r\n\r\nabc";
-
-    fn verdict(break_it: impl Fn(&mut Tokens)) -> bool {
-        let mut tokens = Tokens::new();
-        let head = head_end(MESSAGE, 0).unwrap();
-        let message = read(MESSAGE, head, &mut tokens).unwrap();
-        tokens.set(0, Value::Host([198, 51, 100, 7].into(), Some(5060)));
-        tokens.set(1, Value::Host([198, 51, 100, 7].into(), None));
-        let mut edits = Edits::with_capacity(8, 256);
-        write(&message, &mut tokens, &mut edits).unwrap();
-        break_it(&mut tokens);
-        reads_back(MESSAGE, &message, &tokens, &edits, None, &mut Again::new())
-    }
-
-    #[test]
-    fn what_does_not_read_back_as_meant_is_refused() {
-        assert!(verdict(|_| {}));
-        assert!(
-            !verdict(|tokens| tokens.set(0, Value::Host([198, 51, 100, 7].into(), Some(5061)))),
-            "other value"
-        );
-        assert!(!verdict(|tokens| tokens.set(1, Value::Host([10, 0, 0, 2].into(), None))), "not meant");
-        assert!(!verdict(|tokens| tokens.as_mut_slice()[1].span.start += 1), "another place");
-        assert!(!verdict(|tokens| tokens.as_mut_slice()[1].place = Place::Uri), "another token");
-        assert!(!verdict(|tokens| tokens.set(2, Value::Flag(true))), "a flag that is not there");
-        assert!(!verdict(|tokens| tokens.set(3, Value::Number(4))), "another length");
-    }
-}

@@ -1,5 +1,6 @@
 //! Memory in which one message is decided: used for each in turn, so that none has to clear it.
 
+use super::sdp::Sdp;
 use super::tokens::Tokens;
 use super::{MAX_GROWTH_BYTES, MAX_MESSAGE_BYTES};
 
@@ -7,10 +8,12 @@ use super::{MAX_GROWTH_BYTES, MAX_MESSAGE_BYTES};
 #[derive(Debug)]
 pub(super) struct Scratch {
     pub(super) tokens: Tokens,
+    /// Its description, where it has one.
+    pub(super) sdp: Sdp,
     pub(super) again: Again,
 }
 
-/// The message as it will leave, and what is read in it.
+/// One line after another as it will leave, and what is read in it.
 #[derive(Debug)]
 pub(super) struct Again {
     pub(super) bytes: [u8; MAX_MESSAGE_BYTES + MAX_GROWTH_BYTES],
@@ -30,6 +33,6 @@ impl Again {
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self { tokens: Tokens::new(), again: Again::new() }
+        Self { tokens: Tokens::new(), sdp: Sdp::new(), again: Again::new() }
     }
 }

@@ -13,7 +13,7 @@ use crate::contract::Protocol;
 use super::Fault;
 use super::message::{Headers, Name};
 use super::text::{Span, address, l4_port, number, short_hash};
-use super::tokens::{Place, Token, Tokens, Value};
+use super::tokens::{Kind, Place, Token, Tokens, Value};
 use super::uri::{host_port, parameter};
 
 /// What `c=` says.
@@ -55,8 +55,8 @@ pub(super) struct Rtcp {
     pub(super) address_token: Option<usize>,
 }
 
-/// One session description.
-#[derive(Debug, Clone, Copy)]
+/// One session description: the last that was read.
+#[derive(Debug)]
 pub(super) struct Sdp {
     sections: [Section; MAX_SECTIONS],
     count: usize,
@@ -68,7 +68,34 @@ pub(super) struct Sdp {
     pub(super) first_token: usize,
 }
 
+/// What one line says, besides its tokens.
+enum Said {
+    Nothing,
+    Media(Section),
+    /// With its token.
+    Connection(Connection, Option<usize>),
+    Ice,
+    /// The tags of a bundle.
+    Bundle(Span),
+    Mid(u32),
+    Mux,
+    /// Whether this end opens the connection.
+    Setup(bool),
+    Rtcp(Rtcp),
+}
+
 impl Sdp {
+    pub(super) const fn new() -> Self {
+        Self {
+            sections: [Section::NONE; MAX_SECTIONS],
+            count: 0,
+            session: Connection::Absent,
+            ice: false,
+            bundle: [0; MAX_SECTIONS],
+            first_token: 0,
+        }
+    }
+
     pub(super) fn sections(&self) -> &[Section] {
         self.sections.get(..self.count).unwrap_or_default()
     }
@@ -98,16 +125,11 @@ impl Sdp {
         of.is_some_and(|section| section.l4_port == 0)
     }
 
-    /// Reads the description that is `body` of `bytes`.
-    pub(super) fn read(bytes: &[u8], body: Span, tokens: &mut Tokens) -> Result<Self, Fault> {
-        let mut sdp = Self {
-            sections: [Section::NONE; MAX_SECTIONS],
-            count: 0,
-            session: Connection::Absent,
-            ice: false,
-            bundle: [0; MAX_SECTIONS],
-            first_token: tokens.as_slice().len(),
-        };
+    /// Reads the description that is `body` of `bytes`, in the place of the one before.
+    pub(super) fn read(&mut self, bytes: &[u8], body: Span, tokens: &mut Tokens) -> Result<(), Fault> {
+        (self.count, self.session, self.ice) = (0, Connection::Absent, false);
+        self.bundle = [0; MAX_SECTIONS];
+        self.first_token = tokens.as_slice().len();
         let mut at = body.start;
         let text = Span::new(0, body.end).of(bytes);
         while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
@@ -120,66 +142,35 @@ impl Sdp {
             };
             let line = Span::new(at, at + length);
             at = line.end + ending;
-            sdp.read_line(bytes, line, tokens)?;
-        }
-        Ok(sdp)
-    }
-
-    fn read_line(&mut self, bytes: &[u8], line: Span, tokens: &mut Tokens) -> Result<(), Fault> {
-        let text = line.of(bytes);
-        let value = Span::new((line.start + 2).min(line.end), line.end);
-        if text.starts_with(b"m=") {
-            let section = Section::read(bytes, value, tokens)?;
-            *self.sections.get_mut(self.count).ok_or(Fault::TooLong)? = section;
-            self.count += 1;
-        } else if text.starts_with(b"c=") {
-            let (connection, token) = read_address(bytes, value, Place::Connection, tokens)?;
-            match self.last() {
-                Some(section) => (section.connection, section.connection_token) = (connection, token),
-                None => self.session = connection,
-            }
-        } else if text.starts_with(b"o=") {
-            // o=<username> <sess-id> <sess-version> <nettype> <addrtype> <unicast-address>
-            let mut rest = value;
-            for _ in 0..3 {
-                rest = rest.word(bytes).1;
-            }
-            read_address(bytes, rest, Place::Origin, tokens)?;
-        } else if text.starts_with(b"a=") {
-            self.read_attribute(bytes, value, tokens)?;
+            tokens.begin_line(Kind::Description, Span::new(line.start, at));
+            let said = read_line(bytes, line, self.count > 0, tokens)?;
+            self.take(bytes, said)?;
         }
         Ok(())
     }
 
-    fn read_attribute(&mut self, bytes: &[u8], line: Span, tokens: &mut Tokens) -> Result<(), Fault> {
-        let (name, value) = line.split(bytes, b':').unwrap_or((line, Span::new(line.end, line.end)));
-        let text = value.of(bytes);
-        match name.of(bytes) {
-            b"candidate" | b"remote-candidates" | b"ice-ufrag" | b"ice-pwd" => self.ice = true,
-            b"group" if text.starts_with(b"BUNDLE ") => {
-                let tags = text.split(|byte| *byte == b' ').skip(1).filter(|tag| !tag.is_empty());
-                for (slot, tag) in self.bundle.iter_mut().zip(tags) {
-                    *slot = short_hash(tag);
+    fn take(&mut self, bytes: &[u8], said: Said) -> Result<(), Fault> {
+        match said {
+            Said::Nothing => {}
+            Said::Media(section) => {
+                *self.sections.get_mut(self.count).ok_or(Fault::TooLong)? = section;
+                self.count += 1;
+            }
+            Said::Connection(connection, token) => match self.last() {
+                Some(section) => (section.connection, section.connection_token) = (connection, token),
+                None => self.session = connection,
+            },
+            Said::Ice => self.ice = true,
+            Said::Bundle(tags) => {
+                let mut free = self.bundle.iter_mut();
+                for tag in tags.of(bytes).split(|byte| *byte == b' ').filter(|tag| !tag.is_empty()) {
+                    *free.next().ok_or(Fault::TooLong)? = short_hash(tag);
                 }
             }
-            b"path" => read_path(bytes, value, tokens)?,
-            name => {
-                let Some(section) = self.last() else { return Ok(()) };
-                match name {
-                    b"mid" => section.mid = short_hash(text.trim_ascii()),
-                    b"rtcp-mux" | b"rtcp-mux-only" => section.mux = true,
-                    b"setup" => section.active = text.trim_ascii() == b"active",
-                    b"rtcp" => {
-                        let (digits, rest) = value.word(bytes);
-                        let l4_port = l4_port(digits.of(bytes)).ok_or(Fault::Malformed)?;
-                        let token = Token::new(digits, Place::RtcpPort, Value::Number(l4_port.into()));
-                        let l4_port_token = tokens.push(token)?;
-                        let (_, address_token) = read_address(bytes, rest, Place::RtcpAddress, tokens)?;
-                        section.rtcp = Some(Rtcp { l4_port, l4_port_token, address_token });
-                    }
-                    _ => {}
-                }
-            }
+            Said::Mid(mid) => self.last().into_iter().for_each(|section| section.mid = mid),
+            Said::Mux => self.last().into_iter().for_each(|section| section.mux = true),
+            Said::Setup(active) => self.last().into_iter().for_each(|section| section.active = active),
+            Said::Rtcp(rtcp) => self.last().into_iter().for_each(|section| section.rtcp = Some(rtcp)),
         }
         Ok(())
     }
@@ -234,6 +225,67 @@ impl Section {
     }
 }
 
+/// Reads a line with a token again, and notes its tokens.
+pub(super) fn read_again(bytes: &[u8], line: Span, tokens: &mut Tokens) -> Result<(), Fault> {
+    let text = line.of(bytes);
+    let end = memchr3(b'\r', b'\n', 0, text).unwrap_or(text.len());
+    if !matches!(text.get(end..), Some([] | b"\r" | b"\n" | b"\r\n")) {
+        return Err(Fault::Malformed);
+    }
+    read_line(bytes, Span::new(line.start, line.start + end), true, tokens).map(drop)
+}
+
+/// One line, without its end. `in_section`: behind the first `m=`.
+fn read_line(bytes: &[u8], line: Span, in_section: bool, tokens: &mut Tokens) -> Result<Said, Fault> {
+    let value = Span::new((line.start + 2).min(line.end), line.end);
+    match line.of(bytes) {
+        [b'm', b'=', ..] => Section::read(bytes, value, tokens).map(Said::Media),
+        [b'c', b'=', ..] => {
+            let (connection, token) = read_address(bytes, value, Place::Connection, tokens)?;
+            Ok(Said::Connection(connection, token))
+        }
+        [b'o', b'=', ..] => {
+            // o=<username> <sess-id> <sess-version> <nettype> <addrtype> <unicast-address>
+            let mut rest = value;
+            for _ in 0..3 {
+                rest = rest.word(bytes).1;
+            }
+            read_address(bytes, rest, Place::Origin, tokens)?;
+            Ok(Said::Nothing)
+        }
+        [b'a', b'=', ..] => read_attribute(bytes, value, in_section, tokens),
+        _ => Ok(Said::Nothing),
+    }
+}
+
+fn read_attribute(bytes: &[u8], line: Span, in_section: bool, tokens: &mut Tokens) -> Result<Said, Fault> {
+    let (name, value) = line.split(bytes, b':').unwrap_or((line, Span::new(line.end, line.end)));
+    let text = value.of(bytes);
+    Ok(match name.of(bytes) {
+        b"candidate" | b"remote-candidates" | b"ice-ufrag" | b"ice-pwd" => Said::Ice,
+        b"group" if text.starts_with(BUNDLE) => {
+            Said::Bundle(Span::new(value.start + BUNDLE.len(), value.end))
+        }
+        b"path" => {
+            read_path(bytes, value, tokens)?;
+            Said::Nothing
+        }
+        _ if !in_section => Said::Nothing,
+        b"mid" => Said::Mid(short_hash(text.trim_ascii())),
+        b"rtcp-mux" | b"rtcp-mux-only" => Said::Mux,
+        b"setup" => Said::Setup(text.trim_ascii() == b"active"),
+        b"rtcp" => {
+            let (digits, rest) = value.word(bytes);
+            let l4_port = l4_port(digits.of(bytes)).ok_or(Fault::Malformed)?;
+            let token = Token::new(digits, Place::RtcpPort, Value::Number(l4_port.into()));
+            let l4_port_token = tokens.push(token)?;
+            let (_, address_token) = read_address(bytes, rest, Place::RtcpAddress, tokens)?;
+            Said::Rtcp(Rtcp { l4_port, l4_port_token, address_token })
+        }
+        _ => Said::Nothing,
+    })
+}
+
 /// `<nettype> <addrtype> <address>`.
 fn read_address(
     bytes: &[u8],
@@ -242,11 +294,14 @@ fn read_address(
     tokens: &mut Tokens,
 ) -> Result<(Connection, Option<usize>), Fault> {
     let (network, rest) = value.word(bytes);
-    let (family, rest) = rest.word(bytes);
-    let (text, _) = rest.word(bytes);
-    if network.of(bytes) != b"IN" || family.of(bytes) != b"IP4" {
+    if network.of(bytes) != b"IN" {
         return Ok((Connection::Other, None));
     }
+    let (family, rest) = rest.word(bytes);
+    if family.of(bytes) != b"IP4" {
+        return Ok((Connection::Other, None));
+    }
+    let (text, _) = rest.word(bytes);
     match address(text.of(bytes)) {
         Some(address) => {
             let token = tokens.push(Token::new(text, place, Value::Host(address, None)))?;
@@ -370,11 +425,11 @@ fn read_part(bytes: &[u8], part: Span, depth: usize, tokens: &mut Tokens) -> Res
         if let Some(fault) = header.fault {
             return Err(fault);
         }
-        let value = Span::new(part.start + header.value.start, part.start + header.value.end);
+        let value = header.value.moved(part.start);
         match header.name {
             Name::ContentType => content = Content::of_type(bytes, value),
             Name::ContentEncoding if !value.of(bytes).eq_ignore_ascii_case(b"identity") => return Ok(None),
-            Name::ContentLength => length = Some(value),
+            Name::ContentLength => length = Some((value, header.line.moved(part.start))),
             _ => {}
         }
     }
@@ -383,13 +438,14 @@ fn read_part(bytes: &[u8], part: Span, depth: usize, tokens: &mut Tokens) -> Res
     }
     let body = Span::new(part.start + end, part.end);
     let before = tokens.as_slice().len();
-    if let Some(span) = length {
+    if let Some((span, line)) = length {
         let value = number(span.of(bytes), 9, u32::MAX).ok_or(Fault::Malformed)?;
         // Writers differ on whether the line end before the boundary counts.
         let actual = u32::try_from(body.end - body.start).map_err(|_| Fault::TooLong)?;
         if !(actual..=actual + 2).contains(&value) {
             return Err(Fault::Malformed);
         }
+        tokens.begin_line(Kind::PartHeader, line);
         tokens.push(Token::new(span, Place::PartLength, Value::Number(value)))?;
     }
     let Content::Multipart(boundary) = content else { return Ok(Some(body)) };
@@ -404,4 +460,5 @@ fn read_part(bytes: &[u8], part: Span, depth: usize, tokens: &mut Tokens) -> Res
 const MAX_NESTING: usize = 4;
 
 /// Media sections of one description; one with more passes unread.
-pub(super) const MAX_SECTIONS: usize = 8;
+pub(super) const MAX_SECTIONS: usize = 16;
+const BUNDLE: &[u8] = b"BUNDLE ";

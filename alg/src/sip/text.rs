@@ -22,26 +22,54 @@ impl Span {
         bytes.get(self.start..self.end).unwrap_or_default()
     }
 
+    /// As offsets from a byte that is `by` bytes before.
+    pub(super) const fn moved(self, by: usize) -> Self {
+        Self { start: self.start + by, end: self.end + by }
+    }
+
     /// Without white space at either end. Line ends are white space: a folded value contains them.
     pub(super) fn trimmed(self, bytes: &[u8]) -> Self {
-        let text = self.of(bytes);
-        let start = self.start + text.iter().take_while(|byte| is_space(**byte)).count();
-        let tail = text.iter().rev().take_while(|byte| is_space(**byte)).count();
-        Self { start, end: self.end.saturating_sub(tail).max(start) }
+        let (mut text, mut found) = (self.of(bytes), self);
+        while let [first, rest @ ..] = text
+            && is_space(*first)
+        {
+            (text, found.start) = (rest, found.start + 1);
+        }
+        while let [rest @ .., last] = text
+            && is_space(*last)
+        {
+            (text, found.end) = (rest, found.end - 1);
+        }
+        found
     }
 
     /// Cut at the first `byte`: what is before it, and what is behind it.
+    #[inline]
     pub(super) fn split(self, bytes: &[u8], byte: u8) -> Option<(Self, Self)> {
-        let at = self.start + memchr(byte, self.of(bytes))?;
+        let at = self.start + find(byte, self.of(bytes))?;
         Some((Self::new(self.start, at), Self::new(at + 1, self.end)))
     }
 
     /// The first of its words (runs without white space), and what is behind it.
     pub(super) fn word(self, bytes: &[u8]) -> (Self, Self) {
         let text = self.of(bytes);
-        let start = self.start + text.iter().take_while(|byte| is_space(**byte)).count();
-        let length = Self::new(start, self.end).of(bytes).iter().take_while(|byte| !is_space(**byte)).count();
+        let blanks = text.iter().take_while(|byte| is_space(**byte)).count();
+        let (_, text) = text.split_at(blanks);
+        let length = text.iter().position(|byte| is_space(*byte)).unwrap_or(text.len());
+        let start = self.start + blanks;
         (Self::new(start, start + length), Self::new(start + length, self.end))
+    }
+}
+
+/// Where the first `byte` is. Most texts here are shorter than what [`memchr`] takes to begin.
+#[inline]
+pub(super) fn find(byte: u8, text: &[u8]) -> Option<usize> {
+    match text.split_at_checked(NEAR) {
+        None => text.iter().position(|other| *other == byte),
+        Some((near, far)) => {
+            let at = near.iter().position(|other| *other == byte);
+            at.or_else(|| memchr(byte, far).map(|at| NEAR + at))
+        }
     }
 }
 
@@ -81,8 +109,12 @@ pub(super) fn number(digits: &[u8], most_digits: usize, max: u32) -> Option<u32>
     }
     let mut value = 0u32;
     for &digit in digits {
-        let digit = digit.is_ascii_digit().then(|| u32::from(digit - b'0'))?;
-        value = value.checked_mul(10)?.checked_add(digit)?;
+        let digit = digit.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        // Nine digits fit.
+        value = value * 10 + u32::from(digit);
     }
     (value <= max).then_some(value)
 }
@@ -94,16 +126,21 @@ pub(super) fn l4_port(digits: &[u8]) -> Option<u16> {
 
 /// Four decimals with dots. A leading zero is no IPv4 address: readers differ on whether it is octal.
 pub(super) fn address(text: &[u8]) -> Option<Ipv4Addr> {
-    let mut octets = [0u8; 4];
-    let mut fields = text.split(|&byte| byte == b'.');
-    for octet in &mut octets {
-        let field = fields.next()?;
-        if field.len() > 1 && field.first() == Some(&b'0') {
+    let (mut address, mut dots) = (0u32, 0);
+    // Of the octet at hand: its value, and how many digits it has.
+    let (mut octet, mut digits) = (0u32, 0);
+    for &byte in text {
+        let digit = byte.wrapping_sub(b'0');
+        if digit <= 9 && digits < 3 && (digits == 0 || octet > 0) {
+            (octet, digits) = (octet * 10 + u32::from(digit), digits + 1);
+        } else if byte == b'.' && digits > 0 && dots < 3 && octet <= 255 {
+            (address, dots) = ((address << 8) | octet, dots + 1);
+            (octet, digits) = (0, 0);
+        } else {
             return None;
         }
-        *octet = number(field, 3, 255).and_then(|value| u8::try_from(value).ok())?;
     }
-    fields.next().is_none().then(|| Ipv4Addr::from(octets))
+    (dots == 3 && digits > 0 && octet <= 255).then(|| Ipv4Addr::from((address << 8) | octet))
 }
 
 /// Names a Call-ID or a user, never 0.
@@ -189,6 +226,8 @@ impl Written {
     }
 }
 
+/// Bytes that are looked at one by one.
+const NEAR: usize = 16;
 /// A hidden host; `255.255.255.255:65535` is shorter.
 const LONGEST: usize = 24;
 
@@ -211,8 +250,37 @@ mod tests {
     #[test]
     fn addresses_have_four_decimals_and_one_reading() {
         assert_eq!(address(b"10.0.0.2"), Some([10, 0, 0, 2].into()));
-        for wrong in [&b"10.0.0"[..], b"10.0.0.2.1", b"10.0.0.256", b"10.0.0.02", b"10.0.0.", b" 10.0.0.2"] {
-            assert_eq!(address(wrong), None, "{}", wrong.escape_ascii());
+        assert_eq!(address(b"255.0.10.100"), Some([255, 0, 10, 100].into()));
+        let wrong = [
+            "",
+            "10.0.0",
+            "10.0.0.2.1",
+            "10.0.0.256",
+            "256.0.0.1",
+            "10.0.0.02",
+            "10.00.0.2",
+            "10.0.0.",
+            ".10.0.0",
+            "10..0.2",
+            "10.0.0.1000",
+            " 10.0.0.2",
+            "10.0.0.2 ",
+            "10.0.0.x",
+        ];
+        for wrong in wrong {
+            assert_eq!(address(wrong.as_bytes()), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_byte_is_found_wherever_it_is() {
+        for length in 0..3 * NEAR {
+            let mut text = vec![b'x'; length];
+            assert_eq!(find(b';', &text), None);
+            for at in (0..length).rev() {
+                text[at] = b';';
+                assert_eq!(find(b';', &text), Some(at), "of {length}");
+            }
         }
     }
 

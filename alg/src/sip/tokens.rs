@@ -1,8 +1,8 @@
 //! The tokens of a message that may be replaced: all of them, whether they will be or not.
 //!
-//! A message is rewritten by giving tokens new values, and in no other way. After that it is read
-//! again: it must consist of the same tokens, at the places the new lengths put them, with exactly
-//! the values that were meant.
+//! A message is rewritten by giving tokens new values, and in no other way. After that each line that has one is read
+//! again ([`super::writing`]): it must consist of the same tokens, at the places the new lengths put them, with exactly the
+//! values that were meant.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -115,14 +115,38 @@ impl Value {
     }
 }
 
+/// How a line is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The first one of a request.
+    Start,
+    /// A header of the message, with the lines that continue it.
+    Header,
+    /// A header of a part of the body.
+    PartHeader,
+    /// A line of a session description.
+    Description,
+}
+
+/// A line, with its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Line {
+    pub(super) kind: Kind,
+    pub(super) span: Span,
+}
+
 /// One token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Token {
     pub(super) span: Span,
+    /// The line it stands in.
+    pub(super) line: Line,
     pub(super) place: Place,
     pub(super) value: Value,
     /// What stands there afterwards.
     pub(super) new: Option<Value>,
+    /// How much longer it becomes.
+    pub(super) growth: i32,
     /// The port meant where none is written.
     pub(super) default_l4_port: u16,
     /// The transport that the URI asks for.
@@ -133,7 +157,17 @@ pub(super) struct Token {
 
 impl Token {
     pub(super) const fn new(span: Span, place: Place, value: Value) -> Self {
-        Self { span, place, value, new: None, default_l4_port: 5060, transport: None, expires: None }
+        Self {
+            span,
+            line: Line { kind: Kind::Start, span: Span::new(0, 0) },
+            place,
+            value,
+            new: None,
+            growth: 0,
+            default_l4_port: 5060,
+            transport: None,
+            expires: None,
+        }
     }
 
     /// The endpoint it names.
@@ -158,13 +192,6 @@ impl Token {
     pub(super) const fn has_l4_port(&self) -> bool {
         matches!(self.value, Value::Host(_, Some(_)))
     }
-
-    /// How much longer it becomes.
-    pub(super) fn growth(&self) -> i32 {
-        let Some(new) = self.new else { return 0 };
-        let length = |bytes: usize| i32::try_from(bytes).unwrap_or(i32::MAX);
-        length(new.length()).saturating_sub(length(self.span.end - self.span.start))
-    }
 }
 
 /// The tokens of one message, in the order they stand in it.
@@ -172,12 +199,13 @@ impl Token {
 pub(super) struct Tokens {
     items: [Token; MAX_TOKENS],
     length: usize,
+    line: Line,
 }
 
 impl Tokens {
     pub(super) const fn new() -> Self {
         let none = Token::new(Span::new(0, 0), Place::Length, Value::Number(0));
-        Self { items: [none; MAX_TOKENS], length: 0 }
+        Self { items: [none; MAX_TOKENS], length: 0, line: none.line }
     }
 
     /// Forgets all of them.
@@ -185,10 +213,15 @@ impl Tokens {
         self.length = 0;
     }
 
+    /// Those that are added from now on stand in this line.
+    pub(super) const fn begin_line(&mut self, kind: Kind, span: Span) {
+        self.line = Line { kind, span };
+    }
+
     /// Adds one behind the others and returns its index.
     pub(super) fn push(&mut self, token: Token) -> Result<usize, Fault> {
         let slot = self.items.get_mut(self.length).ok_or(Fault::TooLong)?;
-        *slot = token;
+        *slot = Token { line: self.line, ..token };
         self.length += 1;
         Ok(self.length - 1)
     }
@@ -199,6 +232,14 @@ impl Tokens {
 
     pub(super) fn as_mut_slice(&mut self) -> &mut [Token] {
         self.items.get_mut(..self.length).unwrap_or_default()
+    }
+
+    /// Forgets the one at `index`.
+    pub(super) fn remove(&mut self, index: usize) {
+        if let Some([_, ..]) = self.as_slice().get(index..) {
+            self.items.copy_within(index + 1..self.length, index);
+            self.length -= 1;
+        }
     }
 
     /// Forgets all from `length` on.
@@ -214,11 +255,15 @@ impl Tokens {
     pub(super) fn set(&mut self, index: usize, new: Value) {
         if let Some(token) = self.as_mut_slice().get_mut(index) {
             token.new = (token.value != new).then_some(new);
+            let before = token.span.end - token.span.start;
+            let after = token.new.map_or(before, Value::length);
+            let signed = |bytes: usize| i32::try_from(bytes).unwrap_or(i32::MAX);
+            token.growth = signed(after).saturating_sub(signed(before));
         }
     }
 }
 
 /// The flag of a Via (RFC 3581 section 3).
 pub(super) const RPORT: &[u8] = b";rport";
-/// Tokens of one message; one with more passes unread.
+/// Tokens of one message; one with more passes unread. Enough for [`super::sdp::MAX_SECTIONS`] with four tokens each.
 const MAX_TOKENS: usize = 128;

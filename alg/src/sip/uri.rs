@@ -4,13 +4,13 @@
 //! What is looked for are host literals of IPv4. A host name, an IPv6 literal and a URI of another
 //! scheme than `sip` and `sips` give no token: they are never replaced.
 
-use memchr::{memchr, memchr2, memchr3};
+use memchr::{memchr2, memchr3};
 
 use crate::contract::Protocol;
 
 use super::Fault;
 use super::hiding::hidden;
-use super::text::{Span, address, is_token, l4_port, number};
+use super::text::{Span, address, find, is_token, l4_port, number};
 use super::tokens::{Place, RPORT, Token, Tokens, Value};
 
 /// One element of a list of addresses.
@@ -127,14 +127,19 @@ impl Iterator for Parameters<'_> {
             return None;
         }
         let text = self.rest.of(self.bytes);
-        // Most have no quotes, and what is in them separates nothing.
-        let mut end = memchr(b';', text);
-        let mut at = 0;
-        while let Some(quote) = memchr(b'"', text.get(at..end.unwrap_or(text.len())).unwrap_or_default()) {
-            at = quote_end(text, at + quote + 1).unwrap_or(text.len());
-            end = text.get(at..).and_then(|rest| memchr(b';', rest)).map(|found| at + found);
+        // What is in quotes separates nothing.
+        let mut end = 0;
+        while let Some(found) = memchr2(b';', b'"', text.get(end..).unwrap_or_default()) {
+            end += found;
+            if text.get(end) == Some(&b';') {
+                break;
+            }
+            end = quote_end(text, end + 1).unwrap_or(text.len());
         }
-        let one = Span::new(self.rest.start, end.map_or(self.rest.end, |end| self.rest.start + end));
+        if text.get(end) != Some(&b';') {
+            end = text.len();
+        }
+        let one = Span::new(self.rest.start, self.rest.start + end);
         self.rest.start = (one.end + 1).min(self.rest.end);
         Some(match one.split(self.bytes, b'=') {
             Some((name, value)) => (name.trimmed(self.bytes), Some(value.trimmed(self.bytes))),
@@ -164,22 +169,24 @@ pub(super) fn read_uri(
     tokens: &mut Tokens,
 ) -> Result<Option<usize>, Fault> {
     let Some((scheme, rest)) = uri.split(bytes, b':') else { return Ok(None) };
-    let secure = scheme.of(bytes).eq_ignore_ascii_case(b"sips");
-    if !secure && !scheme.of(bytes).eq_ignore_ascii_case(b"sip") {
-        return Ok(None);
-    }
+    let secure = match scheme.end - scheme.start {
+        3 if scheme.of(bytes).eq_ignore_ascii_case(b"sip") => false,
+        4 if scheme.of(bytes).eq_ignore_ascii_case(b"sips") => true,
+        _ => return Ok(None),
+    };
     let rest = match rest.split(bytes, b'@') {
         Some((_, host)) if host.of(bytes).contains(&b'@') => return Err(Fault::Malformed),
         Some((_, host)) => host,
         None => rest,
     };
     let (rest, headers) = rest.split(bytes, b'?').unwrap_or((rest, Span::new(rest.end, rest.end)));
-    let host = rest.split(bytes, b';').map_or(rest, |(before, _)| before);
+    let (host, has_parameters) = rest.split(bytes, b';').map_or((rest, false), |(before, _)| (before, true));
     let mut index = None;
     if let Some(value) = host_port(host.of(bytes))? {
         let mut token = Token::new(host, place, value);
         token.default_l4_port = if secure { 5061 } else { 5060 };
-        token.transport = match parameter(bytes, rest, b"transport").map(|value| value.of(bytes)) {
+        let transport = if has_parameters { parameter(bytes, rest, b"transport") } else { None };
+        token.transport = match transport.map(|value| value.of(bytes)) {
             Some(text) if text.eq_ignore_ascii_case(b"udp") => Some(Protocol::Udp),
             Some(_) => Some(Protocol::Tcp),
             None if secure => Some(Protocol::Tcp),
@@ -187,7 +194,7 @@ pub(super) fn read_uri(
         };
         index = Some(tokens.push(token)?);
     }
-    if let Some(span) = parameter(bytes, rest, b"maddr") {
+    if has_parameters && let Some(span) = parameter(bytes, rest, b"maddr") {
         push_address(bytes, span, Place::UriMaddr, tokens)?;
     }
     read_embedded(bytes, headers, tokens)?;
@@ -289,29 +296,35 @@ pub(super) fn read_via(bytes: &[u8], value: Span, tokens: &mut Tokens) -> Result
         }
         tokens.push(token)?;
     }
-    let has_rport = |(name, _): (Span, _)| name.of(bytes).eq_ignore_ascii_case(b"rport");
+    // It stands right behind the sent-by, or would; elsewhere it is not replaced.
     let behind = Span::new(sent_by.end, rest.end).of(bytes);
-    if behind.starts_with(RPORT)
-        && !behind.get(RPORT.len()).is_some_and(|byte| is_token(*byte) || *byte == b'=')
-    {
-        let span = Span::new(sent_by.end, sent_by.end + RPORT.len());
-        tokens.push(Token::new(span, Place::RportFlag, Value::Flag(true)))?;
-    } else if !Parameters::new(bytes, rest).any(has_rport) {
-        let span = Span::new(sent_by.end, sent_by.end);
-        tokens.push(Token::new(span, Place::RportFlag, Value::Flag(false)))?;
-    }
+    let is_flag = behind.starts_with(RPORT)
+        && !behind.get(RPORT.len()).is_some_and(|byte| is_token(*byte) || *byte == b'=');
+    let length = if is_flag { RPORT.len() } else { 0 };
+    let flag =
+        Token::new(Span::new(sent_by.end, sent_by.end + length), Place::RportFlag, Value::Flag(is_flag));
+    let flag = tokens.push(flag)?;
+    let mut has_rport = false;
     for (name, value) in Parameters::new(bytes, rest) {
-        let Some(value) = value else { continue };
-        let name = name.of(bytes);
-        if name.eq_ignore_ascii_case(b"maddr") {
-            push_address(bytes, value, Place::ViaMaddr, tokens)?;
-        } else if name.eq_ignore_ascii_case(b"received") {
-            push_address(bytes, value, Place::Received, tokens)?;
-        } else if name.eq_ignore_ascii_case(b"rport")
-            && let Some(l4_port) = l4_port(value.of(bytes))
-        {
-            tokens.push(Token::new(value, Place::Rport, Value::Number(l4_port.into())))?;
+        match name.of(bytes) {
+            name if name.eq_ignore_ascii_case(b"rport") => {
+                has_rport = true;
+                if let Some((span, l4_port)) = value.and_then(|span| Some((span, l4_port(span.of(bytes))?))) {
+                    tokens.push(Token::new(span, Place::Rport, Value::Number(l4_port.into())))?;
+                }
+            }
+            name => {
+                let Some(value) = value else { continue };
+                if name.eq_ignore_ascii_case(b"maddr") {
+                    push_address(bytes, value, Place::ViaMaddr, tokens)?;
+                } else if name.eq_ignore_ascii_case(b"received") {
+                    push_address(bytes, value, Place::Received, tokens)?;
+                }
+            }
         }
+    }
+    if has_rport && !is_flag {
+        tokens.remove(flag);
     }
     Ok(())
 }
@@ -337,10 +350,15 @@ fn push_address(bytes: &[u8], span: Span, place: Place, tokens: &mut Tokens) -> 
 
 /// `host[:port]` with an IPv4 literal for host; `None` for any other host. Via allows blanks round the colon.
 pub(super) fn host_port(text: &[u8]) -> Result<Option<Value>, Fault> {
-    let mut parts = text.splitn(2, |byte| *byte == b':').map(<[u8]>::trim_ascii);
-    let Some(host) = parts.next().and_then(address) else { return Ok(None) };
-    match parts.next() {
-        Some(digits) => Ok(Some(Value::Host(host, Some(l4_port(digits).ok_or(Fault::Malformed)?)))),
-        None => Ok(Some(Value::Host(host, None))),
+    let text = text.trim_ascii();
+    if !text.first().is_some_and(u8::is_ascii_digit) {
+        return Ok(None);
     }
+    let Some(colon) = find(b':', text) else {
+        return Ok(address(text).map(|host| Value::Host(host, None)));
+    };
+    let (host, digits) = text.split_at(colon);
+    let Some(host) = address(host.trim_ascii_end()) else { return Ok(None) };
+    let digits = digits.get(1..).unwrap_or_default().trim_ascii_start();
+    Ok(Some(Value::Host(host, Some(l4_port(digits).ok_or(Fault::Malformed)?))))
 }

@@ -286,7 +286,18 @@ fn a_description_that_cannot_be_served_whole_leaves_the_message_as_it_was() {
         ("no transport", "m=audio 4000\n", Event::Malformed),
         ("layers", "m=audio 4000/9 RTP/AVP 0\n", Event::ExpectationRefused),
         ("no layers", "m=audio 4000/0 RTP/AVP 0\n", Event::Malformed),
-        ("sections", &"m=audio 4000 RTP/AVP 0\n".repeat(9), Event::LineTooLong),
+        ("sections", &"m=audio 4000 RTP/AVP 0\n".repeat(17), Event::LineTooLong),
+        ("switched off", &"m=audio 0 RTP/AVP 0\n".repeat(17), Event::LineTooLong),
+        (
+            "replacements",
+            &"m=audio 4000 RTP/AVP 0\nc=IN IP4 10.0.0.2\na=rtcp:4001 IN IP4 10.0.0.2\n".repeat(16),
+            Event::LineTooLong,
+        ),
+        (
+            "bundled",
+            &format!("a=group:BUNDLE{}\nm=audio 4000 RTP/AVP 0\n", " a".repeat(17)),
+            Event::LineTooLong,
+        ),
         ("return in a line", "m=audio 4000 RTP/AVP 0\ra=x\n", Event::Malformed),
     ];
     for (name, media, event) in rows {
@@ -303,6 +314,41 @@ fn a_description_that_cannot_be_served_whole_leaves_the_message_as_it_was() {
     let text = invite("bad", "", &audio("10.0.0.2", 4000));
     same(&through(&mut driver, O, &text), &text);
     assert_eq!(counted(&driver), [(Event::ExpectationRefused, 1)]);
+}
+
+/// As many sections as are read, each with all that one usually has.
+#[test]
+fn a_description_of_sixteen_sections_is_translated_whole_and_one_of_seventeen_not_at_all() {
+    let body = |address: &str, l4_ports: &dyn Fn(u16) -> u16, sections: u16| {
+        let section = |index| {
+            let l4_port = l4_ports(index);
+            format!(
+                "m=audio {l4_port} RTP/AVP 0\nc=IN IP4 {address}\na=rtcp:{}\na=mid:{index}\n",
+                l4_port + 1
+            )
+        };
+        HEAD.replace("10.0.0.2", address) + &(0..sections).map(section).collect::<String>()
+    };
+    let mut driver = udp(phone());
+    for _ in 0..2 {
+        let text = invite("many", "", &body("10.0.0.2", &|index| 4000 + 2 * index, 16));
+        let got = through(&mut driver, O, &text);
+        let want = lines(&body("198.51.100.7", &|index| 20_000 + 2 * index, 16));
+        assert!(
+            got.ends_with(&want) && got.contains(&format!("Content-Length: {}\r\n", want.len())),
+            "{got}"
+        );
+        assert_eq!(open(&driver).len(), 32);
+    }
+    let answer = body("203.0.113.77", &|index| 7000 + 2 * index, 16);
+    through(&mut driver, R, &response("200 OK", "many", "1 INVITE", "b1", &answer));
+    assert_eq!(new_peers(&driver).len(), 32, "every section has the peer that its own c= names");
+    let text = invite("many", "", &body("10.0.0.2", &|index| 4000 + 2 * index, 17));
+    same(&through(&mut driver, O, &text), &text);
+    assert_eq!(open(&driver).len(), 32, "what was there stays");
+    assert_eq!(counted(&driver), [(Event::Rewritten, 3), (Event::LineTooLong, 1)]);
+    through(&mut driver, O, &in_dialog("BYE", "many", "b1"));
+    assert!(open(&driver).is_empty());
 }
 
 #[test]
