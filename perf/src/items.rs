@@ -6,6 +6,7 @@ pub mod dialogues;
 pub mod stages;
 pub mod worker;
 
+use crate::rig::Site;
 use crate::sample::Item;
 
 /// Frames of a burst.
@@ -30,7 +31,9 @@ pub fn all(flows: &[u32]) -> Vec<Box<dyn Item>> {
         items.push(Box::new(worker::Hit::new(flows)));
     }
     items.push(Box::new(worker::CollidingHit::default()));
-    items.push(Box::new(worker::FirstPacket::default()));
+    for site in [Site::SinglePorts, Site::PortBlocks, Site::TcpPortBlocks] {
+        items.push(Box::new(worker::FirstPacket::new(site)));
+    }
     items.extend(alg::all());
     items
 }

@@ -1,8 +1,10 @@
 //! A worker's whole way, from received frame to sent frame.
 
+use algate_engine::event::Record;
+
 use crate::frames::PoolFrame;
 use crate::items::{BURST, CHUNK, Random};
-use crate::rig::{INTERNAL, Rig, endpoint_of, remote_of};
+use crate::rig::{INTERNAL, Rig, Site, endpoint_of, remote_of};
 use crate::sample::Item;
 
 /// Outbound packets of known flows, in random order.
@@ -113,27 +115,41 @@ impl Item for CollidingHit {
 /// Packets each of which opens a session: policy, port, mapping, session, and the way of a hit.
 #[derive(Debug)]
 pub struct FirstPacket {
+    site: Site,
     rig: Option<Rig>,
     next: u32,
     ready: Vec<PoolFrame>,
+    records: Vec<Record>,
 }
 
-impl Default for FirstPacket {
-    fn default() -> Self {
-        Self { rig: None, next: 0, ready: Vec::with_capacity(CHUNK) }
+impl FirstPacket {
+    /// With ports given out as `site` says: UDP, or the SYNs of TCP.
+    #[must_use]
+    pub fn new(site: Site) -> Self {
+        Self { site, rig: None, next: 0, ready: Vec::with_capacity(CHUNK), records: Vec::new() }
     }
 }
 
 impl Item for FirstPacket {
     fn name(&self) -> String {
-        "first_packet".to_owned()
+        match self.site {
+            Site::SinglePorts => "first_packet",
+            Site::PortBlocks => "first_packet_blocks",
+            Site::TcpPortBlocks => "first_packet_tcp",
+        }
+        .to_owned()
     }
 
     fn prepare(&mut self) {
-        let rig = self.rig.get_or_insert_with(|| Rig::new(FIRST_PACKETS as usize));
+        let rig = self.rig.get_or_insert_with(|| Rig::at(self.site, FIRST_PACKETS as usize));
         rig.io.recycle();
+        rig.engine.events.drain(&mut self.records);
+        self.records.clear();
         for _ in 0..CHUNK {
-            self.ready.push(rig.outbound(self.next));
+            self.ready.push(match self.site {
+                Site::TcpPortBlocks => rig.outbound_syn(self.next),
+                Site::SinglePorts | Site::PortBlocks => rig.outbound(self.next),
+            });
             self.next += 1;
         }
     }
@@ -176,11 +192,13 @@ mod tests {
 
     #[test]
     fn every_first_packet_opens_a_session() {
-        let mut first = FirstPacket::default();
-        for chunk in 1..4 {
-            first.prepare();
-            assert_eq!(first.chunk(), Some(CHUNK as u64));
-            assert_eq!(first.rig.as_ref().unwrap().engine.nat.sessions.in_use(), chunk * CHUNK as u32);
+        for site in [Site::SinglePorts, Site::PortBlocks, Site::TcpPortBlocks] {
+            let mut first = FirstPacket::new(site);
+            for chunk in 1..4 {
+                first.prepare();
+                assert_eq!(first.chunk(), Some(CHUNK as u64));
+                assert_eq!(first.rig.as_ref().unwrap().engine.nat.sessions.in_use(), chunk * CHUNK as u32);
+            }
         }
     }
 }
