@@ -310,7 +310,7 @@ impl NatWorker {
             events,
             rests: Rests::new(hold),
             retired: Retired::new(RETIRED_ENTRIES),
-            random: Random { key: key.clone(), number, drawn: 0 },
+            random: Random { key: key.clone(), last: !u64::from(number), drawn: 0 },
             sweep: sweep::Cursor::new(number, workers),
         }
     }
@@ -338,18 +338,20 @@ impl NatWorker {
     }
 }
 
-/// Unpredictable numbers (RFC 6056): a counter under the keyed hash of the process.
+/// Unpredictable numbers (RFC 6056): each is the keyed hash of the one before and of a counter, which keeps it from running in
+/// a circle. Hashes of a counter alone would lie in a pattern.
 #[derive(Debug)]
 struct Random {
     key: HashKey,
-    number: u16,
+    last: u64,
     drawn: u64,
 }
 
 impl Random {
     fn draw(&mut self) -> u64 {
         self.drawn = self.drawn.wrapping_add(1);
-        self.key.hash2(self.drawn, !u64::from(self.number))
+        self.last = self.key.hash2(self.last, self.drawn);
+        self.last
     }
 }
 

@@ -227,25 +227,27 @@ fn blocks_are_limited_held_while_idle_and_given_back() {
 }
 
 #[test]
-fn c_12_ports_inside_a_block_are_spread_evenly_and_follow_no_pattern() {
-    let mut net = Net::with("", |config| {
-        shrink(config, 1, (4096, 4096 + 4095));
-        config.nat.pools[0].blocks = blocks(4096, 1);
-        (config.tables.sessions, config.tables.mappings) = (4_096, 4_096);
-    });
-    let ports: Vec<u16> =
-        (0..1_024).map(|port| open(&mut net, 2, 5000 + port).unwrap().port() - 4096).collect();
-    let mut buckets = [0_f64; 16];
-    ports.iter().for_each(|port| buckets[usize::from(port / 256)] += 1.0);
-    let chi_square: f64 = buckets.iter().map(|count| (count - 64.0).powi(2) / 64.0).sum();
-    assert!(chi_square < 37.7, "15 degrees of freedom, p = 0.001: {chi_square}");
-    let steps: HashSet<u16> = ports.windows(2).map(|pair| pair[1].wrapping_sub(pair[0]) % 4096).collect();
-    assert!(steps.len() > 700, "successors are predictable: {} different steps", steps.len());
-    let mean = 2047.5;
-    let product = |pair: &[u16]| (f64::from(pair[0]) - mean) * (f64::from(pair[1]) - mean);
-    let covariance: f64 = ports.windows(2).map(product).sum();
-    let variance: f64 = ports.iter().map(|port| (f64::from(*port) - mean).powi(2)).sum();
-    assert!((covariance / variance).abs() < 0.1, "serial correlation {}", covariance / variance);
+fn c_12_ports_are_spread_evenly_and_follow_no_pattern_in_a_block_or_without() {
+    for blocks in [blocks(4096, 1), None] {
+        let mut net = Net::with("", |config| {
+            shrink(config, 1, (4096, 4096 + 4095));
+            config.nat.pools[0].blocks = blocks;
+            (config.tables.sessions, config.tables.mappings) = (4_096, 4_096);
+        });
+        let ports: Vec<u16> =
+            (0..1_024).map(|port| open(&mut net, 2, 5000 + port).unwrap().port() - 4096).collect();
+        let mut buckets = [0_f64; 16];
+        ports.iter().for_each(|port| buckets[usize::from(port / 256)] += 1.0);
+        let chi_square: f64 = buckets.iter().map(|count| (count - 64.0).powi(2) / 64.0).sum();
+        assert!(chi_square < 37.7, "15 degrees of freedom, p = 0.001: {chi_square}");
+        let steps: HashSet<u16> = ports.windows(2).map(|pair| pair[1].wrapping_sub(pair[0]) % 4096).collect();
+        assert!(steps.len() > 700, "successors are predictable: {} different steps", steps.len());
+        let mean = 2047.5;
+        let product = |pair: &[u16]| (f64::from(pair[0]) - mean) * (f64::from(pair[1]) - mean);
+        let covariance: f64 = ports.windows(2).map(product).sum();
+        let variance: f64 = ports.iter().map(|port| (f64::from(*port) - mean).powi(2)).sum();
+        assert!((covariance / variance).abs() < 0.1, "serial correlation {}", covariance / variance);
+    }
 }
 
 #[test]
