@@ -16,7 +16,7 @@ use crate::nat::block::{Shortage, Site};
 use crate::nat::key::{Endpoint, Host};
 use crate::nat::mapping::{self, Filtering, Mapping, Scope};
 use crate::nat::policy::Translating;
-use crate::nat::ports::{CANDIDATES, Parity, PoolPlan, PortSpace, Window};
+use crate::nat::ports::{AddressPorts, CANDIDATES, Parity, PoolPlan, PortSpace, Window};
 use crate::nat::{Nat, NatWorker, Refusal, Retiree};
 use crate::time::{Instant, Tick};
 
@@ -95,7 +95,7 @@ impl Nat {
         }
     }
 
-    /// Makes a mapping of `internal` for flows that `translating` covers, one reference taken. The
+    /// Makes a mapping of `internal`, which has none, for flows that `translating` covers, one reference taken. The
     /// caller holds a reference on the subscriber. `taken` is told each external endpoint that is tried.
     ///
     /// # Errors
@@ -136,7 +136,8 @@ impl Nat {
                 subscriber: Some(subscriber),
             };
             let retire = |slot| worker.retire(Retiree::MappingSlot(slot));
-            let error = match self.mappings.create(&new, retire) {
+            // The port is ours, and who calls has looked for the internal endpoint.
+            let error = match self.mappings.create_absent(&new, retire) {
                 Ok(index) => {
                     // The mapping's own reference.
                     self.subscribers.hold(subscriber);
@@ -214,23 +215,23 @@ impl Nat {
         subscriber: u32,
         host: Host,
         pool: usize,
-    ) -> Option<u32> {
+    ) -> Option<&AddressPorts> {
         if let Some(deterministic) = self.blocks.deterministic(pool) {
-            return deterministic.first_block(host).map(|first| first.address);
+            return self.ports.on(deterministic.first_block(host)?.address);
         }
-        let is_here = |address: &u32| self.ports.place_of(*address).is_some_and(|(its, _)| its == pool);
+        let here = |address| self.ports.on(address).filter(|ports| ports.pool == pool);
         if let Some(address) = self.subscribers.paired(subscriber) {
             // A host whose rules name several pools keeps to one address in each.
-            let other = || self.ports.address(pool, self.key.hash1(host.to_u64()));
-            return Some(address).filter(is_here).or_else(other);
+            let other = || self.ports.on(self.ports.address(pool, self.key.hash1(host.to_u64()))?);
+            return here(address).or_else(other);
         }
         let address = self.ports.quietest_address(pool, worker.random.draw())?;
         if self.subscribers.pair(subscriber, address) {
             self.ports.add_host(address);
             self.record_binding(worker, Kind::AddressBound, host, address);
-            return Some(address);
+            return here(address);
         }
-        self.subscribers.paired(subscriber).filter(is_here)
+        here(self.subscribers.paired(subscriber)?)
     }
 
     /// Takes an external endpoint for `internal`.
@@ -244,14 +245,14 @@ impl Nat {
         now: Instant,
     ) -> Result<Endpoint, DropReason> {
         let plan = self.ports.plan(translating.pool).ok_or(DropReason::PoolExhausted)?;
-        let address = match translating.address {
-            Some(address) => Some(address),
+        let own = match translating.address {
+            Some(address) => self.ports.on(address),
             None => self.external_address(worker, subscriber, internal.host(), translating.pool),
         };
-        let address = address.ok_or(DropReason::PoolExhausted)?;
+        let own = own.ok_or(DropReason::PoolExhausted)?;
         let wanted = Wanted { plan, internal, subscriber, space, translating, now };
-        let refused = match self.take_on(worker, &wanted, address) {
-            Ok(l4_port) => return Ok(Endpoint::new(address, l4_port)),
+        let refused = match self.take_on(worker, &wanted, own) {
+            Ok(external) => return Ok(external),
             Err(reason) => reason,
         };
         if plan.pairing == Pairing::Strict || translating.address.is_some() {
@@ -259,63 +260,65 @@ impl Nat {
         }
         let first = worker.random.draw() >> 1;
         let others = (0..CANDIDATES as u64).filter_map(|n| self.ports.address(translating.pool, first + n));
-        for other in others.filter(|other| *other != address) {
-            if let Ok(l4_port) = self.take_on(worker, &wanted, other) {
-                return Ok(Endpoint::new(other, l4_port));
+        for other in others.filter_map(|other| self.ports.on(other)) {
+            if other.address != own.address
+                && let Ok(external) = self.take_on(worker, &wanted, other)
+            {
+                return Ok(external);
             }
         }
         Err(refused)
     }
 
-    /// Takes a port of `address`: one with the wanted parity, else any (RFC 4787 REQ-4); one of its
+    /// Takes a port of `ports`: one with the wanted parity, else any (RFC 4787 REQ-4); one of its
     /// own, else one that may be shared.
-    fn take_on(&self, worker: &mut NatWorker, wanted: &Wanted<'_>, address: u32) -> Result<u16, DropReason> {
+    fn take_on(
+        &self,
+        worker: &mut NatWorker,
+        wanted: &Wanted<'_>,
+        ports: &AddressPorts,
+    ) -> Result<Endpoint, DropReason> {
+        let Wanted { plan, space, .. } = *wanted;
         let random = worker.random.draw();
         let may_share = matches!(wanted.translating.scope, Scope::Remote(_));
+        let parity = match plan.keeps_parity && space != PortSpace::Icmp {
+            true => Parity::of(wanted.internal.l4_port),
+            false => Parity::Any,
+        };
         let take_port = |low: u16, high: u16| {
             let any = Window { low, high, parity: Parity::Any };
-            let parity = if wanted.plan.keeps_parity && wanted.space != PortSpace::Icmp {
-                Parity::of(wanted.internal.l4_port)
-            } else {
-                Parity::Any
+            let take = |window| match may_share {
+                true => ports.take_shareable(space, window, random),
+                false => ports.take(space, window, random),
             };
-            let windows = [Window { parity, ..any }, any];
-            let windows = windows.into_iter().skip(usize::from(parity == Parity::Any));
-            for window in windows {
-                let taken = if may_share {
-                    self.ports.take_shareable(address, wanted.space, window, random)
-                } else {
-                    self.ports.take(address, wanted.space, window, random)
-                };
-                if taken.is_some() {
-                    return taken;
-                }
-            }
-            may_share.then(|| self.ports.share(address, wanted.space, any, random)).flatten()
+            let with_parity = if parity == Parity::Any { None } else { take(Window { parity, ..any }) };
+            let taken = with_parity.or_else(|| take(any));
+            taken.or_else(|| if may_share { ports.share(space, any, random) } else { None })
         };
-        let Some((pool, address_number)) = self.ports.place_of(address) else {
-            return Err(DropReason::PoolExhausted);
-        };
-        if !self.blocks.has(pool) {
-            let (low, high) = wanted.plan.l4_ports;
-            return take_port(low, high).ok_or_else(|| {
-                self.note_full_address(worker, (pool, address_number), wanted.space);
+        let at = |l4_port| Endpoint::new(ports.address, l4_port);
+        let place = (ports.pool, ports.number);
+        if !self.blocks.has(ports.pool) {
+            let (low, high) = plan.l4_ports;
+            return take_port(low, high).map(at).ok_or_else(|| {
+                self.note_full_address(worker, place, space);
                 DropReason::PoolExhausted
             });
         }
-        let site = Site { pool, address_number, subscriber: wanted.subscriber, host: wanted.internal.host() };
-        let hold = || self.subscribers.hold(wanted.subscriber);
-        let (l4_port, assigned) = self.blocks.take(site, worker.random.draw(), wanted.now, hold, take_port);
+        let Wanted { subscriber, internal, now, .. } = *wanted;
+        let (pool, address_number) = place;
+        let site = Site { pool, address_number, subscriber, host: internal.host() };
+        let hold = || self.subscribers.hold(subscriber);
+        let (l4_port, assigned) = self.blocks.take(site, random, now, hold, take_port);
         if let Some(block) = assigned {
             self.record_block(worker, Kind::BlockAssigned, &block);
         }
-        l4_port.map_err(|shortage| match shortage {
+        l4_port.map(at).map_err(|shortage| match shortage {
             Shortage::Quota => {
-                self.note_full_quota(worker, wanted.subscriber, DropReason::QuotaPorts);
+                self.note_full_quota(worker, subscriber, DropReason::QuotaPorts);
                 DropReason::QuotaPorts
             }
             Shortage::Pool => {
-                self.note_full_address(worker, (pool, address_number), wanted.space);
+                self.note_full_address(worker, place, space);
                 DropReason::PoolExhausted
             }
         })

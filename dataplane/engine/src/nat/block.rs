@@ -20,7 +20,7 @@ use algate_config::Nat as NatConfig;
 
 use crate::nat::deterministic::Deterministic;
 use crate::nat::key::Host;
-use crate::table::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::table::sync::{AtomicU32, AtomicU64, Ordering, Writers};
 use crate::time::Instant;
 
 #[cfg(all(test, loom))]
@@ -36,6 +36,7 @@ pub struct Blocks {
     /// Block number + 1, [`BUSY`], or 0, per subscriber and place in its row.
     owned: Box<[AtomicU32]>,
     row: usize,
+    writers: Writers,
 }
 
 /// How a pool is cut into blocks.
@@ -91,7 +92,7 @@ pub enum Shortage {
 impl Blocks {
     /// All blocks free; room for the lists of `subscribers`.
     #[must_use]
-    pub fn new(config: &NatConfig, subscribers: usize) -> Self {
+    pub fn new(config: &NatConfig, subscribers: usize, writers: Writers) -> Self {
         let (mut first, mut row) = (0, 0);
         let mut plans = Vec::new();
         for (index, pool) in config.pools.iter().enumerate() {
@@ -123,6 +124,7 @@ impl Blocks {
             plans,
             owned: (0..subscribers * row).map(|_| AtomicU32::new(0)).collect(),
             row,
+            writers,
         }
     }
 
@@ -156,9 +158,11 @@ impl Blocks {
         let row = self.row_of(site.subscriber, plan);
         for place in row {
             let Some(block) = place.load(Ordering::Relaxed).checked_sub(1) else { continue };
-            let is_there = (address..address + plan.per_address).contains(&block);
-            if is_there && self.enter(block, site.subscriber) {
-                let (low, high) = plan.l4_ports(block);
+            let within = block.checked_sub(address).filter(|within| *within < plan.per_address);
+            if let Some(within) = within
+                && self.enter(block, site.subscriber)
+            {
+                let (low, high) = plan.l4_ports(within);
                 if let Some(l4_port) = take_port(low, high) {
                     return (Ok(l4_port), None);
                 }
@@ -175,7 +179,7 @@ impl Blocks {
         };
         hold();
         place.store(block + 1, Ordering::Relaxed);
-        let (low, high) = plan.l4_ports(block);
+        let (low, high) = plan.l4_ports(block - address);
         let l4_port = take_port(low, high);
         if l4_port.is_none() {
             // Forwards and resting ports fill it.
@@ -210,15 +214,16 @@ impl Blocks {
         for (pool, plan) in self.plans.iter().enumerate() {
             let Some(plan) = plan else { continue };
             let own = numbers.start.max(plan.first)..numbers.end.min(plan.first + plan.blocks);
-            for number in own {
-                let word = self.state(number).load(Ordering::Relaxed);
-                let state = State::of(word);
-                let idle = seconds_of(now).wrapping_sub(state.idle_since);
-                let Some(subscriber) = state.owner.filter(|_| state.ports == 0 && idle >= plan.idle_seconds)
-                else {
+            let states = self.states.get(own.start as usize..own.end as usize).unwrap_or_default();
+            for (state, number) in states.iter().zip(own) {
+                let word = state.load(Ordering::Relaxed);
+                // Most are free, or have ports in use.
+                if word == 0 || word & PORTS != 0 {
                     continue;
-                };
-                let state = self.state(number);
+                }
+                let State { owner, idle_since, .. } = State::of(word);
+                let idle = seconds_of(now).wrapping_sub(idle_since);
+                let Some(subscriber) = owner.filter(|_| idle >= plan.idle_seconds) else { continue };
                 // Acquire: the old owner's use of the ports is over; pairs with the AcqRel of `leave_block`.
                 if state.compare_exchange(word, FREEING, Ordering::Acquire, Ordering::Relaxed).is_err() {
                     continue;
@@ -257,6 +262,7 @@ impl Blocks {
         self.states.iter().filter(|state| state.load(Ordering::Relaxed) != 0).count() as u64
     }
 
+    #[inline]
     fn plan(&self, pool: usize) -> Option<&Plan> {
         self.plans.get(pool)?.as_ref()
     }
@@ -266,23 +272,26 @@ impl Blocks {
         self.owned.get(row + plan.places.start..row + plan.places.end).unwrap_or_default()
     }
 
+    #[inline]
     fn state(&self, block: u32) -> &AtomicU64 {
         self.states.get(block as usize).unwrap_or(&self.nobodys)
     }
 
     fn block(&self, pool: usize, plan: &Plan, number: u32, subscriber: u32) -> Block {
-        let address_number = (number - plan.first) / plan.per_address;
-        Block { pool, address_number, l4_ports: plan.l4_ports(number), subscriber }
+        let (address_number, within) =
+            ((number - plan.first) / plan.per_address, (number - plan.first) % plan.per_address);
+        Block { pool, address_number, l4_ports: plan.l4_ports(within), subscriber }
     }
 
     /// One more port of a block that belongs to `subscriber`.
+    #[inline]
     fn enter(&self, block: u32, subscriber: u32) -> bool {
         let next = |word| {
             let state = State::of(word);
             let is_own = state.owner == Some(subscriber);
             is_own.then(|| State { ports: state.ports + 1, ..state }.word())
         };
-        self.state(block).fetch_update(Ordering::AcqRel, Ordering::Relaxed, next).is_ok()
+        self.writers.update(self.state(block), Ordering::AcqRel, next)
     }
 
     fn leave_block(&self, block: u32, now: Instant) {
@@ -292,8 +301,8 @@ impl Blocks {
             let idle_since = if ports == 0 { seconds_of(now) } else { state.idle_since };
             Some(State { ports, idle_since, ..state }.word())
         };
-        let left = self.state(block).fetch_update(Ordering::AcqRel, Ordering::Relaxed, next);
-        debug_assert!(left.is_ok(), "block {block} has no port in use");
+        let has_left = self.writers.update(self.state(block), Ordering::AcqRel, next);
+        debug_assert!(has_left, "block {block} has no port in use");
     }
 
     /// The host's computed block if that is free, else one that chance chooses among those that are
@@ -320,8 +329,8 @@ impl Blocks {
 }
 
 impl Plan {
-    fn l4_ports(&self, block: u32) -> (u16, u16) {
-        let within = (block - self.first) % self.per_address;
+    /// The ports of the block that is number `within` of its address.
+    fn l4_ports(&self, within: u32) -> (u16, u16) {
         // The configuration has been checked: the blocks lie within the port range.
         let low = self.low + within as u16 * self.block_ports;
         (low, low + (self.block_ports - 1))
@@ -353,6 +362,9 @@ impl State {
         (owner << 32) | ((self.ports as u64) << 16) | self.idle_since as u64
     }
 }
+
+/// The ports in use, in a state's word.
+const PORTS: u64 = 0xffff << 16;
 
 /// Seconds modulo 2^16: 18 hours, of which a block is idle for one at most.
 const fn seconds_of(now: Instant) -> u16 {

@@ -217,10 +217,10 @@ impl Nat {
         let exhausted = Refusal::Drop(DropReason::PoolExhausted);
         let plan = self.ports.plan(translating.pool).ok_or(exhausted)?;
         let (protocol, internal) = (new.internal_key.protocol(), new.internal_key.source());
-        let address = match translating.address {
-            Some(address) => Some(address),
-            None => self.external_address(worker, seat.subscriber, internal.host(), translating.pool),
-        };
+        let address = translating.address.or_else(|| {
+            let ports = self.external_address(worker, seat.subscriber, internal.host(), translating.pool);
+            ports.map(|ports| ports.address)
+        });
         let own = Endpoint::new(address.ok_or(exhausted)?, internal.l4_port);
         let random = worker.random.draw() >> 1;
         let may_move = plan.pairing == Pairing::Soft && translating.address.is_none();

@@ -87,6 +87,7 @@ impl Counted {
     }
 
     /// Takes one more reference; `false`: the entry is ending.
+    #[inline]
     #[must_use]
     pub fn hold(&self, slot: u32) -> bool {
         let Some(entry) = self.entries.get(slot as usize) else { return false };

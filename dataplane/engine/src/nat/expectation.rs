@@ -282,6 +282,7 @@ impl Expectations {
     }
 
     /// Slots in use, ended ones included.
+    #[inline]
     #[must_use]
     pub fn in_use(&self) -> u32 {
         self.slots.in_use()

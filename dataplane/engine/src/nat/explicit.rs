@@ -167,7 +167,7 @@ impl Nat {
             self.ports.add_host(address);
             self.record_binding(worker, Kind::AddressBound, host, address);
         }
-        self.external_address(worker, subscriber, host, pool)
+        self.external_address(worker, subscriber, host, pool).map(|ports| ports.address)
     }
 
     /// How an endpoint is translated for whoever comes. Where the rule gives each remote endpoint a

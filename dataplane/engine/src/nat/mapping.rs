@@ -192,9 +192,9 @@ impl Mappings {
         self.index.prefetch_pair(Key::internal(protocol, endpoint, scope).hash(&self.key));
     }
 
-    /// The same for an external endpoint.
+    /// The same for an external endpoint, of which [`Mappings::create_absent`] mostly needs one bucket.
     pub fn prefetch_external(&self, protocol: u8, endpoint: Endpoint, scope: Scope) {
-        self.index.prefetch_pair(Key::external_of(protocol, endpoint, scope).hash(&self.key));
+        self.index.prefetch(Key::external_of(protocol, endpoint, scope).hash(&self.key));
     }
 
     /// The internal end of an external endpoint's mapping, for a look: no reference is taken.
@@ -211,12 +211,27 @@ impl Mappings {
     /// [`CreateError`]: nothing was made, the external port is still the caller's. A slot that was
     /// already published goes to `retire`, to be freed after the grace period.
     pub fn create(&self, mapping: &Mapping, retire: impl FnOnce(u32)) -> Result<u32, CreateError> {
+        self.make(mapping, false, retire)
+    }
+
+    /// As [`Mappings::create`], by who has just looked for the internal endpoint in vain, and who has the port of a mapping
+    /// for all remote endpoints to himself.
+    ///
+    /// # Errors
+    /// As [`Mappings::create`].
+    pub fn create_absent(&self, mapping: &Mapping, retire: impl FnOnce(u32)) -> Result<u32, CreateError> {
+        self.make(mapping, true, retire)
+    }
+
+    fn make(&self, mapping: &Mapping, is_absent: bool, retire: impl FnOnce(u32)) -> Result<u32, CreateError> {
         let slot = self.slots.alloc().ok_or(CreateError::Full)?;
         let Some(record) = self.records.get(slot as usize) else { return Err(CreateError::Full) };
         // Nobody may use it before both keys are in: the second may be refused.
         self.fill(slot, record, mapping, FRESH);
         let [first, second] = keys_of(slot, mapping);
-        match self.publish(first) {
+        // The endpoint outside of one for a single remote endpoint may be another's, too.
+        let is_alone = is_absent && matches!(mapping.scope, Scope::Pool { .. });
+        match self.publish(first, is_alone) {
             Inserted::New => {}
             refused => {
                 record.references.store(0, Ordering::Relaxed);
@@ -224,7 +239,7 @@ impl Mappings {
                 return Err(refusal(first.1, refused));
             }
         }
-        let refused = match self.publish(second) {
+        let refused = match self.publish(second, is_absent) {
             Inserted::New => {
                 record.references.store(Hold::Firm.count(), Ordering::Relaxed);
                 return Ok(slot);
@@ -243,7 +258,7 @@ impl Mappings {
         let Some(slot) = self.slots.alloc() else { return };
         if let Some(record) = self.records.get(slot as usize) {
             self.fill(slot, record, mapping, Hold::Firm.count());
-            self.publish(((slot << 1) | 1, Key::external(mapping.protocol, mapping.external, None)));
+            self.publish(((slot << 1) | 1, Key::external(mapping.protocol, mapping.external, None)), false);
         }
     }
 
@@ -358,9 +373,14 @@ impl Mappings {
         }
     }
 
-    fn publish(&self, (value, key): (u32, Key)) -> Inserted {
+    #[inline]
+    fn publish(&self, (value, key): (u32, Key), is_absent: bool) -> Inserted {
         let same_key = |other| self.is_at(other, &key) && self.is_fresh_or_alive(other);
-        self.index.insert(key.hash(&self.key), value, same_key)
+        let hash = key.hash(&self.key);
+        match is_absent {
+            true => self.index.insert_absent(hash, value, same_key),
+            false => self.index.insert(hash, value, same_key),
+        }
     }
 }
 

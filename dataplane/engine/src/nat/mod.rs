@@ -134,7 +134,7 @@ impl Nat {
             _ => Writers::Many,
         };
         let idle_times = IdleTimes::new(&config.timeouts, config.tcp.pressed_half_open);
-        let ports = PortPools::new(&config.nat);
+        let ports = PortPools::new(&config.nat, writers);
         let filters_by_address = |rule: &NatRule| rule.filtering == FilteringBehavior::AddressDependent;
         let contacts = if config.nat.rules.iter().any(filters_by_address) { tables.sessions } else { 0 };
         let nat = Self {
@@ -146,7 +146,7 @@ impl Nat {
             ),
             expectations: Expectations::new(tables.expectations, key.clone()),
             explicit: explicit(config, key),
-            blocks: Blocks::new(&config.nat, tables.subscribers),
+            blocks: Blocks::new(&config.nat, tables.subscribers, writers),
             subscribers: Subscribers::new(
                 tables.subscribers,
                 config.nat.limits,

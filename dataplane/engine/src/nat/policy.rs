@@ -157,6 +157,7 @@ impl Policy {
     }
 
     /// Where an outbound flow goes in place of where it was sent (twice NAT). `None`: its rule leaves that.
+    #[inline]
     #[must_use]
     pub fn destination(&self, key: FlowKey) -> Option<Endpoint> {
         if !self.has_rewrites {

@@ -10,10 +10,14 @@
 use algate_config::{MappingBehavior, Nat as NatConfig, NatAction, Pairing};
 
 use crate::packet::{PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP};
-use crate::table::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use crate::table::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering, Writers};
 
+mod bitmap;
 #[cfg(all(test, loom))]
 mod models;
+
+use self::bitmap::Bitmap;
+pub use self::bitmap::{Parity, Window};
 
 /// Transports with a port space of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +67,7 @@ impl PortSpace {
 /// All pool addresses with their ports.
 #[derive(Debug)]
 pub struct PortPools {
-    addresses: Vec<PoolAddress>,
+    addresses: Vec<AddressPorts>,
     pools: Vec<PoolPlan>,
     /// Address ranges of all pools, ascending.
     ranges: Vec<AddressRange>,
@@ -86,40 +90,23 @@ pub struct PoolPlan {
     pub pairing: Pairing,
 }
 
-/// Which ports of an address will do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
-    /// The lowest one.
-    pub low: u16,
-    /// The highest one.
-    pub high: u16,
-    /// Only even ones, only odd ones, or all.
-    pub parity: Parity,
-}
-
-/// Which of two neighbouring ports will do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Parity {
-    /// Both.
-    Any,
-    /// The even one.
-    Even,
-    /// The odd one.
-    Odd,
-}
-
 #[derive(Debug)]
 struct AddressRange {
     first: u32,
     last: u32,
     /// Position of `first` in the list of addresses.
     position: usize,
-    pool: usize,
 }
 
+/// The ports of one pool address.
 #[derive(Debug)]
-struct PoolAddress {
-    address: u32,
+pub struct AddressPorts {
+    /// The address.
+    pub address: u32,
+    /// Its pool.
+    pub pool: usize,
+    /// Its number in the pool.
+    pub number: u32,
     spaces: [Bitmap; 3],
     /// Users per port that may be shared; empty where no rule shares ports.
     users: Box<[AtomicU16]>,
@@ -130,7 +117,7 @@ struct PoolAddress {
 impl PortPools {
     /// Empty bitmaps for every address of every pool.
     #[must_use]
-    pub fn new(config: &NatConfig) -> Self {
+    pub fn new(config: &NatConfig, writers: Writers) -> Self {
         let mut addresses = Vec::new();
         let mut pools = Vec::new();
         let mut ranges = Vec::new();
@@ -142,8 +129,11 @@ impl PortPools {
             });
             for (first, last) in &pool.ranges {
                 let (first, last) = (u32::from(*first), u32::from(*last));
-                ranges.push(AddressRange { first, last, position: addresses.len(), pool: index });
-                addresses.extend((first..=last).map(|address| PoolAddress::new(address, is_shared)));
+                ranges.push(AddressRange { first, last, position: addresses.len() });
+                for address in first..=last {
+                    let place = (index, (addresses.len() - start) as u32);
+                    addresses.push(AddressPorts::new(address, place, is_shared, writers));
+                }
             }
             pools.push(PoolPlan {
                 first: start,
@@ -158,6 +148,7 @@ impl PortPools {
     }
 
     /// Whether `address` belongs to a pool.
+    #[inline]
     #[must_use]
     pub fn contains(&self, address: u32) -> bool {
         self.range_of(address).is_some()
@@ -172,10 +163,16 @@ impl PortPools {
     /// The pool of `address`, and the address's number in it.
     #[must_use]
     pub fn place_of(&self, address: u32) -> Option<(usize, u32)> {
+        self.on(address).map(|ports| (ports.pool, ports.number))
+    }
+
+    /// The ports of `address`. One binary search.
+    #[inline]
+    #[must_use]
+    pub fn on(&self, address: u32) -> Option<&AddressPorts> {
         let range = self.range_of(address)?;
-        let position = range.position + usize::try_from(address - range.first).ok()?;
-        let first = self.pools.get(range.pool)?.first;
-        Some((range.pool, u32::try_from(position - first).ok()?))
+        let offset = usize::try_from(address - range.first).ok()?;
+        self.addresses.get(range.position + offset)
     }
 
     /// The `choice`-th address of `pool`, counted round and round.
@@ -199,23 +196,16 @@ impl PortPools {
 
     /// Counts a host that was paired with `address`.
     pub fn add_host(&self, address: u32) {
-        if let Some(held) = self.held_address(address) {
+        if let Some(held) = self.on(address) {
             held.hosts.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Counts the end of a host that was paired with `address`.
     pub fn remove_host(&self, address: u32) {
-        if let Some(held) = self.held_address(address) {
+        if let Some(held) = self.on(address) {
             held.hosts.fetch_sub(1, Ordering::Relaxed);
         }
-    }
-
-    /// Takes a free port of `address` within `window`, searching from a `random` place; `None` when
-    /// all are taken or the address is in no pool.
-    #[must_use]
-    pub fn take(&self, address: u32, space: PortSpace, window: Window, random: u64) -> Option<u16> {
-        self.held_address(address)?.space(space).take_within(window, random)
     }
 
     /// Takes an even port and the odd one above it, for RTP and RTCP; returns the even one.
@@ -228,41 +218,18 @@ impl PortPools {
         random: u64,
     ) -> Option<u16> {
         let window = Window { low, high, parity: Parity::Even };
-        self.held_address(address)?.space(space).take_pair_within(window, random)
-    }
-
-    /// Takes a port as [`PortPools::take`] does, but one that mappings of other remote endpoints may
-    /// share.
-    #[must_use]
-    pub fn take_shareable(&self, address: u32, space: PortSpace, window: Window, random: u64) -> Option<u16> {
-        let l4_port = self.take(address, space, window, random)?;
-        // Release: pairs with the AcqRel of `share`.
-        self.held_address(address)?.users(space, l4_port)?.store(1, Ordering::Release);
-        Some(l4_port)
-    }
-
-    /// Takes a share of a port that is shareable, from a `random` place on.
-    #[must_use]
-    pub fn share(&self, address: u32, space: PortSpace, window: Window, random: u64) -> Option<u16> {
-        let held = self.held_address(address)?;
-        let Window { low, high, .. } = window;
-        let start = low + u16::try_from(random % (u64::from(high - low) + 1)).ok()?;
-        let join = |users: u16| (users > 0 && users < u16::MAX).then(|| users + 1);
-        (start..=high).chain(low..start).find(|l4_port| {
-            held.users(space, *l4_port)
-                .is_some_and(|users| users.fetch_update(Ordering::AcqRel, Ordering::Relaxed, join).is_ok())
-        })
+        self.on(address)?.space(space).take_pair_within(window, random)
     }
 
     /// Takes exactly `l4_port` of `address`; `false` when it is taken or the address is in no pool.
     #[must_use]
     pub fn take_exact(&self, address: u32, space: PortSpace, l4_port: u16) -> bool {
-        self.held_address(address).is_some_and(|held| held.space(space).take(l4_port))
+        self.on(address).is_some_and(|held| held.space(space).take(l4_port))
     }
 
     /// Gives a port back, or a share of it.
     pub fn release(&self, address: u32, space: PortSpace, l4_port: u16) {
-        let Some(held) = self.held_address(address) else { return };
+        let Some(held) = self.on(address) else { return };
         if let Some(users) = held.users(space, l4_port) {
             let leave = |users: u16| users.checked_sub(1);
             if users.fetch_update(Ordering::AcqRel, Ordering::Relaxed, leave).is_ok_and(|users| users > 1) {
@@ -291,37 +258,61 @@ impl PortPools {
     /// Ports in use, of all addresses and transports.
     #[must_use]
     pub fn taken(&self) -> u64 {
-        let set: u64 = self.addresses.iter().flat_map(|held| &held.spaces).map(Bitmap::taken).sum();
+        let set: u64 = self.addresses.iter().flat_map(|ports| &ports.spaces).map(Bitmap::taken).sum();
         set.saturating_sub(self.resting())
     }
 
     /// Ports of `address` within an inclusive range that are taken, resting ones included. Up to 1,024 loads.
     #[must_use]
     pub fn taken_within(&self, address: u32, space: PortSpace, (low, high): (u16, u16)) -> u32 {
-        self.held_address(address).map_or(0, |held| held.space(space).taken_within(low, high))
+        self.on(address).map_or(0, |held| held.space(space).taken_within(low, high))
     }
 
+    #[inline]
     fn range_of(&self, address: u32) -> Option<&AddressRange> {
         let after = self.ranges.partition_point(|range| range.first <= address);
         self.ranges.get(after.checked_sub(1)?).filter(|range| address <= range.last)
     }
-
-    fn held_address(&self, address: u32) -> Option<&PoolAddress> {
-        let range = self.range_of(address)?;
-        let offset = usize::try_from(address - range.first).ok()?;
-        self.addresses.get(range.position + offset)
-    }
 }
 
-impl PoolAddress {
-    fn new(address: u32, is_shared: bool) -> Self {
+impl AddressPorts {
+    fn new(address: u32, (pool, number): (usize, u32), is_shared: bool, writers: Writers) -> Self {
         let users = if is_shared { 3 * PORTS } else { 0 };
         Self {
             address,
-            spaces: [Bitmap::new(), Bitmap::new(), Bitmap::new()],
+            pool,
+            number,
+            spaces: [(); 3].map(|()| Bitmap::new(writers)),
             users: (0..users).map(|_| AtomicU16::new(0)).collect(),
             hosts: AtomicU32::new(0),
         }
+    }
+
+    /// Takes a free port within `window`, searching from a `random` place; `None` when all are taken.
+    #[must_use]
+    pub fn take(&self, space: PortSpace, window: Window, random: u64) -> Option<u16> {
+        self.space(space).take_within(window, random)
+    }
+
+    /// Takes a port as [`AddressPorts::take`] does, but one that mappings of other remote endpoints may share.
+    #[must_use]
+    pub fn take_shareable(&self, space: PortSpace, window: Window, random: u64) -> Option<u16> {
+        let l4_port = self.take(space, window, random)?;
+        // Release: pairs with the AcqRel of `share`.
+        self.users(space, l4_port)?.store(1, Ordering::Release);
+        Some(l4_port)
+    }
+
+    /// Takes a share of a port that is shareable, from a `random` place on.
+    #[must_use]
+    pub fn share(&self, space: PortSpace, window: Window, random: u64) -> Option<u16> {
+        let Window { low, high, .. } = window;
+        let start = low + u16::try_from(random % (u64::from(high - low) + 1)).ok()?;
+        let join = |users: u16| (users > 0 && users < u16::MAX).then(|| users + 1);
+        (start..=high).chain(low..start).find(|l4_port| {
+            self.users(space, *l4_port)
+                .is_some_and(|users| users.fetch_update(Ordering::AcqRel, Ordering::Relaxed, join).is_ok())
+        })
     }
 
     const fn space(&self, space: PortSpace) -> &Bitmap {
@@ -338,117 +329,13 @@ impl PoolAddress {
     }
 }
 
-impl Parity {
-    /// The parity of `l4_port`.
-    #[must_use]
-    pub const fn of(l4_port: u16) -> Self {
-        if l4_port.is_multiple_of(2) { Self::Even } else { Self::Odd }
-    }
-
-    /// The ports that will do, in a word of 64 ports.
-    const fn mask(self) -> u64 {
-        match self {
-            Self::Any => u64::MAX,
-            Self::Even => EVEN,
-            Self::Odd => !EVEN,
-        }
-    }
-}
-
-/// One bit per port: 1,024 words.
-#[derive(Debug)]
-struct Bitmap(Box<[AtomicU64]>);
-
-impl Bitmap {
-    fn new() -> Self {
-        Self((0..PORTS / 64).map(|_| AtomicU64::new(0)).collect())
-    }
-
-    /// Takes the first free port at or after a random one, going round within the window.
-    fn take_within(&self, window: Window, random: u64) -> Option<u16> {
-        around(window, random, |low, high| self.take_first_free(low, high, window.parity, 1))
-    }
-
-    fn take_pair_within(&self, window: Window, random: u64) -> Option<u16> {
-        around(window, random, |low, high| self.take_first_free(low, high, window.parity, 0b11))
-    }
-
-    /// Takes the first port within `low..=high` at which the bits of `pattern` are all free, and with it
-    /// the ports of those bits. A pattern of two is looked for at even ports, so it stays in its word.
-    fn take_first_free(&self, low: u16, high: u16, parity: Parity, pattern: u64) -> Option<u16> {
-        let (first, last) = (usize::from(low) / 64, usize::from(high) / 64);
-        for index in first..=last {
-            let word = self.0.get(index)?;
-            let from = if index == first { u64::MAX << (low % 64) } else { u64::MAX };
-            let to = if index == last { u64::MAX >> (63 - high % 64) } else { u64::MAX };
-            let mut candidates = !word.load(Ordering::Relaxed) & from & to & parity.mask();
-            while candidates != 0 {
-                let bit = candidates.trailing_zeros();
-                candidates &= candidates - 1;
-                let mask = pattern << bit;
-                if mask & !(from & to) == 0 && try_set(word, mask) {
-                    return u16::try_from(index * 64 + bit as usize).ok();
-                }
-            }
-        }
-        None
-    }
-
-    fn take(&self, l4_port: u16) -> bool {
-        self.0.get(usize::from(l4_port) / 64).is_some_and(|word| try_set(word, 1_u64 << (l4_port % 64)))
-    }
-
-    fn release(&self, l4_port: u16) {
-        if let Some(word) = self.0.get(usize::from(l4_port) / 64) {
-            word.fetch_and(!(1_u64 << (l4_port % 64)), Ordering::Relaxed);
-        }
-    }
-
-    fn taken_within(&self, low: u16, high: u16) -> u32 {
-        let (first, last) = (usize::from(low) / 64, usize::from(high) / 64);
-        let words = self.0.iter().enumerate().take(last + 1).skip(first);
-        let masked = words.map(|(index, word)| {
-            let from = if index == first { u64::MAX << (low % 64) } else { u64::MAX };
-            let to = if index == last { u64::MAX >> (63 - high % 64) } else { u64::MAX };
-            (word.load(Ordering::Relaxed) & from & to).count_ones()
-        });
-        masked.sum()
-    }
-
-    fn taken(&self) -> u64 {
-        self.0.iter().map(|word| u64::from(word.load(Ordering::Relaxed).count_ones())).sum()
-    }
-}
-
-/// Sets all bits of `mask`, unless one is set.
-fn try_set(word: &AtomicU64, mask: u64) -> bool {
-    let set = |taken: u64| (taken & mask == 0).then_some(taken | mask);
-    // Relaxed: owning the bits orders nothing else; the mapping is published by its table.
-    word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, set).is_ok()
-}
-
-/// Searches the window from a random place to its end, then from its beginning.
-fn around(window: Window, random: u64, search: impl Fn(u16, u16) -> Option<u16>) -> Option<u16> {
-    let Window { low, high, .. } = window;
-    let count = u64::from(high.checked_sub(low)?) + 1;
-    let start = low + u16::try_from(random % count).ok()?;
-    // No pair may lie across the start.
-    let start = if window.parity == Parity::Even { (start & !1).max(low) } else { start };
-    let before = || start.checked_sub(1).filter(|last| *last >= low);
-    search(start, high).or_else(|| before().and_then(|last| search(low, last)))
-}
-
 /// Addresses looked at for a new host.
 pub const CANDIDATES: usize = 16;
 const PORTS: usize = 65_536;
-const EVEN: u64 = 0x5555_5555_5555_5555;
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
     use std::net::Ipv4Addr;
-
-    use proptest::prelude::*;
 
     use super::*;
 
@@ -457,49 +344,21 @@ mod tests {
     }
 
     #[test]
-    fn every_port_of_the_range_is_handed_out_once_then_none() {
-        let bitmap = Bitmap::new();
-        let mut seen = HashSet::new();
-        for round in 0..(2_000 - 1_030 + 1) {
-            let l4_port =
-                bitmap.take_within(window(1_030, 2_000), round * 7_919).expect("free ports are left");
-            assert!((1_030..=2_000).contains(&l4_port) && seen.insert(l4_port));
-        }
-        assert_eq!(bitmap.take_within(window(1_030, 2_000), 3), None);
-        bitmap.release(1_500);
-        assert_eq!(bitmap.take_within(window(1_030, 2_000), 900), Some(1_500));
-    }
-
-    #[test]
-    fn u_05_parity_is_kept_and_pairs_are_even_and_adjacent() {
-        let bitmap = Bitmap::new();
-        let even = Window { parity: Parity::Even, ..window(1_025, 1_100) };
-        let mut taken: Vec<u16> = (0..50).filter_map(|n| bitmap.take_within(even, n * 31)).collect();
-        taken.sort_unstable();
-        assert_eq!(taken, (1_026..=1_100).step_by(2).collect::<Vec<_>>());
-        bitmap.release(1_050);
-        bitmap.release(1_080);
-        assert!(bitmap.take(1_081));
-        assert_eq!(bitmap.take_pair_within(even, 9), Some(1_050), "the other one has no partner");
-        assert!(!bitmap.take(1_051));
-        assert_eq!(bitmap.take_pair_within(even, 9), None);
-    }
-
-    #[test]
     fn shared_ports_are_free_after_their_last_user() {
         let config = config(MappingBehavior::AddressAndPortDependent);
-        let (pools, address) = (PortPools::new(&config), u32::from(Ipv4Addr::new(198, 51, 100, 7)));
+        let (pools, address) =
+            (PortPools::new(&config, Writers::Many), u32::from(Ipv4Addr::new(198, 51, 100, 7)));
         let all = window(1_024, 1_025);
-        let first = pools.take_shareable(address, PortSpace::Tcp, all, 0);
-        assert_eq!(first, Some(1_024));
-        assert_eq!(pools.take(address, PortSpace::Tcp, all, 0), Some(1_025), "exclusive");
+        let ports = pools.on(address).expect("it is in a pool");
+        assert_eq!(ports.take_shareable(PortSpace::Tcp, all, 0), Some(1_024));
+        assert_eq!(ports.take(PortSpace::Tcp, all, 0), Some(1_025), "exclusive");
         for _ in 0..3 {
-            assert_eq!(pools.share(address, PortSpace::Tcp, all, 1), Some(1_024));
+            assert_eq!(ports.share(PortSpace::Tcp, all, 1), Some(1_024));
         }
         (0..3).for_each(|_| pools.release(address, PortSpace::Tcp, 1_024));
         assert_eq!(pools.taken(), 2);
         pools.release(address, PortSpace::Tcp, 1_024);
-        assert_eq!((pools.taken(), pools.share(address, PortSpace::Tcp, all, 1)), (1, None));
+        assert_eq!((pools.taken(), ports.share(PortSpace::Tcp, all, 1)), (1, None));
     }
 
     fn config(mapping: MappingBehavior) -> NatConfig {
@@ -534,16 +393,16 @@ mod tests {
 
     #[test]
     fn pools_find_their_addresses_and_give_nothing_for_others() {
-        let pools = PortPools::new(&config(MappingBehavior::EndpointIndependent));
+        let pools = PortPools::new(&config(MappingBehavior::EndpointIndependent), Writers::Many);
         let third = u32::from(Ipv4Addr::new(198, 51, 100, 7));
         let all = window(1_024, 1_025);
         assert_eq!(pools.address(0, 5), Some(third));
         assert_eq!(pools.place_of(third), Some((0, 2)));
         assert!(pools.contains(third) && !pools.contains(third + 1) && !pools.contains(third - 1));
-        assert!(pools.take(third, PortSpace::Udp, all, 9).is_some());
+        assert!(pools.on(third).is_some_and(|ports| ports.take(PortSpace::Udp, all, 9).is_some()));
         assert!(pools.take_exact(third, PortSpace::Tcp, 21));
         assert!(!pools.take_exact(third, PortSpace::Tcp, 21));
-        assert_eq!(pools.take(third + 1, PortSpace::Udp, all, 9), None);
+        assert!(pools.on(third + 1).is_none());
         assert_eq!(pools.taken(), 2);
         pools.release(third, PortSpace::Tcp, 21);
         assert_eq!(pools.taken(), 1);
@@ -551,7 +410,7 @@ mod tests {
 
     #[test]
     fn c_02_hosts_spread_over_every_address_of_every_range() {
-        let pools = PortPools::new(&config(MappingBehavior::EndpointIndependent));
+        let pools = PortPools::new(&config(MappingBehavior::EndpointIndependent), Writers::Many);
         let mut hosts = std::collections::HashMap::new();
         for round in 0..30 {
             let address = pools.quietest_address(0, round * 977).expect("the pool has addresses");
@@ -559,43 +418,5 @@ mod tests {
             *hosts.entry(address).or_insert(0) += 1;
         }
         assert_eq!(hosts.values().copied().collect::<Vec<_>>(), [10, 10, 10]);
-    }
-
-    #[test]
-    fn the_ends_of_the_port_space_are_reachable() {
-        let bitmap = Bitmap::new();
-        assert_eq!(bitmap.take_within(window(65_535, 65_535), 0), Some(65_535));
-        assert_eq!(bitmap.take_within(window(0, 0), 5), Some(0));
-        assert!(!bitmap.take(65_535));
-        assert_eq!(bitmap.taken(), 2);
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_is_taken_was_free_and_inside_the_window(
-            low in 1_024_u16..1_200, length in 0_u16..200, draws in proptest::collection::vec(any::<(u64, bool)>(), 1..150),
-        ) {
-            let (bitmap, high) = (Bitmap::new(), low + length);
-            let mut model = HashSet::new();
-            for (random, wants_pair) in draws {
-                let some = Window { parity: if wants_pair { Parity::Even } else { Parity::Any }, ..window(low, high) };
-                let taken = if wants_pair {
-                    bitmap.take_pair_within(some, random).map(|port| vec![port, port + 1])
-                } else {
-                    bitmap.take_within(some, random).map(|port| vec![port])
-                };
-                match taken {
-                    Some(ports) => for port in ports {
-                        prop_assert!((low..=high).contains(&port) && model.insert(port));
-                    },
-                    None if wants_pair => {
-                        let is_free = |port: u16| (low..=high).contains(&port) && !model.contains(&port);
-                        prop_assert!(!(low..=high).any(|port| port % 2 == 0 && is_free(port) && is_free(port + 1)));
-                    }
-                    None => prop_assert_eq!(model.len(), usize::from(length) + 1),
-                }
-            }
-            prop_assert_eq!(bitmap.taken(), model.len() as u64);
-        }
     }
 }

@@ -405,7 +405,10 @@ impl Nat {
         remote: Endpoint,
         now: Instant,
     ) -> Option<Handle> {
-        self.expected_outbound(worker, key, remote, now).map(|expectation| expectation.parent)
+        // Most of the time nothing is expected, and this is every new flow's way.
+        let is_any = self.expectations.in_use() > 0;
+        let expected = if is_any { self.expected_outbound(worker, key, remote, now) } else { None };
+        expected.map(|expectation| expectation.parent)
     }
 
     /// The expectation that an outbound flow fulfils.
@@ -444,7 +447,7 @@ impl Nat {
                 Some(address)
             }
             Treatment::Translate(Translating { pool, .. }) => {
-                self.external_address(worker, seat.subscriber, host, pool)
+                self.external_address(worker, seat.subscriber, host, pool).map(|ports| ports.address)
             }
         };
         address.unwrap_or(host.address)
@@ -517,7 +520,6 @@ impl Nat {
 
     /// What an ALG has reserved for an endpoint beside its mapping, when that has ended.
     fn acquire_apart(&self, protocol: u8, internal: Endpoint, pool: usize) -> Option<u32> {
-        // Most of the time nothing is expected, and this is every new flow's way.
         let is_any = self.expectations.in_use() > 0;
         is_any.then(|| self.mappings.acquire_internal(protocol, internal, apart_scope(pool))).flatten()
     }

@@ -48,6 +48,7 @@ impl Statics {
     }
 
     /// The external address that an internal host has. One binary search.
+    #[inline]
     #[must_use]
     pub fn external_of(&self, internal: Host) -> Option<u32> {
         let after = self.by_internal.partition_point(|pair| pair.internal <= internal);
@@ -58,6 +59,7 @@ impl Statics {
     }
 
     /// The internal host that an external address is. One binary search.
+    #[inline]
     #[must_use]
     pub fn internal_of(&self, external: u32) -> Option<Host> {
         let Pair { internal, host_bits, .. } = self.holding(external)?;

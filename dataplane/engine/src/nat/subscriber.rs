@@ -82,6 +82,7 @@ impl Subscribers {
     }
 
     /// Takes one more reference on a subscriber that the caller holds already.
+    #[inline]
     pub fn hold(&self, slot: u32) {
         let is_held = self.table.hold(slot);
         debug_assert!(is_held, "subscriber {slot} has ended under its holder");
@@ -106,6 +107,7 @@ impl Subscribers {
     /// # Errors
     /// [`DropReason::QuotaSessions`], [`DropReason::QuotaMemory`] or [`DropReason::QuotaRate`]: nothing is
     /// counted.
+    #[inline]
     pub fn take_session(&self, slot: u32, space: PortSpace, now: Instant) -> Result<(), DropReason> {
         let Some(line) = self.lines.line(slot) else { return Err(DropReason::SubscriberTableFull) };
         let limits = &self.limits;
@@ -141,6 +143,7 @@ impl Subscribers {
     ///
     /// # Errors
     /// [`DropReason::QuotaPorts`] or [`DropReason::QuotaMemory`]: nothing is counted.
+    #[inline]
     pub fn take_port(&self, slot: u32, space: PortSpace) -> Result<(), DropReason> {
         let Some(line) = self.lines.line(slot) else { return Err(DropReason::SubscriberTableFull) };
         if !Tally(line, PORTS).take(space, 0, self.limits.ports, self.writers) {
@@ -161,6 +164,7 @@ impl Subscribers {
         }
     }
 
+    #[inline]
     fn take_memory(&self, line: &Line, bytes: u64) -> bool {
         let limit = self.limits.memory_bytes;
         let next = |held: u64| (held + bytes <= limit).then_some(held + bytes);
@@ -190,7 +194,8 @@ impl Subscribers {
             0 => 0,
             word => self.relieve(line, word, now),
         });
-        QUOTAS.iter().zip(0..).filter(move |(_, bit)| ended & (1 << bit) != 0).map(|(reason, _)| *reason)
+        let quotas = if ended == 0 { &[] } else { QUOTAS.as_slice() };
+        quotas.iter().zip(0..).filter(move |(_, bit)| ended & (1 << bit) != 0).map(|(reason, _)| *reason)
     }
 
     #[cold]
@@ -306,7 +311,8 @@ impl Tally<'_> {
             let has_room = own < COUNT_MASK && is_below(own, limit) && is_below(in_all, limit_in_all);
             has_room.then(|| word + (1 << shift))
         };
-        writers.update(self.0.word(self.1), next)
+        // Relaxed: the word stands for itself.
+        writers.update(self.0.word(self.1), Ordering::Relaxed, next)
     }
 
     fn give(&self, space: PortSpace) {

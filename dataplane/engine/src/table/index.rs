@@ -199,20 +199,40 @@ impl IndexTable {
         Inserted::Full
     }
 
-    /// The same where nobody else inserts.
+    /// As [`Self::insert`], by who has just looked for the key in vain, or owns it: only another thread can have inserted it. Where
+    /// there is none, one bucket is looked at most of the time.
+    #[inline]
+    pub fn insert_absent(&self, hash: u64, value: u32, same_key: impl Fn(u32) -> bool) -> Inserted {
+        match self.writers {
+            Writers::One => self.put(self.place(hash), value),
+            Writers::Many => self.insert(hash, value, same_key),
+        }
+    }
+
+    /// As [`Self::insert`] where nobody else inserts.
     #[inline]
     fn insert_alone(&self, place: Place, value: u32, same_key: impl Fn(u32) -> bool) -> Inserted {
-        if let Some(other) = self.find_at(place, same_key) {
-            return Inserted::Exists(other);
+        match self.find_at(place, same_key) {
+            Some(other) => Inserted::Exists(other),
+            None => self.put(place, value),
         }
+    }
+
+    /// Puts an entry into an empty slot, where nobody else inserts.
+    #[inline]
+    fn put(&self, place: Place, value: u32) -> Inserted {
         let (Some(first), Some(second)) = (self.buckets.line(place.first), self.buckets.line(place.second))
         else {
             return Inserted::Full;
         };
-        let [empty, other_empty] = [first, second].map(|line| slots_with(line, EMPTY_UPPER));
-        let (room, other_room) = (empty.count_ones(), other_empty.count_ones());
-        let takes_first = room as usize > SLOTS.saturating_sub(FIRST_BUCKET_LIMIT) || room >= other_room;
-        let (line, empty) = if takes_first { (first, empty) } else { (second, other_empty) };
+        let mut line = first;
+        let mut empty = slots_with(first, EMPTY_UPPER);
+        if empty.count_ones() as usize <= SLOTS.saturating_sub(FIRST_BUCKET_LIMIT) {
+            let other_empty = slots_with(second, EMPTY_UPPER);
+            if other_empty.count_ones() > empty.count_ones() {
+                (line, empty) = (second, other_empty);
+            }
+        }
         let Some(slot) = line.words.get(empty.trailing_zeros() as usize) else { return Inserted::Full };
         // Release: pairs with the Acquire load of `find_in`.
         slot.store(place.word(COMMITTED, value), Ordering::Release);

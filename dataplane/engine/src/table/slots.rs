@@ -75,6 +75,7 @@ impl SlotPool {
     }
 
     /// An index that nobody else has, or `None` when all are in use.
+    #[inline]
     pub fn alloc(&self) -> Option<u32> {
         let index = self.pop().or_else(|| self.take_fresh())?;
         self.next.get(index as usize)?.store(IN_USE, Ordering::Relaxed);
@@ -99,15 +100,16 @@ impl SlotPool {
             next.store(head as u32, Ordering::Relaxed);
             let pushed = tagged(head, index + 1);
             // Release: the link and all the old owner did; pairs with the Acquire of `pop`.
-            match self.head.0.compare_exchange_weak(head, pushed, Ordering::Release, Ordering::Relaxed) {
+            match self.replace_head(head, pushed, Ordering::Release) {
                 Ok(_) => break,
                 Err(now) => head = now,
             }
         }
-        self.freed.fetch_add(1, Ordering::Relaxed);
+        self.writers.add(&self.freed, 1);
     }
 
     /// How many indexes are out. While others allocate and free, off by what they do meanwhile.
+    #[inline]
     #[must_use]
     pub fn in_use(&self) -> u32 {
         let freed = self.freed.load(Ordering::Relaxed);
@@ -155,14 +157,9 @@ impl SlotPool {
             let index = (head as u32).checked_sub(1)?;
             // Stale when another pop was faster; then the tag has changed, and the exchange fails.
             let below = self.next.get(index as usize)?.load(Ordering::Relaxed);
-            match self.head.0.compare_exchange_weak(
-                head,
-                tagged(head, below),
-                Ordering::Acquire,
-                Ordering::Acquire,
-            ) {
+            match self.replace_head(head, tagged(head, below), Ordering::Acquire) {
                 Ok(_) => {
-                    self.freed.fetch_sub(1, Ordering::Relaxed);
+                    self.writers.add(&self.freed, u32::MAX);
                     return Some(index);
                 }
                 Err(now) => head = now,
@@ -170,6 +167,17 @@ impl SlotPool {
         }
     }
 
+    /// Makes `new` the head where that is still `head`; else says what it is.
+    #[inline]
+    fn replace_head(&self, head: u64, new: u64, order: Ordering) -> Result<u64, u64> {
+        if self.writers == Writers::One {
+            self.head.0.store(new, Ordering::Relaxed);
+            return Ok(head);
+        }
+        self.head.0.compare_exchange_weak(head, new, order, Ordering::Acquire)
+    }
+
+    #[inline]
     fn take_fresh(&self) -> Option<u32> {
         let capacity = self.capacity();
         if self.writers == Writers::One {

@@ -47,11 +47,12 @@ pub enum Writers {
 }
 
 impl Writers {
-    /// Replaces the number in `word` by what `next` makes of it; `false`: by nothing. Relaxed: the word stands for itself.
+    /// Replaces the number in `word` by what `next` makes of it; `false`: by nothing. `order` is that of the exchange: what
+    /// one thread does it sees in order anyway.
     #[inline(always)]
-    pub fn update(self, word: &AtomicU64, mut next: impl FnMut(u64) -> Option<u64>) -> bool {
+    pub fn update(self, word: &AtomicU64, order: Ordering, mut next: impl FnMut(u64) -> Option<u64>) -> bool {
         match self {
-            Self::Many => word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok(),
+            Self::Many => word.fetch_update(order, Ordering::Relaxed, next).is_ok(),
             Self::One => {
                 let new = next(word.load(Ordering::Relaxed));
                 new.is_some_and(|new| {
@@ -59,6 +60,17 @@ impl Writers {
                     true
                 })
             }
+        }
+    }
+
+    /// Adds `count`, modulo 2^32. Relaxed: the word stands for itself.
+    #[inline(always)]
+    pub fn add(self, word: &AtomicU32, count: u32) {
+        match self {
+            Self::Many => {
+                word.fetch_add(count, Ordering::Relaxed);
+            }
+            Self::One => word.store(word.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed),
         }
     }
 }

@@ -25,6 +25,7 @@ fn blocks(count: u32, per_host: usize) -> Arc<Blocks> {
         plans: vec![Some(plan)],
         owned: (0..2 * per_host).map(|_| AtomicU32::new(0)).collect(),
         row: per_host,
+        writers: Writers::Many,
     })
 }
 

@@ -7,14 +7,16 @@ use crate::nat::models::{model, race};
 
 /// One address with UDP ports 0..64.
 fn pools() -> Arc<PortPools> {
-    let space = || Bitmap(Box::new([AtomicU64::new(0)]));
-    let address = PoolAddress {
+    let space = || Bitmap { words: Box::new([AtomicU64::new(0)]), writers: Writers::Many };
+    let address = AddressPorts {
         address: ADDRESS,
+        pool: 0,
+        number: 0,
         spaces: [space(), space(), space()],
         users: (0..64).map(|_| AtomicU16::new(0)).collect(),
         hosts: AtomicU32::new(0),
     };
-    let range = AddressRange { first: ADDRESS, last: ADDRESS, position: 0, pool: 0 };
+    let range = AddressRange { first: ADDRESS, last: ADDRESS, position: 0 };
     Arc::new(PortPools {
         addresses: vec![address],
         pools: vec![],
@@ -27,8 +29,12 @@ fn window(low: u16, high: u16) -> Window {
     Window { low, high, parity: Parity::Any }
 }
 
+fn on(ports: &PortPools) -> &AddressPorts {
+    ports.on(ADDRESS).expect("it is in the pool")
+}
+
 fn take(ports: &PortPools) -> Option<u16> {
-    ports.take(ADDRESS, PortSpace::Tcp, window(4, 5), 0)
+    on(ports).take(PortSpace::Tcp, window(4, 5), 0)
 }
 
 #[test]
@@ -77,12 +83,12 @@ fn loom_a_shared_port_stays_taken_until_its_last_user_leaves() {
     let only = window(4, 4);
     model(Some(3), move || {
         let ports = pools();
-        assert_eq!(ports.take_shareable(ADDRESS, PortSpace::Tcp, only, 0), Some(4));
+        assert_eq!(on(&ports).take_shareable(PortSpace::Tcp, only, 0), Some(4));
         let shared = Arc::clone(&ports);
         let alone = loom::thread::spawn(move || shared.take(ADDRESS, PortSpace::Tcp, only, 0));
         let (share, ()) = race(
             &ports,
-            move |ports| ports.share(ADDRESS, PortSpace::Tcp, only, 0),
+            move |ports| on(ports).share(PortSpace::Tcp, only, 0),
             |ports| ports.release(ADDRESS, PortSpace::Tcp, 4),
         );
         let alone = alone.join().expect("the thread ends");

@@ -165,8 +165,11 @@ impl Sessions {
 
     /// Makes sure that the sweep looks at a session by `tick`; a look too many does no harm.
     pub(super) fn schedule_by(&self, index: u32, tick: Tick) {
-        if let Some(not_before) = self.not_before.get(index as usize) {
+        let Some(not_before) = self.not_before.get(index as usize) else { return };
+        if self.writers == Writers::Many {
             not_before.fetch_min(tick.0, Ordering::Release);
+        } else if not_before.load(Ordering::Relaxed) > tick.0 {
+            not_before.store(tick.0, Ordering::Relaxed);
         }
     }
 

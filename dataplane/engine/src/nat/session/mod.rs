@@ -231,7 +231,7 @@ impl Sessions {
         (self.slots.is_current(handle) && session.is_live()).then_some(session)
     }
 
-    /// Makes a session and publishes both its keys.
+    /// Makes a session and publishes both its keys, of which the caller has just looked for the initiator's in vain.
     ///
     /// # Errors
     /// [`CreateError`]: nothing was made. `Full` after the keys were partly published leaves a slot
@@ -262,11 +262,13 @@ impl Sessions {
         let idle = self.idle_of(&session);
         if is_tracked {
             // Before anybody can find it, whose packet would uncount it.
-            self.half_open.fetch_add(1, Ordering::Relaxed);
+            self.writers.add(&self.half_open, 1);
         }
         // The key of replies first: who finds the session by the other may get a reply at once.
         let from = new.initiator;
-        match self.publish(slot, new, from.opposite()) {
+        let replies = new.key(from.opposite());
+        let same_key = |value| self.holds(value, replies);
+        match self.index.insert(self.hash(replies), value_of(slot, from.opposite()), same_key) {
             Inserted::New => {}
             refused => {
                 self.end(&session);
@@ -275,7 +277,13 @@ impl Sessions {
                 return Err(refusal(refused));
             }
         }
-        match self.publish(slot, new, from) {
+        let (first, value) = (new.key(from), value_of(slot, from));
+        let published = match first == replies {
+            // From an endpoint to itself: it would be its own answer.
+            true => Inserted::Exists(value),
+            false => self.index.insert_absent(self.hash(first), value, |other| self.holds(other, first)),
+        };
+        match published {
             Inserted::New => {
                 self.adopt(new.parent);
                 self.schedule_by(slot, Tick::of(now).plus(idle));
@@ -283,7 +291,7 @@ impl Sessions {
             }
             refused => {
                 self.end(&session);
-                self.index.remove(self.hash(new.key(from.opposite())), value_of(slot, from.opposite()));
+                self.index.remove(self.hash(replies), value_of(slot, from.opposite()));
                 retire(slot);
                 Err(refusal(refused))
             }
@@ -448,11 +456,6 @@ impl Sessions {
                 && line.word(ports).load(Ordering::Relaxed) == key.ports
                 && StateWord(line.word(STATE).load(Ordering::Relaxed)).lifecycle() == LIVE
         })
-    }
-
-    fn publish(&self, slot: u32, new: &NewSession, facing: Facing) -> Inserted {
-        let key = new.key(facing);
-        self.index.insert(self.hash(key), value_of(slot, facing), |value| self.holds(value, key))
     }
 }
 

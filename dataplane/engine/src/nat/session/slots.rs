@@ -85,6 +85,7 @@ impl Slots {
     }
 
     /// A slot that will do.
+    #[inline]
     pub(super) fn alloc(&self, need: Need) -> Result<u32, CreateError> {
         let [related, windowed, plain] = &self.classes;
         match need {
