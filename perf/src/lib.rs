@@ -9,6 +9,7 @@
 pub mod alg_cost;
 pub mod bench;
 pub mod clock;
+pub mod core_watch;
 pub mod frames;
 pub mod generator;
 pub mod items;

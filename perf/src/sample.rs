@@ -24,6 +24,11 @@ impl Samples {
         self.values.push(value);
     }
 
+    /// Adds all chunks of `others`.
+    pub fn append(&mut self, mut others: Self) {
+        self.values.append(&mut others.values);
+    }
+
     /// The value below which `share` (0 to 1) of the chunks lie. 0 when there are none.
     #[must_use]
     pub fn quantile(&self, share: f64) -> f64 {

@@ -1,13 +1,15 @@
 //! What is to be reached, and whether it was.
 //!
-//! Ratios are formed within a round, for both devices were measured within seconds of each other there. A goal is judged when
-//! the rounds agree: when all of them, or, from five rounds on, all but the smallest and the largest, lie on one
-//! side of the floor. It is not judged where the generator was the bottleneck.
+//! Ratios are formed within a round, for both devices were measured within seconds of each other there. Only rounds count in which
+//! every device had a whole core ([`crate::core_watch`]); the others are repeated ([`wanting`]), and where fewer than three are left of more,
+//! nothing is judged. A goal is judged when the rounds agree: when all of them, or, from five rounds on, all but the smallest and
+//! the largest, lie on one side of the floor. It is not judged where the generator was the bottleneck.
 
 use serde::Serialize;
 
 use crate::bench::device::Device;
 use crate::bench::session::{Outcome, Run};
+use crate::generator::measure::Throughput;
 
 /// A line of the table.
 #[derive(Debug, Clone, Serialize)]
@@ -22,8 +24,13 @@ pub struct Goal {
     pub goal: f64,
     /// Whether more is better.
     pub is_rising: bool,
-    /// One per round.
+    /// What it is measured with.
+    #[serde(skip)]
+    pub works: &'static [&'static str],
+    /// One for each round that counts; where they are too few to judge, of all rounds.
     pub values: Vec<f64>,
+    /// Rounds in which all devices had a whole core, and all rounds.
+    pub rounds: [usize; 2],
     /// What that says.
     pub verdict: Verdict,
 }
@@ -40,6 +47,8 @@ pub enum Verdict {
     Below,
     /// The generator was the bottleneck.
     GeneratorBound,
+    /// Others used the device's core in too many rounds.
+    SharedCore,
     /// Some rounds are above the floor and some below it.
     Noise,
     /// Nothing was measured.
@@ -49,63 +58,79 @@ pub enum Verdict {
 /// What is measured outside of [`Run`]s.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Extra {
-    /// Two workers' rate by that of one, per round.
-    pub scaling: Vec<f64>,
-    /// Bytes per session, of all tables.
+    /// Bytes per session, of all tables: UDP with single ports, UDP with port blocks, TCP with port blocks.
     pub bytes_per_session: Vec<f64>,
 }
 
 /// All goals, judged by `runs` and `extra`.
 #[must_use]
 pub fn judge(runs: &[Run], extra: &Extra) -> Vec<Goal> {
-    let ratio = |work: &str| {
-        Found::of(runs, |round| {
-            let (nat, limit) = (round.rate(work, Device::Nat)?, round.rate(work, Device::Io)?);
-            Some((nat.0 / limit.0, nat.1 || limit.1))
+    let ratio = |works: &'static [&'static str]| {
+        Found::of(runs, works, |round| {
+            Some(round.rate(works.first()?, Device::Nat)? / round.rate(works.first()?, Device::Io)?)
         })
     };
-    let growth = Found::of(runs, |round| {
-        let (large, small) = (round.rate("64 B, 1 M", Device::Nat)?, round.rate("64 B, 1 k", Device::Nat)?);
-        Some((large.0 / small.0, large.1 || small.1))
+    let growth = Found::of(runs, &["64 B, 1 M", "64 B, 1 k"], |round| {
+        Some(round.rate("64 B, 1 M", Device::Nat)? / round.rate("64 B, 1 k", Device::Nat)?)
     });
-    let made = Found::of(runs, |round| {
-        let run = round.run("64 B, 1 M, set-up", Device::NatBlocks)?;
-        let Outcome::SetUp { passed, .. } = &run.outcome else { return None };
-        Some((passed.per_second / 1e6, run.is_generator_bound()))
+    let made = Found::of(runs, &["64 B, 1 M, set-up"], |round| {
+        let Outcome::SetUp { passed, .. } = round.outcome("64 B, 1 M, set-up", Device::NatBlocks)? else {
+            return None;
+        };
+        Some(passed.per_second / 1e6)
     });
-    let latency = Found::of(runs, |round| {
-        let p99 = |device| match &round.run("64 B, 1 k, latency", device)?.outcome {
+    let latency = Found::of(runs, &["64 B, 1 k, latency"], |round| {
+        let p99 = |device| match round.outcome("64 B, 1 k, latency", device)? {
             Outcome::Latency(paced) => Some(paced.latency.as_ref()?.p99),
             _ => None,
         };
-        Some((p99(Device::Nat)? - p99(Device::Io)?, false))
+        Some(p99(Device::Nat)? - p99(Device::Io)?)
     });
-    let alg = Found::of(runs, |round| {
-        let run = round.run("64 B, 1 k, 1 % SIP", Device::NatSip)?;
-        let Outcome::AlgCost { pairs } = &run.outcome else { return None };
-        let costs = pairs.iter().map(|[without, with]| (1.0 - with.mpps / without.mpps) * 100.0).collect();
-        Some((median(costs)?, run.is_generator_bound()))
+    let alg = Found::of(runs, &["64 B, 1 k, 1 % SIP"], |round| {
+        let Outcome::AlgCost { pairs } = round.outcome("64 B, 1 k, 1 % SIP", Device::NatSip)? else {
+            return None;
+        };
+        let is_whole = |pair: &&[_; 2]| pair.iter().all(|rate: &Throughput| rate.core.is_whole);
+        let cost = |[without, with]: &[Throughput; 2]| (1.0 - with.mpps / without.mpps) * 100.0;
+        median(pairs.iter().filter(is_whole).map(cost).collect())
+            .or_else(|| median(pairs.iter().map(cost).collect()))
     });
-    let plain = |values: &[f64]| Found { values: values.to_vec(), is_bound: false };
-    let faults =
-        if runs.is_empty() { Vec::new() } else { vec![runs.iter().map(Run::faults).sum::<u64>() as f64] };
+    let scaling = Found::of(runs, &["64 B, 64 k, two workers"], |round| {
+        let Outcome::TwoWorkers { own, .. } = round.outcome("64 B, 64 k, two workers", Device::Nat)? else {
+            return None;
+        };
+        Some(own.factor())
+    });
+    let memory = Found::plain(extra.bytes_per_session.clone());
+    let faults = Found::plain(match runs {
+        [] => Vec::new(),
+        _ => vec![runs.iter().map(Run::faults).sum::<u64>() as f64],
+    });
     let rising = |name, unit, floor, goal, found: Found| Goal::new(name, unit, (floor, goal), true, found);
     let falling = |name, unit, floor, goal, found: Found| Goal::new(name, unit, (floor, goal), false, found);
     vec![
-        rising("64 B, 1 k sessions / io128", "", 0.60, 0.70, ratio("64 B, 1 k")),
-        rising("64 B, 64 k / io128", "", 0.52, 0.62, ratio("64 B, 64 k")),
-        rising("64 B, 1 M / io128", "", 0.45, 0.55, ratio("64 B, 1 M")),
-        rising("64 B, 16 M / io128", "", 0.35, 0.45, ratio("64 B, 16 M")),
-        rising("IMIX, 1 M / io128", "", 0.55, 0.65, ratio("IMIX, 1 M")),
-        rising("1514 B, 1 k / io128", "", 0.75, 0.88, ratio("1514 B, 1 k")),
+        rising("64 B, 1 k sessions / io128", "", 0.60, 0.70, ratio(&["64 B, 1 k"])),
+        rising("64 B, 64 k / io128", "", 0.52, 0.62, ratio(&["64 B, 64 k"])),
+        rising("64 B, 1 M / io128", "", 0.45, 0.55, ratio(&["64 B, 1 M"])),
+        rising("64 B, 16 M / io128", "", 0.35, 0.45, ratio(&["64 B, 16 M"])),
+        rising("IMIX, 1 M / io128", "", 0.55, 0.65, ratio(&["IMIX, 1 M"])),
+        rising("1514 B, 1 k / io128", "", 0.75, 0.88, ratio(&["1514 B, 1 k"])),
         rising("growth: rate at 1 M / at 1 k", "", 0.70, 0.80, growth),
         rising("new sessions, blocks and records on", "M/s", 1.5, 2.5, made),
-        falling("memory per session", "B", 200.0, 160.0, plain(&extra.bytes_per_session)),
+        falling("memory per session", "B", 200.0, 160.0, memory),
         falling("added latency over testpmd, p99", "us", 30.0, 15.0, latency),
-        rising("two workers / one", "", 1.7, 1.9, plain(&extra.scaling)),
+        rising("two workers / one", "", 1.7, 1.9, scaling),
         falling("1 % through an ALG costs the rest", "%", 5.0, 3.0, alg),
-        falling("lost or wrong packets", "", 0.0, 0.0, plain(&faults)),
+        falling("lost or wrong packets", "", 0.0, 0.0, faults),
     ]
+}
+
+/// The works that need another round: those of goals of which fewer than `rounds` rounds count, though more were measured.
+#[must_use]
+pub fn wanting(runs: &[Run], rounds: usize) -> Vec<&'static str> {
+    let goals = judge(runs, &Extra::default());
+    let is_wanting = |goal: &&Goal| goal.rounds[0] < rounds && goal.rounds[1] > goal.rounds[0];
+    goals.iter().filter(is_wanting).flat_map(|goal| goal.works).copied().collect()
 }
 
 impl Goal {
@@ -116,7 +141,11 @@ impl Goal {
         is_rising: bool,
         found: Found,
     ) -> Self {
-        let mut judged = found.values.clone();
+        let Found { works, all, whole, is_bound } = found;
+        let rounds = [whole.len(), all.len()];
+        let is_enough = whole.len() == all.len() || whole.len() >= LEAST_ROUNDS;
+        let values = if is_enough { whole } else { all };
+        let mut judged = values.clone();
         judged.sort_by(f64::total_cmp);
         if judged.len() >= ROUNDS_TO_TRIM {
             judged.pop();
@@ -124,15 +153,16 @@ impl Goal {
         }
         let reaches = |value: f64, bound: f64| if is_rising { value >= bound } else { value <= bound };
         let above = judged.iter().filter(|value| reaches(**value, floor)).count();
-        let verdict = match median(found.values.clone()) {
+        let verdict = match median(values.clone()) {
             None => Verdict::NotMeasured,
-            Some(_) if found.is_bound => Verdict::GeneratorBound,
+            Some(_) if !is_enough => Verdict::SharedCore,
+            Some(_) if is_bound => Verdict::GeneratorBound,
             Some(_) if above != 0 && above != judged.len() => Verdict::Noise,
             Some(value) if reaches(value, goal) => Verdict::Goal,
             Some(_) if above != 0 => Verdict::Floor,
             Some(_) => Verdict::Below,
         };
-        Self { name, unit, floor, goal, is_rising, values: found.values, verdict }
+        Self { name, unit, floor, goal, is_rising, works, values, rounds, verdict }
     }
 }
 
@@ -145,29 +175,49 @@ impl Verdict {
             Self::Floor => "PASS, floor met",
             Self::Below => "FAIL",
             Self::GeneratorBound => "not judged: generator was the bottleneck",
+            Self::SharedCore => "not judged: the core was shared",
             Self::Noise => "not judged: rounds disagree",
             Self::NotMeasured => "not measured",
         }
     }
 }
 
-/// The values of a goal, one a round.
+/// The values of a goal.
 struct Found {
-    values: Vec<f64>,
-    /// Whether the generator was the bottleneck in half of the rounds or more.
+    works: &'static [&'static str],
+    /// One a round.
+    all: Vec<f64>,
+    /// Of rounds in which every device had a whole core.
+    whole: Vec<f64>,
+    /// Whether the generator was the bottleneck in half of the rounds that count or more.
     is_bound: bool,
 }
 
 impl Found {
-    /// Asks `value` of each round, which also says whether the generator was the bottleneck.
-    fn of(runs: &[Run], value: impl Fn(Round<'_>) -> Option<(f64, bool)>) -> Self {
+    /// Asks `value` of each round.
+    fn of(runs: &[Run], works: &'static [&'static str], value: impl Fn(Round<'_>) -> Option<f64>) -> Self {
         let last = runs.iter().map(|run| run.round).max().unwrap_or(0);
-        let found: Vec<_> = (1..=last).filter_map(|number| value(Round { runs, number })).collect();
-        let bound = found.iter().filter(|(_, is_bound)| *is_bound).count();
-        Self {
-            values: found.iter().map(|(value, _)| *value).collect(),
-            is_bound: 2 * bound >= found.len().max(1),
+        let (mut all, mut whole, mut bound) = (Vec::new(), Vec::new(), [0, 0]);
+        for round in (1..=last).map(|number| Round { runs, number }) {
+            let Some(value) = value(round) else { continue };
+            let mut of_round =
+                runs.iter().filter(|run| run.round == round.number && works.contains(&&*run.work));
+            let is_bound = of_round.clone().any(Run::is_generator_bound);
+            all.push(value);
+            bound[0] += usize::from(is_bound);
+            if of_round.all(Run::is_core_whole) {
+                whole.push(value);
+                bound[1] += usize::from(is_bound);
+            }
         }
+        let is_bound =
+            if whole.is_empty() { 2 * bound[0] >= all.len().max(1) } else { 2 * bound[1] >= whole.len() };
+        Self { works, all, whole, is_bound }
+    }
+
+    /// Values that depend on nobody's core.
+    fn plain(values: Vec<f64>) -> Self {
+        Self { works: &[], all: values.clone(), whole: values, is_bound: false }
     }
 }
 
@@ -179,15 +229,17 @@ struct Round<'a> {
 }
 
 impl<'a> Round<'a> {
-    fn run(self, work: &str, device: Device) -> Option<&'a Run> {
-        self.runs.iter().find(|run| run.round == self.number && run.device == device && run.work == work)
+    fn outcome(self, work: &str, device: Device) -> Option<&'a Outcome> {
+        let is_meant = |run: &&Run| run.round == self.number && run.device == device && run.work == work;
+        self.runs.iter().find(is_meant).map(|run| &run.outcome)
     }
 
-    /// Mpps, and whether the generator was the bottleneck.
-    fn rate(self, work: &str, device: Device) -> Option<(f64, bool)> {
-        let run = self.run(work, device)?;
-        let Outcome::Rate { rate, .. } = &run.outcome else { return None };
-        Some((rate.mpps, run.is_generator_bound()))
+    /// Mpps.
+    fn rate(self, work: &str, device: Device) -> Option<f64> {
+        match self.outcome(work, device)? {
+            Outcome::Rate { rate, .. } => Some(rate.mpps),
+            _ => None,
+        }
     }
 }
 
@@ -201,13 +253,16 @@ pub fn median(mut values: Vec<f64>) -> Option<f64> {
 }
 
 const ROUNDS_TO_TRIM: usize = 5;
+/// Rounds that count, where others do not.
+const LEAST_ROUNDS: usize = 3;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generator::measure::{Passed, Throughput};
+    use crate::generator::measure::{CoreShare, Passed};
 
-    fn run(round: u32, work: &str, device: Device, mpps: f64, idle: f64) -> Run {
+    fn run(round: u32, work: &str, device: Device, mpps: f64, (idle, is_whole): (f64, bool)) -> Run {
+        let core = CoreShare { is_whole, share: 1.0, whole_slots: 1.0, clean_slots: 1.0 };
         let opened = Passed {
             flows: 1,
             per_second: 1.0,
@@ -215,7 +270,7 @@ mod tests {
             bad: 0,
             lost: 0,
             generator_idle: 0.5,
-            clean_slots: 1.0,
+            core,
         };
         let rate = Throughput {
             mpps,
@@ -228,24 +283,26 @@ mod tests {
             bad: 0,
             lost: 0,
             generator_idle: idle,
-            clean_slots: 1.0,
+            core,
             fault: None,
         };
-        let outcome = Outcome::Rate { opened, rate };
-        Run { round, work: work.to_owned(), device, flows: 1, outcome }
+        let (work, adds_per_cycle) = (work.to_owned(), [4.0; 2]);
+        Run { round, work, device, flows: 1, adds_per_cycle, outcome: Outcome::Rate { opened, rate } }
     }
 
-    fn verdict(ratios: &[f64], idle: f64) -> Verdict {
-        let runs: Vec<Run> = (1..)
-            .zip(ratios)
-            .flat_map(|(round, ratio)| {
-                [
-                    run(round, "64 B, 1 k", Device::Io, 10.0, idle),
-                    run(round, "64 B, 1 k", Device::Nat, 10.0 * ratio, 0.5),
-                ]
-            })
-            .collect();
-        judge(&runs, &Extra::default()).swap_remove(0).verdict
+    /// Rounds of 1,000 sessions with these ratios, each with a whole core or not.
+    fn rounds(ratios: &[(f64, bool)], idle: f64) -> Vec<Run> {
+        let pair = |(round, (ratio, is_whole)): (u32, &(f64, bool))| {
+            [
+                run(round, "64 B, 1 k", Device::Io, 10.0, (idle, true)),
+                run(round, "64 B, 1 k", Device::Nat, 10.0 * ratio, (0.5, *is_whole)),
+            ]
+        };
+        (1..).zip(ratios).flat_map(pair).collect()
+    }
+
+    fn first_goal(runs: &[Run]) -> Goal {
+        judge(runs, &Extra::default()).swap_remove(0)
     }
 
     #[test]
@@ -259,13 +316,32 @@ mod tests {
             (&[0.71, 0.72, 0.70], 0.04, Verdict::GeneratorBound),
             (&[], 0.3, Verdict::NotMeasured),
         ] {
-            assert_eq!(verdict(ratios, idle), expected, "{ratios:?} {idle}");
+            let whole: Vec<_> = ratios.iter().map(|ratio| (*ratio, true)).collect();
+            assert_eq!(first_goal(&rounds(&whole, idle)).verdict, expected, "{ratios:?} {idle}");
+        }
+    }
+
+    #[test]
+    fn rounds_on_half_a_core_do_not_count_and_are_repeated() {
+        let (fast, slow) = ((0.72, true), (0.40, false));
+        for (ratios, verdict, counted, is_wanting) in [
+            (&[fast, fast, fast][..], Verdict::Goal, 3, false),
+            (&[fast, slow, fast], Verdict::SharedCore, 2, true),
+            (&[fast, slow, fast, fast], Verdict::Goal, 3, false),
+            (&[slow, slow, slow], Verdict::SharedCore, 0, true),
+        ] {
+            let runs = rounds(ratios, 0.3);
+            let goal = first_goal(&runs);
+            assert_eq!((goal.verdict, goal.rounds), (verdict, [counted, ratios.len()]), "{ratios:?}");
+            let values = if verdict == Verdict::Goal { counted } else { ratios.len() };
+            assert_eq!(goal.values.len(), values, "{ratios:?}");
+            assert_eq!(wanting(&runs, 3).contains(&"64 B, 1 k"), is_wanting, "{ratios:?}");
         }
     }
 
     #[test]
     fn one_lost_packet_fails() {
-        let mut lossy = run(1, "64 B, 1 k", Device::Nat, 1.0, 0.5);
+        let mut lossy = run(1, "64 B, 1 k", Device::Nat, 1.0, (0.5, true));
         let Outcome::Rate { rate, .. } = &mut lossy.outcome else { unreachable!() };
         rate.lost = 1;
         let goals = judge(&[lossy], &Extra::default());

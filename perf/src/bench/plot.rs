@@ -183,7 +183,7 @@ mod tests {
     use super::*;
     use crate::bench::device::Device;
     use crate::generator::latency::Latency;
-    use crate::generator::measure::Paced;
+    use crate::generator::paced::{Paced, Slices};
 
     #[test]
     fn a_curve_goes_up_and_stays_inside() {
@@ -200,13 +200,14 @@ mod tests {
             lost: 0,
             bad: 0,
             latency: Some(latency),
-            longest_pause: 0.0,
+            slices: Slices::default(),
         };
         let run = Run {
             round: 1,
             work: "64 B, 1 k, latency".to_owned(),
             device: Device::Nat,
             flows: 1000,
+            adds_per_cycle: [4.0; 2],
             outcome: Outcome::Latency(paced),
         };
         let svg = draw("title", &[run]).unwrap();

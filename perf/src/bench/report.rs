@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::bench::goals::{Extra, Goal, Verdict, judge, median};
+use crate::bench::scaling::Scaling;
 use crate::bench::session::{Outcome, Run};
+use crate::core_watch::Reading;
+use crate::generator::paced::Paced;
 
 /// A whole bench.
 #[derive(Debug, Clone, Serialize)]
@@ -18,6 +21,8 @@ pub struct Report {
     pub machine: String,
     /// Load averages at the end.
     pub load: String,
+    /// Additions a cycle of the device's core at best, and four if that is more: what a whole core is; see [`crate::core_watch`].
+    pub whole_core: f64,
     /// Judged.
     pub goals: Vec<Goal>,
     /// Measured.
@@ -43,7 +48,7 @@ impl Report {
     pub fn new(machine: Machine, runs: Vec<Run>, extra: Extra) -> Self {
         let goals = judge(&runs, &extra);
         let Machine { date, commit, machine, load } = machine;
-        Self { date, commit, machine, load, goals, runs, extra }
+        Self { date, commit, machine, load, whole_core: Reading::best(), goals, runs, extra }
     }
 
     /// Whether the goals that were measured are reached.
@@ -52,7 +57,7 @@ impl Report {
         let has = |wanted: &[Verdict]| self.goals.iter().any(|goal| wanted.contains(&goal.verdict));
         if has(&[Verdict::Below]) {
             Conclusion::Failed
-        } else if has(&[Verdict::GeneratorBound, Verdict::Noise]) {
+        } else if has(&[Verdict::GeneratorBound, Verdict::SharedCore, Verdict::Noise]) {
             Conclusion::Undecided
         } else {
             Conclusion::Passed
@@ -67,8 +72,9 @@ impl Report {
         let _ = writeln!(text, "# algate beside the limit\n");
         let _ = writeln!(
             text,
-            "{}, commit {}. {}. Load at the end: {}. {rounds} rounds, interleaved; median (smallest..largest).\n",
-            self.date, self.commit, self.machine, self.load
+            "{}, commit {}. {}. Load at the end: {}. {rounds} rounds, interleaved; median (smallest..largest). Only rounds in which \
+             the devices had a whole core ({:.1} additions a cycle) are judged, where there are three.\n",
+            self.date, self.commit, self.machine, self.load, self.whole_core
         );
         self.write_goals(&mut text);
         self.write_rates(&mut text);
@@ -78,7 +84,7 @@ impl Report {
 
     /// The table of goals.
     pub fn write_goals(&self, text: &mut String) {
-        let _ = writeln!(text, "| work | measured | floor | goal | |\n|---|---|---|---|---|");
+        let _ = writeln!(text, "| work | measured | rounds | floor | goal | |\n|---|---|---|---|---|---|");
         for goal in &self.goals {
             let digits = match goal.unit {
                 "" if goal.floor > 0.0 => 2,
@@ -91,8 +97,9 @@ impl Report {
             let bound = |value: f64| format!("{value:.digits$}{unit}");
             let _ = writeln!(
                 text,
-                "| {} | {measured}{unit} | {} | {} | {} |",
+                "| {} | {measured}{unit} | {} | {} | {} | {} |",
                 goal.name,
+                rounds_of(goal),
                 bound(goal.floor),
                 bound(goal.goal),
                 goal.verdict.text()
@@ -117,20 +124,22 @@ impl Report {
             let all = |value: &dyn Fn(&(&_, &_)) -> f64| rates.iter().map(value).collect::<Vec<f64>>();
             let _ = writeln!(
                 rows,
-                "| {work} | {device} | {} | {} | {} | {} % | {} % | {} |",
+                "| {work} | {device} | {} | {} | {} | {} % | {} % | {} % | {} % | {} |",
                 spread(&all(&|(_, rate)| rate.mpps), 2),
                 spread(&all(&|(_, rate)| rate.cycles), 0),
                 spread(&all(&|(opened, _)| opened.per_second / 1e6), 2),
                 spread(&all(&|(_, rate)| rate.generator_idle * 100.0), 0),
-                spread(&all(&|(_, rate)| rate.clean_slots * 100.0), 0),
+                spread(&all(&|(_, rate)| rate.core.share * 100.0), 0),
+                spread(&all(&|(_, rate)| rate.core.whole_slots * 100.0), 0),
+                spread(&all(&|(_, rate)| rate.core.clean_slots * 100.0), 0),
                 runs.iter().map(|run| run.faults()).sum::<u64>(),
             );
         }
         if !rows.is_empty() {
             let _ = writeln!(
                 text,
-                "| work | device | Mpps | cycles a packet | flows opened, M/s | generator idle | undisturbed | lost or bad |\n\
-                 |---|---|---|---|---|---|---|---|\n{rows}"
+                "| work | device | Mpps | cycles a packet | flows opened, M/s | generator idle | core | whole for | undisturbed | lost or bad |\n\
+                 |---|---|---|---|---|---|---|---|---|---|\n{rows}"
             );
         }
     }
@@ -144,6 +153,12 @@ impl Report {
             let latency = |pick: fn(&crate::generator::latency::Latency) -> f64| {
                 all(&|outcome| match outcome {
                     Outcome::Latency(paced) => paced.latency.as_ref().map(pick),
+                    _ => None,
+                })
+            };
+            let paced = |pick: fn(&Paced) -> f64| {
+                all(&|outcome| match outcome {
+                    Outcome::Latency(paced) => Some(pick(paced)),
                     _ => None,
                 })
             };
@@ -173,19 +188,21 @@ impl Report {
                     };
                     format!("{} M opened/s, {} M closed/s", rate(true), rate(false))
                 }
-                Some(Outcome::Latency(paced)) => format!(
-                    "at {:.1} Mpps: p50 {}, p99 {}, p99.9 {}, max {} us",
-                    paced.offered_mpps,
+                Some(Outcome::Latency(_)) => format!(
+                    "at {} Mpps: p50 {}, p99 {}, p99.9 {}, max {} us; {} % of slices count, {} % of packets lost",
+                    spread(&paced(|paced| paced.offered_mpps), 1),
                     spread(&latency(|latency| latency.p50), 1),
                     spread(&latency(|latency| latency.p99), 1),
                     spread(&latency(|latency| latency.p999), 1),
                     spread(&latency(|latency| latency.max), 0),
+                    spread(&paced(|paced| paced.slices.counted() * 100.0), 0),
+                    spread(&paced(|paced| 100.0 * paced.lost as f64 / (paced.packets as f64).max(1.0)), 4),
                 ),
-                Some(Outcome::Lossless { .. }) => format!(
+                Some(Outcome::Lossless(_)) => format!(
                     "{} Mpps",
                     spread(
                         &all(&|outcome| match outcome {
-                            Outcome::Lossless { mpps } => Some(*mpps),
+                            Outcome::Lossless(found) => found.map(|found| found.mpps),
                             _ => None,
                         }),
                         2
@@ -204,6 +221,26 @@ impl Report {
                         )
                     };
                     format!("the rest: {} Mpps without, {} Mpps with", rate(0), rate(1))
+                }
+                Some(Outcome::TwoWorkers { .. }) => {
+                    let rate = |pick: fn(&Scaling) -> f64, is_own: bool| {
+                        spread(
+                            &all(&|outcome| match outcome {
+                                Outcome::TwoWorkers { own, any } => {
+                                    Some(pick(if is_own { own } else { any }))
+                                }
+                                _ => None,
+                            }),
+                            2,
+                        )
+                    };
+                    format!(
+                        "in process: one {} Mpps, two {} Mpps together, {} times; where both have all flows {} times",
+                        rate(|scaling| scaling.one, true),
+                        rate(|scaling| scaling.two, true),
+                        rate(Scaling::factor, true),
+                        rate(Scaling::factor, false),
+                    )
                 }
                 Some(Outcome::Rate { .. }) | None => continue,
             };
@@ -239,6 +276,15 @@ pub struct Machine {
     pub machine: String,
     /// Load averages.
     pub load: String,
+}
+
+/// How many rounds of a goal count.
+fn rounds_of(goal: &Goal) -> String {
+    match goal.rounds {
+        [_, 0] => "-".to_owned(),
+        [whole, all] if whole == all => all.to_string(),
+        [whole, all] => format!("{whole} of {all}"),
+    }
 }
 
 /// "median (smallest..largest)".

@@ -6,11 +6,15 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::bench::device::{Device, Place, Running, pool_for};
+use crate::bench::scaling::{self, Scaling, Share};
 use crate::bench::work::{Kind, Work};
+use crate::clock::ticks_per_nano;
+use crate::core_watch::CoreWatch;
 use crate::generator::flow::Traffic;
 use crate::generator::link::Link;
-use crate::generator::measure::{Paced, Passed, Throughput};
+use crate::generator::measure::{CoreShare, Passed, Throughput};
 use crate::generator::memif::Memif;
+use crate::generator::paced::{Lossless, Paced};
 use crate::generator::run::Generator;
 use crate::generator::sip;
 
@@ -38,6 +42,8 @@ pub struct Run {
     pub device: Device,
     /// Flows of the work.
     pub flows: u32,
+    /// Additions a cycle of the device's core before the device started, and after it ended; see [`crate::core_watch`].
+    pub adds_per_cycle: [f64; 2],
     /// What came of it.
     pub outcome: Outcome,
 }
@@ -69,15 +75,19 @@ pub enum Outcome {
     },
     /// Of [`Kind::Latency`].
     Latency(Paced),
-    /// Of [`Kind::Lossless`].
-    Lossless {
-        /// Million packets per second.
-        mpps: f64,
-    },
+    /// Of [`Kind::Lossless`]; `None` when too much was disturbed.
+    Lossless(Option<Lossless>),
     /// Of [`Kind::AlgCost`].
     AlgCost {
         /// Without ALG traffic and with it, in turn.
         pairs: Vec<[Throughput; 2]>,
+    },
+    /// Of [`Kind::TwoWorkers`].
+    TwoWorkers {
+        /// Each with its own half of the flows.
+        own: Scaling,
+        /// Both with all flows.
+        any: Scaling,
     },
 }
 
@@ -86,11 +96,18 @@ impl Plan {
     ///
     /// # Errors
     /// A device does not start, or does not let its flows through.
-    pub fn round(&self, work: &Work, round: u32, mut say: impl FnMut(&Run)) -> Result<Vec<Run>, String> {
+    pub fn round(
+        &self,
+        work: &Work,
+        round: u32,
+        watch: &mut CoreWatch,
+        mut say: impl FnMut(&Run),
+    ) -> Result<Vec<Run>, String> {
         let mut rates: HashMap<&str, f64> = HashMap::new();
         let mut runs = Vec::new();
         for &device in &work.devices {
-            let outcome = self.run(work, device, &mut rates).map_err(|sentence| {
+            let before = adds_per_cycle(watch);
+            let outcome = self.run(work, device, &mut rates, watch).map_err(|sentence| {
                 format!(
                     "{}, {}: {sentence}; the device's last words: {}",
                     work.name(),
@@ -98,17 +115,30 @@ impl Plan {
                     self.place.last_words()
                 )
             })?;
-            let run = Run { round, work: work.name(), device, flows: work.flows, outcome };
+            let adds_per_cycle = [before, adds_per_cycle(watch)];
+            let run = Run { round, work: work.name(), device, flows: work.flows, adds_per_cycle, outcome };
             say(&run);
             runs.push(run);
         }
         Ok(runs)
     }
 
-    fn run(&self, work: &Work, device: Device, rates: &mut HashMap<&str, f64>) -> Result<Outcome, String> {
+    fn run(
+        &self,
+        work: &Work,
+        device: Device,
+        rates: &mut HashMap<&str, f64>,
+        watch: &mut CoreWatch,
+    ) -> Result<Outcome, String> {
+        if work.kind == Kind::TwoWorkers {
+            let [own, any] = [Share::Own, Share::Any].map(|share| {
+                scaling::measure(work.flows, share, self.place.cores, self.duration, ticks_per_nano())
+            });
+            return Ok(Outcome::TwoWorkers { own, any });
+        }
         let running = self.place.start(device, work.flows)?;
         let mut generator = self.connect(work, device)?;
-        let outcome = self.measure(work, &mut generator, &running, rates);
+        let outcome = self.measure(work, &mut generator, &running, rates, watch);
         // The device first: its driver does not survive a client that leaves while it polls.
         drop(running);
         drop(generator);
@@ -121,43 +151,45 @@ impl Plan {
         generator: &mut Generator,
         running: &Running,
         rates: &mut HashMap<&str, f64>,
+        watch: &mut CoreWatch,
     ) -> Result<Outcome, String> {
         let (warm_up, duration) = (self.warm_up, self.duration);
         Ok(match work.kind {
             Kind::Rate => {
-                let opened = generator.open()?;
-                Outcome::Rate { opened, rate: generator.measure(warm_up, duration, 0) }
+                let opened = generator.open(watch)?;
+                Outcome::Rate { opened, rate: generator.measure(warm_up, duration, 0, watch) }
             }
             Kind::SetUp => {
                 let before = running.resident_bytes();
-                let passed = generator.set_up()?;
+                let passed = generator.set_up(watch)?;
                 Outcome::SetUp { passed, grown_bytes: running.resident_bytes().saturating_sub(before) }
             }
             Kind::Connections => {
-                let opened = generator.open()?;
-                Outcome::Connections { opened, closed: generator.close()? }
+                let opened = generator.open(watch)?;
+                Outcome::Connections { opened, closed: generator.close(watch)? }
             }
             Kind::Latency => {
-                generator.open()?;
+                generator.open(watch)?;
                 let mpps = match rates.get(HALF) {
                     Some(mpps) => *mpps,
-                    None => generator.measure(warm_up, duration / 2, 0).mpps / 2.0,
+                    None => generator.measure(warm_up, duration / 2, 0, watch).mpps / 2.0,
                 };
                 rates.insert(HALF, mpps);
-                Outcome::Latency(generator.pace(mpps, duration, true))
+                Outcome::Latency(generator.pace(mpps, duration, watch))
             }
             Kind::Lossless => {
-                generator.open()?;
-                let most = 1.2 * generator.measure(warm_up, duration / 2, 0).mpps;
-                Outcome::Lossless { mpps: generator.lossless_rate(most, duration / 4) }
+                generator.open(watch)?;
+                let most = 1.2 * generator.measure(warm_up, duration / 2, 0, watch).mpps;
+                Outcome::Lossless(generator.lossless_rate(most, watch))
             }
             Kind::AlgCost => {
-                generator.open()?;
+                generator.open(watch)?;
                 let pairs = (0..ALG_PAIRS).map(|_| {
-                    [0, ALG_PER_MILLE].map(|share| generator.measure(warm_up / 2, duration / 2, share))
+                    [0, ALG_PER_MILLE].map(|share| generator.measure(warm_up / 2, duration / 2, share, watch))
                 });
                 Outcome::AlgCost { pairs: pairs.collect() }
             }
+            Kind::TwoWorkers => return Err("two workers are measured without a device".to_owned()),
         })
     }
 
@@ -187,29 +219,28 @@ impl Run {
     pub fn line(&self) -> String {
         let what = match &self.outcome {
             Outcome::Rate { opened, rate } => format!(
-                "{:6.2} Mpps {:4.0} cycles, opened {:.2} M/s, lost {} bad {}, generator idle {:.0} %, undisturbed {:.0} %",
+                "{:6.2} Mpps {:4.0} cycles, opened {:.2} M/s, lost {} bad {}, generator idle {:.0} %, {}",
                 rate.mpps,
                 rate.cycles,
                 opened.per_second / 1e6,
                 rate.lost,
                 rate.bad,
                 rate.generator_idle * 100.0,
-                rate.clean_slots * 100.0
+                rate.core.line()
             ),
             Outcome::SetUp { passed, .. } => format!(
-                "{:6.2} M new sessions/s (all in all {:.2}), generator idle {:.0} %, undisturbed {:.0} %",
+                "{:6.2} M new sessions/s (all in all {:.2}), generator idle {:.0} %, {}",
                 passed.per_second / 1e6,
                 passed.per_second_overall / 1e6,
                 passed.generator_idle * 100.0,
-                passed.clean_slots * 100.0
+                passed.core.line()
             ),
-            Outcome::Connections { opened, closed } => {
-                format!(
-                    "{:6.2} M opened/s, {:.2} M closed/s",
-                    opened.per_second / 1e6,
-                    closed.per_second / 1e6
-                )
-            }
+            Outcome::Connections { opened, closed } => format!(
+                "{:6.2} M opened/s, {:.2} M closed/s, {}",
+                opened.per_second / 1e6,
+                closed.per_second / 1e6,
+                closed.core.line()
+            ),
             Outcome::Latency(paced) => {
                 let latency = paced.latency.as_ref().map_or(String::new(), |latency| {
                     format!(
@@ -217,23 +248,67 @@ impl Run {
                         latency.p50, latency.p99, latency.p999, latency.max
                     )
                 });
+                let slices = paced.slices;
                 format!(
-                    "{latency} at {:.2} Mpps, lost {} of {}",
-                    paced.offered_mpps, paced.lost, paced.packets
+                    "{latency} at {:.2} Mpps, lost {} of {}; slices: {} on a whole core, {} on a shared one, generator stalled {}, device silent {}",
+                    paced.offered_mpps,
+                    paced.lost,
+                    paced.packets,
+                    slices.whole,
+                    slices.shared,
+                    slices.stalled,
+                    slices.silent
                 )
             }
-            Outcome::Lossless { mpps } => format!("{mpps:6.2} Mpps without loss"),
-            Outcome::AlgCost { pairs } => pairs
-                .iter()
-                .map(|[without, with]| {
+            Outcome::Lossless(None) => "not found: too much was disturbed".to_owned(),
+            Outcome::Lossless(Some(found)) => {
+                let core = if found.is_whole { "" } else { ", the core was shared" };
+                format!("{:6.2} Mpps without loss, not {:.2}{core}", found.mpps, found.above_mpps)
+            }
+            Outcome::AlgCost { pairs } => {
+                let pair = |[without, with]: &[Throughput; 2]| {
+                    let core =
+                        if without.core.is_whole && with.core.is_whole { "" } else { " (shared core)" };
                     format!(
-                        "{:6.2} -> {:.2} Mpps, {:.3} through the ALG; ",
+                        "{:.2} -> {:.2} Mpps, {:.3} through the ALG{core}; ",
                         without.mpps, with.mpps, with.alg_mpps
                     )
+                };
+                pairs.iter().map(pair).collect()
+            }
+            Outcome::TwoWorkers { own, any } => [("own", own), ("any", any)]
+                .map(|(name, scaling)| {
+                    let core = if scaling.is_whole { "" } else { " (shared core)" };
+                    format!(
+                        "{name} flows {:.2} -> {:.2} Mpps, {:.2} times{core}; ",
+                        scaling.one,
+                        scaling.two,
+                        scaling.factor()
+                    )
                 })
-                .collect(),
+                .concat(),
         };
-        format!("round {}  {:<24} {:<18} {what}", self.round, self.work, self.device.name())
+        let [before, after] = self.adds_per_cycle;
+        format!(
+            "round {}  {:<24} {:<18} {what} [{before:.1} {after:.1}]",
+            self.round,
+            self.work,
+            self.device.name()
+        )
+    }
+
+    /// Whether the device had a whole core for as long as is needed to judge it.
+    #[must_use]
+    pub fn is_core_whole(&self) -> bool {
+        match &self.outcome {
+            Outcome::Rate { rate, .. } => rate.core.is_whole,
+            Outcome::SetUp { passed, .. } => passed.core.is_whole,
+            Outcome::Connections { opened, closed } => opened.core.is_whole && closed.core.is_whole,
+            Outcome::Latency(paced) => paced.slices.is_whole,
+            Outcome::Lossless(found) => found.is_some_and(|found| found.is_whole),
+            Outcome::AlgCost { pairs } => pairs.iter().any(|pair| pair.iter().all(|rate| rate.core.is_whole)),
+            Outcome::TwoWorkers { own, .. } => own.is_whole,
+        }
     }
 
     /// Packets that were wrong or lost, where none may be.
@@ -244,7 +319,7 @@ impl Run {
             Outcome::SetUp { passed, .. } => passed.bad + passed.lost,
             Outcome::Connections { opened, closed } => opened.bad + opened.lost + closed.bad + closed.lost,
             Outcome::Latency(paced) => paced.bad,
-            Outcome::Lossless { .. } => 0,
+            Outcome::Lossless(_) | Outcome::TwoWorkers { .. } => 0,
             Outcome::AlgCost { pairs } => pairs.iter().flatten().map(|rate| rate.bad + rate.lost).sum(),
         }
     }
@@ -257,9 +332,25 @@ impl Run {
             Outcome::SetUp { passed, .. } => passed.generator_idle < LEAST_IDLE,
             Outcome::Connections { opened, .. } => opened.generator_idle < LEAST_IDLE,
             Outcome::AlgCost { pairs } => pairs.iter().flatten().any(|rate| rate.generator_idle < LEAST_IDLE),
-            Outcome::Latency(_) | Outcome::Lossless { .. } => false,
+            Outcome::Latency(_) | Outcome::Lossless(_) | Outcome::TwoWorkers { .. } => false,
         }
     }
+}
+
+impl CoreShare {
+    fn line(&self) -> String {
+        format!(
+            "core {:.0} %, whole in {:.0} % of slots, undisturbed {:.0} %{}",
+            self.share * 100.0,
+            self.whole_slots * 100.0,
+            self.clean_slots * 100.0,
+            if self.is_whole { "" } else { " (shared core)" }
+        )
+    }
+}
+
+fn adds_per_cycle(watch: &mut CoreWatch) -> f64 {
+    watch.read().map_or(0.0, |reading| reading.adds_per_cycle)
 }
 
 const HALF: &str = "half of the clean rate";

@@ -37,6 +37,8 @@ pub enum Kind {
     Lossless,
     /// What 1 % of round trips through an ALG cost the others.
     AlgCost,
+    /// What two threads of the engine carry on one table, in process, beside one.
+    TwoWorkers,
 }
 
 /// Which works.
@@ -44,6 +46,8 @@ pub enum Kind {
 pub enum Suite {
     /// What tells most: under five minutes.
     Quick,
+    /// Every line of the table of goals.
+    Goals,
     /// Everything.
     Full,
 }
@@ -55,7 +59,7 @@ impl Work {
         let devices = match kind {
             Kind::Rate | Kind::Lossless => vec![Device::Io, Device::Nat],
             Kind::SetUp => vec![Device::NatBlocks],
-            Kind::Connections => vec![Device::Nat],
+            Kind::Connections | Kind::TwoWorkers => vec![Device::Nat],
             // The rate follows from the first.
             Kind::Latency => vec![Device::Nat, Device::Io],
             Kind::AlgCost => vec![Device::NatSip],
@@ -91,6 +95,7 @@ impl Work {
             Kind::Latency => ", latency",
             Kind::Lossless => ", lossless",
             Kind::AlgCost => ", 1 % SIP",
+            Kind::TwoWorkers => ", two workers",
         };
         format!("{frames}, {}{protocol}{kind}", count_name(self.flows))
     }
@@ -108,6 +113,18 @@ impl Suite {
                 rate(1 << 20, Sizes::Imix),
                 Work::new(Kind::SetUp, 1 << 20, SHORT),
             ],
+            Self::Goals => vec![
+                rate(THOUSAND, SHORT),
+                rate(1 << 16, SHORT),
+                rate(1 << 20, SHORT),
+                rate(1 << 20, Sizes::Imix),
+                rate(THOUSAND, LONG),
+                Work::new(Kind::SetUp, 1 << 20, SHORT),
+                Work::new(Kind::Latency, THOUSAND, SHORT),
+                Work::new(Kind::AlgCost, THOUSAND, SHORT),
+                Work::new(Kind::TwoWorkers, 1 << 16, SHORT),
+                rate(1 << 24, SHORT),
+            ],
             Self::Full => {
                 let all = [Device::Io, Device::Mac, Device::Swap, Device::Route, Device::Nat];
                 let mut works = vec![rate(1, SHORT), rate(THOUSAND, SHORT).of(&all)];
@@ -122,8 +139,19 @@ impl Suite {
                 works.push(Work::new(Kind::AlgCost, THOUSAND, SHORT));
                 works.push(Work::new(Kind::Latency, THOUSAND, SHORT));
                 works.push(Work::new(Kind::Lossless, THOUSAND, SHORT));
+                works.push(Work::new(Kind::TwoWorkers, 1 << 16, SHORT));
                 works
             }
+        }
+    }
+
+    /// As its results are called.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Quick => "quick",
+            Self::Goals => "goals",
+            Self::Full => "full",
         }
     }
 
@@ -131,7 +159,7 @@ impl Suite {
     #[must_use]
     pub const fn rounds(self) -> u32 {
         match self {
-            Self::Quick => 3,
+            Self::Quick | Self::Goals => 3,
             Self::Full => 5,
         }
     }
@@ -157,11 +185,18 @@ pub const THOUSAND: u32 = 1000;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::goals::{Extra, judge};
 
     #[test]
     fn names_are_those_of_the_goals() {
         let names: Vec<String> = Suite::Quick.works().iter().map(Work::name).collect();
         assert_eq!(names, ["64 B, 1 k", "64 B, 1 M", "IMIX, 1 M", "64 B, 1 M, set-up"]);
+        let all: Vec<String> = Suite::Goals.works().iter().map(Work::name).collect();
+        for goal in judge(&[], &Extra::default()) {
+            for work in goal.works {
+                assert!(all.iter().any(|name| name == work), "{work} is measured by --goals");
+            }
+        }
         assert_eq!(count_name(1 << 16), "64 k");
         assert_eq!(count_name(1 << 24), "16 M");
     }

@@ -9,16 +9,15 @@ use std::time::{Duration, Instant};
 
 use algate::huge_pages::HugePages;
 use algate_perf::bench::device::{Device, Place};
-use algate_perf::bench::goals::Extra;
+use algate_perf::bench::goals::{self, Extra};
 use algate_perf::bench::plot;
 use algate_perf::bench::report::{Conclusion, Machine, Report};
-use algate_perf::bench::scaling::{self, Share};
 use algate_perf::bench::session::{Plan, Run};
 use algate_perf::bench::work::{Kind, Suite, Work};
 use algate_perf::clock::ticks_per_nano;
+use algate_perf::core_watch::CoreWatch;
 use algate_perf::generator::flow::Sizes;
 use clap::Parser;
-use core_affinity::CoreId;
 
 #[global_allocator]
 static ALLOCATOR: HugePages = HugePages;
@@ -30,6 +29,9 @@ struct Options {
     /// What tells most, three rounds, under five minutes (this is the default)
     #[arg(long, conflicts_with_all = ["full", "kind"])]
     quick: bool,
+    /// Every line of the table of goals, three rounds, about twelve minutes
+    #[arg(long, conflicts_with_all = ["full", "kind"])]
+    goals: bool,
     /// Everything, five rounds, about an hour and a half
     #[arg(long, conflicts_with = "kind")]
     full: bool,
@@ -48,7 +50,7 @@ struct Options {
     /// With --kind: devices, in turn
     #[arg(long, value_delimiter = ',', value_parser = device, requires = "kind")]
     devices: Vec<Device>,
-    /// Rounds
+    /// Rounds; as many again at most, where a device's core was shared
     #[arg(long)]
     rounds: Option<u32>,
     /// Seconds of a measurement
@@ -98,15 +100,15 @@ fn run(options: &Options) -> Result<Conclusion, String> {
     let plan = Plan { place, window: options.window.clamp(1, 1024), warm_up: WARM_UP, duration };
     let (suite, works) = works(options);
     let rounds = options.rounds.unwrap_or(suite.map_or(3, Suite::rounds));
+    let mut watch = CoreWatch::of(*device);
     let (mut runs, mut extra, start) = (Vec::new(), Extra::default(), Instant::now());
-    for round in 1..=rounds {
-        for work in &works {
-            runs.extend(plan.round(work, round, |run: &Run| {
+    for round in 1..=2 * rounds {
+        let wanting = (round > rounds).then(|| goals::wanting(&runs, rounds as usize));
+        let is_wanted = |work: &&Work| wanting.as_ref().is_none_or(|names| names.contains(&&*work.name()));
+        for work in works.iter().filter(is_wanted) {
+            runs.extend(plan.round(work, round, &mut watch, |run: &Run| {
                 println!("{:5.0} s  {}", start.elapsed().as_secs_f64(), run.line());
             })?);
-        }
-        if suite == Some(Suite::Full) {
-            measure_in_process(&mut extra, [*own, *device], duration, round);
         }
     }
     if suite.is_some() {
@@ -117,19 +119,18 @@ fn run(options: &Options) -> Result<Conclusion, String> {
     let mut text = report.to_markdown();
     print!("{text}");
     if !options.no_save {
-        let name = match suite {
-            Some(Suite::Quick) => "quick",
-            Some(Suite::Full) => "full",
-            None => "part",
-        };
-        save(&report, &mut text, name)?;
+        save(&report, &mut text, suite.map_or("part", Suite::name))?;
     }
     Ok(report.conclusion())
 }
 
 fn works(options: &Options) -> (Option<Suite>, Vec<Work>) {
     let Some(kind) = options.kind else {
-        let suite = if options.full { Suite::Full } else { Suite::Quick };
+        let suite = match (options.goals, options.full) {
+            (true, _) => Suite::Goals,
+            (_, true) => Suite::Full,
+            _ => Suite::Quick,
+        };
         return (Some(suite), suite.works());
     };
     let work = |flows: &u32| {
@@ -140,28 +141,18 @@ fn works(options: &Options) -> (Option<Suite>, Vec<Work>) {
     (None, options.flows.iter().map(work).collect())
 }
 
-/// Two workers, on the cores that generator and device have otherwise.
-fn measure_in_process(extra: &mut Extra, cores: [CoreId; 2], duration: Duration, round: u32) {
-    for share in [Share::Own, Share::Any] {
-        let scaling = scaling::measure(1 << 16, share, cores, duration, ticks_per_nano());
-        println!(
-            "         round {round}  two workers, 64 k flows, {share:?}: {:.2} -> {:.2} Mpps, {:.2} times",
-            scaling.one,
-            scaling.two,
-            scaling.factor()
-        );
-        if share == Share::Own {
-            extra.scaling.push(scaling.factor());
-        }
-    }
-}
-
 /// What `fill` says of a million sessions, each with a mapping of its own.
 fn bytes_per_session(own_path: &Path) -> Vec<f64> {
     let output = Command::new(own_path.with_file_name("fill")).arg((1 << 20).to_string()).output();
-    let text = output.map_or(String::new(), |output| String::from_utf8_lossy(&output.stdout).into_owned());
-    let of_line = |line: &str| line.split_whitespace().rev().nth(2)?.parse().ok();
-    text.lines().skip(1).filter_map(of_line).collect()
+    output.map_or(Vec::new(), |output| column(&String::from_utf8_lossy(&output.stdout), "bytes/session"))
+}
+
+/// The numbers under `name` in a table. Words in a cell on the left of them may be several, so cells are counted from the right.
+fn column(table: &str, name: &str) -> Vec<f64> {
+    let place = |line: &str| line.split_whitespace().rev().position(|word| word == name);
+    let mut lines = table.lines().skip_while(|line| place(line).is_none());
+    let Some(place) = lines.next().and_then(place) else { return Vec::new() };
+    lines.filter_map(|line| line.split_whitespace().rev().nth(place)?.parse().ok()).collect()
 }
 
 fn machine(cores: usize, has_hugepages: bool) -> Machine {
@@ -224,3 +215,17 @@ fn device(word: &str) -> Result<Device, String> {
 }
 
 const WARM_UP: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_is_found_beside_cells_of_several_words() {
+        let table = "session, bytes: key 16\n  sessions ports   bytes/session  made/s\n\
+                     1048576 UDP, single      163.5  729363\n1048576 UDP, blocks, events 170.1 719951\n";
+        assert_eq!(column(table, "bytes/session"), [163.5, 170.1]);
+        assert_eq!(column(table, "made/s"), [729_363.0, 719_951.0]);
+        assert!(column("", "made/s").is_empty());
+    }
+}

@@ -42,6 +42,15 @@ impl Histogram {
         self.longest = self.longest.max(ticks);
     }
 
+    /// Counts what `other` has counted.
+    pub fn merge(&mut self, other: &Self) {
+        for (count, others) in self.counts.iter_mut().zip(&other.counts) {
+            *count += others;
+        }
+        self.total += other.total;
+        self.longest = self.longest.max(other.longest);
+    }
+
     /// Packets counted.
     #[must_use]
     pub const fn count(&self) -> u64 {

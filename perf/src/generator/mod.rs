@@ -3,8 +3,8 @@
 //! Closed loop: a fixed number of round trips is in flight. A packet leaves on the internal link, crosses the
 //! device, is checked and sent back on the external link with its ends swapped (so that it hits the
 //! device's mapping), crosses the device again and is checked again. A slow moment of either side slows
-//! both alike, and no queue overflows, so that each lost packet is the device's. Latency and loss at a given
-//! rate are measured in open loop, by the clock.
+//! both alike, and no queue overflows, so that each lost packet is the device's ([`measure`]). Latency and loss at a given
+//! rate are measured in open loop, by the clock ([`paced`]).
 
 pub mod census;
 pub mod flow;
@@ -12,5 +12,7 @@ pub mod latency;
 pub mod link;
 pub mod measure;
 pub mod memif;
+pub mod paced;
 pub mod run;
 pub mod sip;
+mod slots;

@@ -87,9 +87,9 @@ pub enum Way {
 #[derive(Debug)]
 pub struct Pace {
     /// When it began.
-    pub start: u64,
+    start: u64,
     /// Ticks between two packets.
-    pub interval: f64,
+    interval: f64,
     /// Packets sent.
     pub sent: u64,
     /// Packets that the device did not take in time.
@@ -347,7 +347,13 @@ impl Generator {
 }
 
 impl Pace {
-    /// Packets that should have been sent by now. What is overdue by more than a ring was refused.
+    /// From `start` on one packet each `interval` ticks.
+    #[must_use]
+    pub fn new(start: u64, interval: f64) -> Self {
+        Self { start, interval, sent: 0, refused: 0, is_timed: false, latency: Histogram::default() }
+    }
+
+    /// Packets that should have been sent by now. What is overdue by more than a burst found the device's ring full, and was refused.
     #[inline]
     fn due(&mut self) -> usize {
         let due = ((ticks() - self.start) as f64 / self.interval) as u64;
@@ -410,5 +416,5 @@ const DRAIN: Duration = Duration::from_millis(2500);
 const STAMP_SHIFT: u32 = 4;
 /// How far TCP's numbers move for each round over all flows: what a frame of 64 bytes carries.
 const PROGRESS_BYTES: u32 = 10;
-/// Packets that a sender may be behind before it leaves some out: a ring.
-const MOST_BEHIND: u64 = 1024;
+/// Packets that a sender may be behind before it leaves some out.
+const MOST_BEHIND: u64 = 256;

@@ -42,13 +42,7 @@ impl Item for Hit {
     }
 
     fn chunk(&mut self) -> Option<u64> {
-        let rig = self.rig.as_mut()?;
-        while !self.ready.is_empty() {
-            let rest = self.ready.len().saturating_sub(BURST);
-            rig.receive(INTERNAL, self.ready.drain(rest..));
-            rig.poll();
-        }
-        (rig.io.sent.len() == CHUNK).then_some(CHUNK as u64)
+        carry(self.rig.as_mut()?, &mut self.ready)
     }
 }
 
@@ -102,13 +96,7 @@ impl Item for CollidingHit {
     }
 
     fn chunk(&mut self) -> Option<u64> {
-        let rig = self.rig.as_mut()?;
-        while !self.ready.is_empty() {
-            let rest = self.ready.len().saturating_sub(BURST);
-            rig.receive(INTERNAL, self.ready.drain(rest..));
-            rig.poll();
-        }
-        (rig.io.sent.len() == CHUNK).then_some(CHUNK as u64)
+        carry(self.rig.as_mut()?, &mut self.ready)
     }
 }
 
@@ -155,15 +143,20 @@ impl Item for FirstPacket {
     }
 
     fn chunk(&mut self) -> Option<u64> {
-        let rig = self.rig.as_mut()?;
-        while !self.ready.is_empty() {
-            let rest = self.ready.len().saturating_sub(BURST);
-            rig.receive(INTERNAL, self.ready.drain(rest..));
-            rig.poll();
-        }
         // When the table is full, packets are dropped, and nothing more is to be measured.
-        (rig.io.sent.len() == CHUNK).then_some(CHUNK as u64)
+        carry(self.rig.as_mut()?, &mut self.ready)
     }
+}
+
+/// Gives all of `ready` to the worker, in bursts. `None` unless each of them is sent.
+#[inline]
+fn carry(rig: &mut Rig, ready: &mut Vec<PoolFrame>) -> Option<u64> {
+    while !ready.is_empty() {
+        let rest = ready.len().saturating_sub(BURST);
+        rig.receive(INTERNAL, ready.drain(rest..));
+        rig.poll();
+    }
+    (rig.io.sent.len() == CHUNK).then_some(CHUNK as u64)
 }
 
 /// As many as those of `hit_65536`.
