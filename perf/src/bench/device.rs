@@ -269,8 +269,12 @@ mod tests {
 
     #[test]
     fn every_device_of_ours_has_a_configuration_that_is_accepted() {
-        let place =
-            Place { directory: std::env::temp_dir().join("bench"), algate: "algate".into(), has_hugepages: false, cores: [0, 1] };
+        let place = Place {
+            directory: std::env::temp_dir().join("bench"),
+            algate: "algate".into(),
+            has_hugepages: false,
+            cores: [0, 1],
+        };
         for device in [Device::Route, Device::Nat, Device::NatBlocks, Device::NatSip] {
             for flows in [1, 1_048_576, 16_777_216] {
                 let text = config_of(device, flows, &place);
