@@ -281,17 +281,21 @@ impl TcpStream {
 
     /// The constant shift of each direction (original, reply), once nothing is read, held or owned any
     /// more, or both ends have closed: the flow may go back to the fast path. A reset is not enough: one that never
-    /// arrives, its TTL too small, would end the reading of a session that lives.
+    /// arrives, its TTL too small, would end the reading of a session that lives. Behind both FINs it is: an end that was gone
+    /// when the other's last bytes came never acknowledges them, and nothing is left to be read.
     #[must_use]
     pub fn settled(&self) -> Option<[SeqDelta; 2]> {
         if self.state == State::Terminated {
             return None;
         }
         // An end that is gone may reset what comes late.
-        let is_over = self.is_finished();
+        let is_cut_off = self.state == State::Reset && self.is_read_out();
+        let is_over = self.is_finished() || is_cut_off;
         let [original, reply] = [&self.original, &self.reply].map(|half| {
+            // What is repeated to an end that is gone passes as it comes, which it must not where it was edited.
+            let is_idle = half.is_idle() || is_cut_off && half.log.len() == 0;
             // The low 32 bits are the difference of the numbers on the wire.
-            (half.opened && (half.opaque || is_over) && half.is_idle())
+            (half.opened && (half.opaque || is_over) && is_idle)
                 .then(|| SeqDelta((half.end.0 - half.decided.0) as i32))
         });
         if self.is_signed { Some([SeqDelta(0); 2]) } else { Some([original?, reply?]) }

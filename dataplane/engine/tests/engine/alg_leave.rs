@@ -189,6 +189,21 @@ fn a_closed_session_leaves_its_place_to_the_next_one() {
     assert!(session.say(INSIDE, b"PORT 10,0,0,2,15,161\r\n").starts_with(b"PORT 203,0,113,1"));
 }
 
+/// A client that has gone answers the server's end with a reset.
+#[test]
+fn a_session_that_is_reset_behind_both_ends_leaves_its_place_to_the_next_one() {
+    let mut session = Session::open(Net::with(FTP, |config| config.tables.alg_flows = 1));
+    session.say(OUTSIDE, b"220 ready\r\n");
+    session.say(INSIDE, b"PORT 10,0,0,2,15,161\r\n");
+    session.say(OUTSIDE, b"200 ok\r\n");
+    let Session { net, client, server } = &mut session;
+    let _ = close_but_for_the_last(net, client, server);
+    assert_eq!(net.workers[0].alg_flows(), 1);
+    net.one(INSIDE, &segment(client, RST, client.next, &[], b""));
+    assert_eq!(net.workers[0].alg_flows(), 0);
+    assert!(!net.sessions()[0].is_alg, "{:?}", net.sessions());
+}
+
 /// A core that has more to do at the moment the last acknowledgement comes: nothing follows it, or a reset only.
 #[test]
 fn a_closed_session_leaves_though_another_one_has_packets_on_their_way() {

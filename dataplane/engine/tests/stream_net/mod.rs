@@ -692,4 +692,5 @@ pub fn check(name: &str, sent: &[u8], run: &Run) {
     );
     assert!(run.is_complete, "{name}: {run:?}");
     assert_eq!(run.free_buffers, 1, "{name}: buffers come back: {run:?}");
+    assert!(run.settled, "{name}: it may leave the stage: {run:?}");
 }

@@ -270,6 +270,24 @@ fn a_stream_that_both_ends_have_closed_settles_with_its_shift() {
     assert_eq!(stage.stream.settled(), Some([SeqDelta(-2), SeqDelta(0)]));
 }
 
+/// A client that closes before it has read the last reply resets what comes then.
+#[test]
+fn a_stream_that_is_reset_behind_both_ends_settles() {
+    let mut stage = Stage::open();
+    stage.client(seg(1, 1, "SHRT 1\r\n").fin(), &["> FP. 1..7 ack 1 win 1000 \"SHRT\\r\\n\""]);
+    stage.server(seg(1, 8, "221\r\n").fin(), &["< FP. 1..6 ack 10 win 1000 \"221\\r\\n\""]);
+    stage.client(seg(10, 0, "").flags(RST), &["> R 8..8 ack 1 win 1000"]);
+    assert!(stage.stream.status().closed);
+    assert_eq!(stage.stream.settled(), Some([SeqDelta(-2), SeqDelta(0)]));
+    // What was edited must not be repeated as it came.
+    let mut stage = Stage::open();
+    stage.segment(Direction::Original, &seg(1, 1, "DENY\r\n").fin());
+    stage.segment(Direction::Reply, &seg(1, 2, "221\r\n").fin());
+    stage.segment(Direction::Original, &seg(8, 0, "").flags(RST));
+    assert!(stage.stream.status().closed);
+    assert_eq!(stage.stream.settled(), None);
+}
+
 /// It may never arrive, its TTL too small: the connection would go on unread.
 #[test]
 fn a_reset_stream_does_not_settle_unless_both_ends_have_closed() {
