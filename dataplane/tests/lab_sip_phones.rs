@@ -101,6 +101,13 @@ fn listen(phone: &mut Phone, packets: u32) {
 }
 
 /// The way of the media of one call between alice and bob, of which each sent `least` packets. Each capture is of one cable.
+///
+/// None of alice's may be missing at the beginning. Some of bob's are where media overtake the answer that speaks of them, which over
+/// TCP waits 40 ms for an acknowledgement (its writer's Nagle, its reader's delay; both seen in captures outside of algate):
+/// - Bob answers. Media come from his own address, which nobody inside has heard of before the answer; the offer admits the proxy's
+///   side alone. The first few do not get in.
+/// - Alice answers. Her first few leave before her answer has told which port is hers, so from another one. Bob's phone follows them
+///   there for ten packets (its probation of a new source), while her session has moved to the port that her answer names.
 fn assert_heard([inside, outside]: &[Vec<Packet>; 2], least: usize, tolerance: Tolerance) {
     assert_arrived(inside, ALICE.parse().unwrap(), outside, least, Tolerance { early: 0, ..tolerance });
     assert_arrived(outside, BOB.parse().unwrap(), inside, least, tolerance);
@@ -112,10 +119,10 @@ fn assert_heard([inside, outside]: &[Vec<Packet>; 2], least: usize, tolerance: T
 fn a_day(transport: &str, hardship: Hardship) {
     let Some((mut lab, mut wires)) = with_proxy(hardship) else { return };
     eprintln!("{transport}, {hardship:?}");
-    // Over TCP answers wait for each other, and on its way through another core one is overtaken by what it announces.
+    // What `assert_heard` tells; on its way through another core an answer is overtaken over UDP, too.
     let [early, late] = match (transport, hardship) {
         (_, Hardship::Cut) => [50, 50],
-        ("tcp", _) | (_, Hardship::OwnCore) => [10, 2],
+        ("tcp", _) | (_, Hardship::OwnCore) => [12, 2],
         _ => [0, 2],
     };
     let tolerance = Tolerance { early, late, loss: hardship == Hardship::Lossy };
@@ -168,8 +175,10 @@ fn a_day(transport: &str, hardship: Hardship) {
     assert_eq!(packets(&outside), []);
     let (sent, arrived): (Vec<Packet>, Vec<Packet>) =
         packets(&inside).into_iter().partition(|packet| is_of_pool(*packet.destination.ip()));
-    for address in [ALICE, CAROL].map(|address| address.parse::<Ipv4Addr>().unwrap()) {
-        assert_arrived(&sent, address, &arrived, 40, tolerance);
+    // Carol has answered.
+    for (address, early) in [(ALICE, 0), (CAROL, early)] {
+        let address: Ipv4Addr = address.parse().unwrap();
+        assert_arrived(&sent, address, &arrived, 40, Tolerance { early, ..tolerance });
     }
 
     // The registration is kept where it is, and taken back.

@@ -42,7 +42,7 @@ pub fn packets(frames: &[Vec<u8>]) -> Vec<Packet> {
 /// What may be missing.
 #[derive(Debug, Clone, Copy)]
 pub struct Tolerance {
-    /// So many at the beginning: sent before the other end's description had passed.
+    /// One run among so many at the beginning: media and its description overtook each other.
     pub early: usize,
     /// So many at the end: sent after a BYE had passed, which the sender had not seen yet.
     pub late: usize,
@@ -74,8 +74,9 @@ pub fn assert_arrived(
     let missing: Vec<usize> = (0..sent.len()).filter(|&at| !has_arrived.contains(sent[at])).collect();
     let (early, late): (Vec<usize>, Vec<usize>) = missing.iter().partition(|at| **at < tolerance.early);
     let last = sent.len();
+    let is_one_run = early.windows(2).all(|pair| pair[0] + 1 == pair[1]);
     let is_at_the_end = late.iter().rev().zip(1..).all(|(at, index)| at + index == last);
-    let is_borne = is_at_the_end && late.len() <= tolerance.late;
+    let is_borne = is_one_run && is_at_the_end && late.len() <= tolerance.late;
     assert!(is_borne, "of {last} packets from {from} did not arrive: {early:?} and {late:?}");
     let expected: Vec<&[u8]> = sent.iter().copied().filter(|bytes| has_arrived.contains(bytes)).collect();
     assert!(arrived == expected, "packets from {from} arrived twice, or in another order");
