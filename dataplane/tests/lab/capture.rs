@@ -123,6 +123,14 @@ pub fn is_syn_to(frame: &[u8], l4_port: u16) -> bool {
     tcp[2..4] == l4_port.to_be_bytes() && tcp[13] & 0x12 == 0x02
 }
 
+/// Whether the frame resets a TCP connection that is none of a session with this port.
+pub fn is_reset_beside(frame: &[u8], l4_port: u16) -> bool {
+    let Some(ip) = ipv4(frame).filter(|ip| ip[9] == 6) else { return false };
+    let tcp = &ip[usize::from(ip[0] & 0x0f) * 4..];
+    let is_beside = [&tcp[..2], &tcp[2..4]].iter().all(|port| **port != l4_port.to_be_bytes());
+    is_beside && tcp[13] & 0x04 != 0
+}
+
 /// Expects no internal address in any frame: in no header (ARP's and those inside ICMP errors too), and in no payload of TCP
 /// or UDP as text.
 pub fn assert_nothing_internal(frames: &[Vec<u8>]) {
