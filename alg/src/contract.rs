@@ -180,7 +180,7 @@ pub trait Nat {
     }
 }
 
-/// Names one expectation of the control session.
+/// Names one expectation of the control session, or of another one between the same two hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ExpectationId(pub u64);
 

@@ -168,8 +168,8 @@ impl Memory {
         if !reads(ProtocolId::Sip) {
             return (0, 0);
         }
-        let room = CallTable::room(flows, settings.sip.calls);
-        (room, CallTable::bytes(room))
+        let calls = settings.sip.calls;
+        (CallTable::room(flows, calls), CallTable::bytes(flows, calls))
     }
 }
 

@@ -15,7 +15,8 @@
 //! ```
 //!
 //! A call is known by its Call-ID: its forks (several To tags) share the media of the offer. Calls of
-//! one flow share nothing. Where a flow has as many as it may ([`super::table`]), its oldest call without an answer
+//! one flow share nothing. Once answered it goes along when its ends speak by another flow (a re-INVITE from another port, a
+//! BYE over another connection), known by its Call-ID and tags. Where a flow has as many as it may ([`super::table`]), its oldest call without an answer
 //! makes room, then the oldest answered one; the latter's expectations are left to their lifetime, since it goes on.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -27,13 +28,15 @@ use super::MediaPeer;
 use super::asking::Asking;
 use super::reader::{Message, Method};
 use super::sdp::{Connection, MAX_SECTIONS, Sdp};
-use super::table::{CallTable, FlowCalls};
+use super::table::{CallTable, FlowCalls, Hosts};
 
 /// One call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Call {
     /// Names the Call-ID, never 0.
     name: u64,
+    /// Of who began it: the From tag of its first message.
+    caller: u32,
     answered: bool,
     /// Tags of those who answered with a 2xx and have not hung up.
     forks: [u32; MAX_FORKS],
@@ -63,6 +66,8 @@ struct Media {
 pub(super) struct Calls<'a> {
     pub(super) table: &'a mut CallTable,
     pub(super) of: &'a mut FlowCalls,
+    /// The ends of the flow.
+    pub(super) hosts: Hosts,
 }
 
 /// A flow, or a pair, that a description names.
@@ -78,7 +83,7 @@ impl Calls<'_> {
     /// Notes a request; true to its kind, before its description is read.
     pub(super) fn on_request(&mut self, message: &Message, asking: &mut Asking<'_>) {
         match message.method {
-            Method::Invite => self.keep(message.call, asking),
+            Method::Invite => self.keep(message, asking),
             Method::Cancel => {
                 if let Some(call) = self.find(message.call).filter(|call| !call.answered) {
                     call.renew(TRANSACTION, asking);
@@ -103,7 +108,7 @@ impl Calls<'_> {
         }
         if status < 300 {
             if invite {
-                self.table.answer(self.of, message.call, message.to_tag);
+                self.table.answer(*self.of, message.call, message.to_tag);
             }
             let Some(call) = self.find(message.call) else { return };
             call.drop_media(asking, |media| media.stale);
@@ -161,10 +166,10 @@ impl Calls<'_> {
     }
 
     /// Begins to read a description of the sender: what it does not name is no longer wanted.
-    pub(super) fn begin(&mut self, call: u64, asking: &mut Asking<'_>) {
-        self.keep(call, asking);
+    pub(super) fn begin(&mut self, message: &Message, asking: &mut Asking<'_>) {
+        self.keep(message, asking);
         let sender = asking.sender;
-        if let Some(call) = self.find(call) {
+        if let Some(call) = self.find(message.call) {
             let of_sender = call.media.iter_mut().flatten().filter(|media| media.owner == sender);
             of_sender.for_each(|media| media.stale = true);
         }
@@ -225,6 +230,11 @@ impl Calls<'_> {
         Ok(announced)
     }
 
+    /// Takes the call along that a message is of, if it has come by another flow so far.
+    pub(super) fn adopt(&mut self, message: &Message) {
+        self.table.adopt(self.of, self.hosts, message.call, [message.from_tag, message.to_tag]);
+    }
+
     /// A call as it is, to be put back by [`Calls::restore`].
     pub(super) fn snapshot(&mut self, name: u64) -> Option<Call> {
         self.find(name).copied()
@@ -233,8 +243,8 @@ impl Calls<'_> {
     /// The message was not translated after all: what it opened was withdrawn, and its call is as it was.
     pub(super) fn restore(&mut self, name: u64, before: Option<&Call>) {
         match before {
-            Some(before) => self.table.restore(self.of, before),
-            None => self.table.remove(self.of, name),
+            Some(before) => self.table.restore(*self.of, before),
+            None => self.table.remove(*self.of, name),
         }
     }
 
@@ -251,25 +261,28 @@ impl Calls<'_> {
     }
 
     fn find(&mut self, name: u64) -> Option<&mut Call> {
-        self.table.find(self.of, name)
+        self.table.find(*self.of, name)
     }
 
     /// Finds a call or makes a record for it, for which its flow's oldest one gives way if it must. A flow that has none,
     /// and finds no room, goes without.
-    fn keep(&mut self, name: u64, asking: &mut Asking<'_>) {
-        if self.find(name).is_some() {
-            self.table.touch(self.of, name);
-        } else if !self.table.insert(self.of, name) && self.evict(name, asking) {
-            let is_kept = self.table.insert(self.of, name);
+    fn keep(&mut self, message: &Message, asking: &mut Asking<'_>) {
+        if self.find(message.call).is_some() {
+            self.table.touch(*self.of, message.call);
+            return;
+        }
+        let call = Call::new(message.call, message.from_tag);
+        if !self.table.insert(self.of, self.hosts, call) && self.evict(message.call, asking) {
+            let is_kept = self.table.insert(self.of, self.hosts, call);
             debug_assert!(is_kept, "what the evicted call has left was its flow's own");
         }
     }
 
     /// Forgets the oldest call but `keep`; unanswered ones first.
     fn evict(&mut self, keep: u64, asking: &mut Asking<'_>) -> bool {
-        let Some(oldest) = self.table.oldest(self.of, keep).copied() else { return false };
+        let Some(oldest) = self.table.oldest(*self.of, keep).copied() else { return false };
         if oldest.answered {
-            self.table.remove(self.of, oldest.name);
+            self.table.remove(*self.of, oldest.name);
         } else {
             self.end(oldest.name, asking);
         }
@@ -279,15 +292,16 @@ impl Calls<'_> {
     fn end(&mut self, name: u64, asking: &mut Asking<'_>) {
         if let Some(call) = self.find(name) {
             call.drop_media(asking, |_| true);
-            self.table.remove(self.of, name);
+            self.table.remove(*self.of, name);
         }
     }
 }
 
 impl Call {
-    pub(super) const fn new(name: u64) -> Self {
+    pub(super) const fn new(name: u64, caller: u32) -> Self {
         Self {
             name,
+            caller,
             answered: false,
             forks: [0; MAX_FORKS],
             addresses: [[Ipv4Addr::UNSPECIFIED; MAX_SECTIONS]; 2],
@@ -301,6 +315,20 @@ impl Call {
 
     pub(super) const fn is_answered(&self) -> bool {
         self.answered
+    }
+
+    /// Whether these are the tags of its caller and of one who has answered.
+    pub(super) fn is_between(&self, [one, other]: [u32; 2]) -> bool {
+        let is_fork = |tag| tag != 0 && self.forks.contains(&tag);
+        (one == self.caller && is_fork(other)) || (other == self.caller && is_fork(one))
+    }
+
+    /// Its ends change places: it goes on over a flow that the other one has opened.
+    pub(super) fn turn(&mut self) {
+        self.addresses.reverse();
+        for media in self.media.iter_mut().flatten() {
+            media.owner = media.owner.reversed();
+        }
     }
 
     /// One more fork; beyond the last place it counts with the others.

@@ -53,8 +53,8 @@ use refusal::{Reason, Refusal};
 use registrations::Registrations;
 use scratch::{Again, Scratch};
 use sdp::Sdp;
-use table::FlowCalls;
 pub use table::{CallTable, SURE_CALLS};
+use table::{FlowCalls, Hosts};
 use tokens::Tokens;
 
 mod aliases;
@@ -386,7 +386,8 @@ impl Sip {
         let decided = read.map_err(Fault::event).and_then(|mut message| {
             message.name_call(bytes, tokens, self.settings.call_id_key);
             let table = self.table.as_deref_mut().ok_or(Event::TooManyOutstanding)?;
-            let mut calls = Calls { table, of: &mut self.calls };
+            let mut calls = Calls { table, of: &mut self.calls, hosts: Hosts::of(cx.endpoints) };
+            calls.adopt(&message);
             let (before, call) = (self.state.aliases, calls.snapshot(message.call));
             let mut asking =
                 Asking::new(direction, cx.endpoints, &mut *cx.nat, self.settings, self.transport);

@@ -132,7 +132,7 @@ pub(super) fn translate_sdp(
     }
     let settings = asking.settings;
     let is_served = |address: Ipv4Addr| address == *own.ip() || settings.may_name(address);
-    calls.begin(message.call, asking);
+    calls.begin(message, asking);
     let mut opened = Opened { ports: [0; MAX_SECTIONS], address: None };
     for (index, section) in sdp.sections().iter().enumerate().filter(|(_, section)| section.l4_port != 0) {
         match sdp.connection_of(section) {

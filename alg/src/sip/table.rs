@@ -4,10 +4,16 @@
 //! flow is sure of [`SURE_CALLS`]; beyond these, flows share what is left, and none has more than the operator lets it. So a
 //! trunk has its hundreds, and no flow can take away what a phone needs.
 //!
+//! A dialogue may go on over another flow: a phone has a new port, a proxy opens another connection. The first message of an
+//! answered call that comes by another flow between the same two hosts, with both tags, takes the call along
+//! ([`CallTable::adopt`]); nobody else can.
+//!
 //! The calls of a flow stand in two rows, by whether they were answered, each in the order in which they were last
 //! heard of: the first of the unanswered row is who makes room.
 
 use std::collections::HashMap;
+
+use crate::contract::SessionEndpoints;
 
 use super::calls::Call;
 use super::scratch::Scratch;
@@ -17,12 +23,15 @@ use super::scratch::Scratch;
 pub struct CallTable {
     slots: Box<[Slot]>,
     free: Vec<u32>,
+    flows: Box<[Flow]>,
+    free_flows: Vec<u32>,
     /// Flow and name of the Call-ID, to slot. At most half full, so it cleans up in place and never grows.
     index: HashMap<(u32, u64), u32>,
+    /// Two hosts and name of the Call-ID, to the slot of an answered call. As full as the other at most.
+    by_hosts: HashMap<(u64, u64), u32>,
     /// Calls that flows may still have beyond those they are sure of.
     shared: usize,
     calls_per_flow: usize,
-    last_flow: u32,
     /// Away while a message is decided.
     pub(super) scratch: Option<Box<Scratch>>,
 }
@@ -30,15 +39,19 @@ pub struct CallTable {
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     call: Call,
+    flow: u32,
+    hosts: Hosts,
     older: u32,
     newer: u32,
 }
 
 /// One flow's place in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FlowCalls {
-    /// 0: it has had no call yet.
-    flow: u32,
+pub(super) struct FlowCalls(u32);
+
+/// The calls of one flow.
+#[derive(Debug, Clone, Copy)]
+struct Flow {
     count: usize,
     rows: [Row; 2],
 }
@@ -49,9 +62,34 @@ struct Row {
     newest: u32,
 }
 
+/// The two ends of a flow, whatever their ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Hosts {
+    /// Their own addresses, the lower one first; 0 where both are the same.
+    name: u64,
+    /// The originator has the higher one.
+    turned: bool,
+}
+
+impl Hosts {
+    pub(super) fn of(endpoints: &SessionEndpoints) -> Self {
+        let [one, other] =
+            [endpoints.originator, endpoints.responder].map(|end| u64::from(u32::from(*end.ip())));
+        let name = if one == other { 0 } else { (one.min(other) << 32) | one.max(other) };
+        Self { name, turned: one > other }
+    }
+}
+
 impl FlowCalls {
+    /// Of one that has had no call yet.
     pub(super) const fn new() -> Self {
-        Self { flow: 0, count: 0, rows: [Row { oldest: NONE, newest: NONE }; 2] }
+        Self(NONE)
+    }
+}
+
+impl Flow {
+    const fn new() -> Self {
+        Self { count: 0, rows: [Row { oldest: NONE, newest: NONE }; 2] }
     }
 }
 
@@ -60,14 +98,17 @@ impl CallTable {
     #[must_use]
     pub fn new(flows: usize, calls: usize, calls_per_flow: usize) -> Self {
         let capacity = u32::try_from(Self::room(flows, calls)).unwrap_or(NONE);
-        let free = Slot { call: Call::new(0), older: NONE, newer: NONE };
+        let nobody = Hosts { name: 0, turned: false };
+        let free = Slot { call: Call::new(0, 0), flow: NONE, hosts: nobody, older: NONE, newer: NONE };
         Self {
             slots: vec![free; capacity as usize].into(),
             free: (0..capacity).rev().collect(),
+            flows: vec![Flow::new(); flows].into(),
+            free_flows: (0..u32::try_from(flows).unwrap_or(NONE)).rev().collect(),
             index: HashMap::with_capacity(2 * capacity as usize),
+            by_hosts: HashMap::with_capacity(2 * capacity as usize),
             shared: calls,
             calls_per_flow,
-            last_flow: 0,
             scratch: Some(Box::default()),
         }
     }
@@ -78,13 +119,15 @@ impl CallTable {
         flows.saturating_mul(SURE_CALLS).saturating_add(calls)
     }
 
-    /// What room for that many takes, bytes.
+    /// What it takes when made for as many, bytes.
     #[must_use]
-    pub const fn bytes(room: usize) -> usize {
-        // Of the places in the hash map, each with its tag, seven of eight may be taken.
+    pub const fn bytes(flows: usize, calls: usize) -> usize {
+        let room = Self::room(flows, calls);
+        // Of the places in a hash map, each with its tag, seven of eight may be taken.
         let places = (2 * room * 8 / 7).next_power_of_two();
         room * (size_of::<Slot>() + size_of::<u32>())
-            + places * (size_of::<((u32, u64), u32)>() + 1)
+            + flows * (size_of::<Flow>() + size_of::<u32>())
+            + places * (size_of::<((u32, u64), u32)>() + size_of::<((u64, u64), u32)>() + 2)
             + Scratch::BYTES
     }
 
@@ -100,78 +143,111 @@ impl CallTable {
         self.index.is_empty()
     }
 
-    pub(super) fn find(&mut self, of: &FlowCalls, name: u64) -> Option<&mut Call> {
-        let at = *self.index.get(&(of.flow, name))?;
+    pub(super) fn find(&mut self, of: FlowCalls, name: u64) -> Option<&mut Call> {
+        let at = *self.index.get(&(of.0, name))?;
         self.slots.get_mut(at as usize).map(|slot| &mut slot.call)
     }
 
-    /// Begins a call that the flow does not have. `false`: there is no room.
+    /// Begins a call that the flow, between `hosts`, does not have. `false`: there is no room.
     #[must_use]
-    pub(super) fn insert(&mut self, of: &mut FlowCalls, name: u64) -> bool {
-        let is_sure = of.count < SURE_CALLS;
-        if of.count >= self.calls_per_flow || (!is_sure && self.shared == 0) {
+    pub(super) fn insert(&mut self, of: &mut FlowCalls, hosts: Hosts, call: Call) -> bool {
+        if !self.has_room(*of) {
             return false;
         }
+        if *of == FlowCalls::new() {
+            let Some(flow) = self.free_flows.pop() else { return false };
+            *of = FlowCalls(flow);
+        }
         let Some(at) = self.free.pop() else { return false };
-        if of.flow == 0 {
-            self.last_flow = self.last_flow.wrapping_add(1).max(1);
-            of.flow = self.last_flow;
-        }
         if let Some(slot) = self.slots.get_mut(at as usize) {
-            slot.call = Call::new(name);
+            *slot = Slot { call, flow: of.0, hosts, older: NONE, newer: NONE };
         }
-        self.index.insert((of.flow, name), at);
-        self.append(of, at, UNANSWERED);
-        self.shared -= usize::from(!is_sure);
-        of.count += 1;
+        if let Some(flow) = self.flows.get_mut(of.0 as usize) {
+            self.shared -= usize::from(flow.count >= SURE_CALLS);
+            flow.count += 1;
+        }
+        self.index.insert((of.0, call.name()), at);
+        self.append(at);
         true
     }
 
+    /// Whether a flow may have one call more.
+    fn has_room(&self, of: FlowCalls) -> bool {
+        let count = self.flows.get(of.0 as usize).map_or(0, |flow| flow.count);
+        count < self.calls_per_flow && (count < SURE_CALLS || self.shared > 0)
+    }
+
+    /// Takes the answered call with this name and these two tags from another flow between the same `hosts`, unless the flow
+    /// has one of that name. It is turned if that flow had the ends the other way round.
+    pub(super) fn adopt(&mut self, of: &mut FlowCalls, hosts: Hosts, name: u64, tags: [u32; 2]) {
+        if self.by_hosts.is_empty() || tags.contains(&0) || self.index.contains_key(&(of.0, name)) {
+            return;
+        }
+        let Some(&at) = self.by_hosts.get(&(hosts.name, name)) else { return };
+        let Some(&slot) = self.slots.get(at as usize) else { return };
+        if !slot.call.is_between(tags) || !self.has_room(*of) {
+            return;
+        }
+        self.remove(FlowCalls(slot.flow), name);
+        let mut call = slot.call;
+        if slot.hosts.turned != hosts.turned {
+            call.turn();
+        }
+        // The slot that has become free is there.
+        if self.insert(of, hosts, call) {
+            self.note_answered(*of, name);
+        }
+    }
+
     /// Notes that the call was heard of; it is the last of its row then.
-    pub(super) fn touch(&mut self, of: &mut FlowCalls, name: u64) {
-        if let Some(&at) = self.index.get(&(of.flow, name)) {
-            let row = self.row_of(at);
-            self.take_out(of, at, row);
-            self.append(of, at, row);
+    pub(super) fn touch(&mut self, of: FlowCalls, name: u64) {
+        if let Some(&at) = self.index.get(&(of.0, name)) {
+            self.take_out(at);
+            self.append(at);
         }
     }
 
     /// Notes a 2xx of the fork `tag`.
-    pub(super) fn answer(&mut self, of: &mut FlowCalls, name: u64, tag: u32) {
-        let Some(&at) = self.index.get(&(of.flow, name)) else { return };
-        let row = self.row_of(at);
-        self.take_out(of, at, row);
+    pub(super) fn answer(&mut self, of: FlowCalls, name: u64, tag: u32) {
+        let Some(&at) = self.index.get(&(of.0, name)) else { return };
+        self.take_out(at);
         if let Some(slot) = self.slots.get_mut(at as usize) {
             slot.call.answer(tag);
         }
-        self.append(of, at, ANSWERED);
+        self.append(at);
+        self.note_answered(of, name);
     }
 
     /// Puts back what a call was, unless it has ended.
-    pub(super) fn restore(&mut self, of: &mut FlowCalls, before: &Call) {
-        let Some(&at) = self.index.get(&(of.flow, before.name())) else { return };
-        let row = self.row_of(at);
-        self.take_out(of, at, row);
+    pub(super) fn restore(&mut self, of: FlowCalls, before: &Call) {
+        let Some(&at) = self.index.get(&(of.0, before.name())) else { return };
+        self.take_out(at);
         if let Some(slot) = self.slots.get_mut(at as usize) {
             slot.call = *before;
         }
-        let row = self.row_of(at);
-        self.append(of, at, row);
+        self.append(at);
     }
 
     /// Forgets a call.
-    pub(super) fn remove(&mut self, of: &mut FlowCalls, name: u64) {
-        let Some(at) = self.index.remove(&(of.flow, name)) else { return };
-        let row = self.row_of(at);
-        self.take_out(of, at, row);
+    pub(super) fn remove(&mut self, of: FlowCalls, name: u64) {
+        let Some(at) = self.index.remove(&(of.0, name)) else { return };
+        self.take_out(at);
+        if let Some(slot) = self.slots.get(at as usize) {
+            let key = (slot.hosts.name, name);
+            if self.by_hosts.get(&key) == Some(&at) {
+                self.by_hosts.remove(&key);
+            }
+        }
         self.free.push(at);
-        self.shared += usize::from(of.count > SURE_CALLS);
-        of.count = of.count.saturating_sub(1);
+        if let Some(flow) = self.flows.get_mut(of.0 as usize) {
+            self.shared += usize::from(flow.count > SURE_CALLS);
+            flow.count = flow.count.saturating_sub(1);
+        }
     }
 
     /// The call that makes room: not `keep`, unanswered ones first, then whatever was not heard of for longest.
-    pub(super) fn oldest(&self, of: &FlowCalls, keep: u64) -> Option<&Call> {
-        of.rows.iter().find_map(|row| {
+    pub(super) fn oldest(&self, of: FlowCalls, keep: u64) -> Option<&Call> {
+        self.flows.get(of.0 as usize)?.rows.iter().find_map(|row| {
             let first = self.slots.get(row.oldest as usize)?;
             if first.call.name() != keep {
                 return Some(&first.call);
@@ -182,42 +258,59 @@ impl CallTable {
 
     /// Forgets all calls of a flow.
     pub(super) fn end(&mut self, of: &mut FlowCalls) {
-        for _ in 0..of.count {
-            let Some(name) = self.oldest(of, 0).map(Call::name) else { break };
-            self.remove(of, name);
+        while let Some(name) = self.oldest(*of, 0).map(Call::name) {
+            self.remove(*of, name);
+        }
+        if *of != FlowCalls::new() {
+            self.free_flows.push(of.0);
         }
         *of = FlowCalls::new();
     }
 
-    fn row_of(&self, at: u32) -> usize {
-        let is_answered = self.slots.get(at as usize).is_some_and(|slot| slot.call.is_answered());
-        if is_answered { ANSWERED } else { UNANSWERED }
+    /// From now on other flows between the same hosts find it, unless one has such a call already.
+    fn note_answered(&mut self, of: FlowCalls, name: u64) {
+        let Some(&at) = self.index.get(&(of.0, name)) else { return };
+        let hosts = self.slots.get(at as usize).map_or(0, |slot| slot.hosts.name);
+        if hosts != 0 {
+            self.by_hosts.entry((hosts, name)).or_insert(at);
+        }
     }
 
-    fn append(&mut self, of: &mut FlowCalls, at: u32, row: usize) {
-        let Some(row) = of.rows.get_mut(row) else { return };
+    /// The row of the call at `at`, and its neighbours there.
+    fn row_of(&mut self, at: u32) -> Option<(&mut Row, u32, u32)> {
+        let slot = self.slots.get(at as usize)?;
+        let row = if slot.call.is_answered() { ANSWERED } else { UNANSWERED };
+        let row = self.flows.get_mut(slot.flow as usize)?.rows.get_mut(row)?;
+        Some((row, slot.older, slot.newer))
+    }
+
+    fn append(&mut self, at: u32) {
+        let Some((row, ..)) = self.row_of(at) else { return };
         let older = std::mem::replace(&mut row.newest, at);
-        match self.slots.get_mut(older as usize) {
-            Some(slot) => slot.newer = at,
-            None => row.oldest = at,
+        if older == NONE {
+            row.oldest = at;
+        }
+        if let Some(slot) = self.slots.get_mut(older as usize) {
+            slot.newer = at;
         }
         if let Some(slot) = self.slots.get_mut(at as usize) {
             (slot.older, slot.newer) = (older, NONE);
         }
     }
 
-    fn take_out(&mut self, of: &mut FlowCalls, at: u32, row: usize) {
-        let Some(row) = of.rows.get_mut(row) else { return };
-        let Some((older, newer)) = self.slots.get(at as usize).map(|slot| (slot.older, slot.newer)) else {
-            return;
-        };
-        match self.slots.get_mut(older as usize) {
-            Some(slot) => slot.newer = newer,
-            None => row.oldest = newer,
+    fn take_out(&mut self, at: u32) {
+        let Some((row, older, newer)) = self.row_of(at) else { return };
+        if older == NONE {
+            row.oldest = newer;
         }
-        match self.slots.get_mut(newer as usize) {
-            Some(slot) => slot.older = older,
-            None => row.newest = older,
+        if newer == NONE {
+            row.newest = older;
+        }
+        if let Some(slot) = self.slots.get_mut(older as usize) {
+            slot.newer = newer;
+        }
+        if let Some(slot) = self.slots.get_mut(newer as usize) {
+            slot.older = older;
         }
     }
 }
@@ -233,19 +326,35 @@ const NONE: u32 = u32::MAX;
 mod tests {
     use super::*;
 
+    fn hosts(one: &str, other: &str) -> Hosts {
+        let [originator, responder] = [one, other].map(|end| end.parse().unwrap());
+        Hosts::of(&SessionEndpoints {
+            originator,
+            originator_seen: originator,
+            responder,
+            responder_seen: responder,
+        })
+    }
+
+    fn begin(table: &mut CallTable, of: &mut FlowCalls, name: u64) -> bool {
+        table.insert(of, hosts("10.0.0.2:5060", "198.51.100.1:5060"), Call::new(name, CALLER))
+    }
+
+    const CALLER: u32 = 5;
+
     fn filled(table: &mut CallTable, names: std::ops::RangeInclusive<u64>) -> FlowCalls {
         let mut of = FlowCalls::new();
         for name in names {
-            assert!(table.insert(&mut of, name), "{name}");
+            assert!(begin(table, &mut of, name), "{name}");
         }
         of
     }
 
-    fn order(table: &mut CallTable, mut of: FlowCalls) -> Vec<u64> {
+    fn order(table: &mut CallTable, of: FlowCalls) -> Vec<u64> {
         let mut names = Vec::new();
-        while let Some(name) = table.oldest(&of, 0).map(Call::name) {
+        while let Some(name) = table.oldest(of, 0).map(Call::name) {
             names.push(name);
-            table.remove(&mut of, name);
+            table.remove(of, name);
         }
         names
     }
@@ -254,13 +363,13 @@ mod tests {
     fn a_flow_has_what_it_is_sure_of_and_shares_the_rest() {
         let mut table = CallTable::new(2, 3, 6);
         let mut greedy = filled(&mut table, 1..=6);
-        assert!(!table.insert(&mut greedy, 7), "its own limit");
+        assert!(!begin(&mut table, &mut greedy, 7), "its own limit");
         let mut other = filled(&mut table, 1..=5);
-        assert!(!table.insert(&mut other, 6), "nothing shared is left");
+        assert!(!begin(&mut table, &mut other, 6), "nothing shared is left");
         let mut late = FlowCalls::new();
-        assert!(!table.insert(&mut late, 1), "more flows than there was memory for");
-        table.remove(&mut greedy, 3);
-        assert!(table.insert(&mut other, 6));
+        assert!(!begin(&mut table, &mut late, 1), "more flows than there was memory for");
+        table.remove(greedy, 3);
+        assert!(begin(&mut table, &mut other, 6));
         assert_eq!(table.len(), 11);
         table.end(&mut greedy);
         table.end(&mut other);
@@ -270,25 +379,63 @@ mod tests {
     #[test]
     fn calls_of_two_flows_with_one_name_are_two() {
         let mut table = CallTable::new(2, 0, 4);
-        let (mut first, second) = (filled(&mut table, 7..=7), filled(&mut table, 7..=7));
-        table.remove(&mut first, 7);
-        assert!(table.find(&first, 7).is_none() && table.find(&second, 7).is_some());
+        let (first, second) = (filled(&mut table, 7..=7), filled(&mut table, 7..=7));
+        table.remove(first, 7);
+        assert!(table.find(first, 7).is_none() && table.find(second, 7).is_some());
     }
 
     #[test]
     fn who_makes_room_is_the_oldest_unanswered_call_then_the_oldest_answered_one() {
-        let mut table = CallTable::new(1, 8, 16);
-        let mut of = filled(&mut table, 1..=6);
-        table.answer(&mut of, 2, 9);
-        table.answer(&mut of, 1, 9);
-        table.touch(&mut of, 3);
-        assert_eq!(table.oldest(&of, 4).map(Call::name), Some(5), "not the one that needs the room");
-        let before = *table.find(&of, 5).unwrap();
-        table.answer(&mut of, 5, 9);
-        table.restore(&mut of, &before);
+        let mut table = CallTable::new(2, 8, 16);
+        let of = filled(&mut table, 1..=6);
+        table.answer(of, 2, 9);
+        table.answer(of, 1, 9);
+        table.touch(of, 3);
+        assert_eq!(table.oldest(of, 4).map(Call::name), Some(5), "not the one that needs the room");
+        let before = *table.find(of, 5).unwrap();
+        table.answer(of, 5, 9);
+        table.restore(of, &before);
         assert_eq!(order(&mut table, of), [4, 6, 3, 5, 2, 1]);
         let alone = filled(&mut table, 8..=8);
-        assert!(table.oldest(&alone, 8).is_none());
+        assert!(table.oldest(alone, 8).is_none());
+    }
+
+    #[test]
+    fn an_answered_call_goes_with_who_has_both_tags_between_the_same_hosts() {
+        let there = hosts("10.0.0.2:5062", "198.51.100.1:5061");
+        let back = hosts("198.51.100.1:5070", "10.0.0.2:5062");
+        let mut table = CallTable::new(3, 8, 8);
+        let mut of = filled(&mut table, 1..=6);
+        let mut other = FlowCalls::new();
+        table.adopt(&mut other, there, 2, [CALLER, 9]);
+        assert_eq!(other, FlowCalls::new(), "not answered");
+        table.answer(of, 2, 9);
+        for (hosts, tags) in [
+            (hosts("10.0.0.3:5060", "198.51.100.1:5060"), [CALLER, 9]),
+            (hosts("10.0.0.2:5060", "198.51.100.2:5060"), [CALLER, 9]),
+            (there, [CALLER, 8]),
+            (there, [9, 9]),
+            (there, [0, 9]),
+            (there, [CALLER, 0]),
+        ] {
+            table.adopt(&mut other, hosts, 2, tags);
+            assert_eq!(other, FlowCalls::new(), "{hosts:?} {tags:?}");
+        }
+        for (hosts, tags) in [(there, [CALLER, 9]), (back, [9, CALLER])] {
+            table.adopt(&mut other, hosts, 2, tags);
+            assert!(table.find(of, 2).is_none() && table.find(other, 2).is_some());
+            assert_eq!((table.len(), table.shared, table.oldest(other, 0).map(Call::name)), (6, 7, Some(2)));
+            table.end(&mut other);
+            assert!(begin(&mut table, &mut of, 2));
+            table.answer(of, 2, 9);
+        }
+        table.adopt(&mut other, there, 2, [9, CALLER]);
+        table.adopt(&mut of, there, 2, [CALLER, 9]);
+        assert!(table.find(of, 2).is_some() && table.find(other, 2).is_none(), "and back");
+        table.end(&mut of);
+        table.end(&mut other);
+        assert!(table.is_empty() && table.by_hosts.is_empty());
+        assert_eq!((table.free.len(), table.free_flows.len(), table.shared), (20, 3, 8));
     }
 
     /// Against a plain list, with every operation in a thousand orders.
@@ -303,29 +450,29 @@ mod tests {
             let at = model.iter().position(|(known, _)| *known == name);
             match ((random >> 60) % 4, at) {
                 (0, None) => {
-                    assert_eq!(table.insert(&mut of, name), model.len() < 32);
+                    assert_eq!(begin(&mut table, &mut of, name), model.len() < 32);
                     if model.len() < 32 {
                         model.push((name, false));
                     }
                 }
                 (1, Some(at)) => {
-                    table.touch(&mut of, name);
+                    table.touch(of, name);
                     let call = model.remove(at);
                     model.push(call);
                 }
                 (2, Some(at)) => {
-                    table.answer(&mut of, name, 1);
+                    table.answer(of, name, 1);
                     model.remove(at);
                     model.push((name, true));
                 }
                 (3, Some(at)) => {
-                    table.remove(&mut of, name);
+                    table.remove(of, name);
                     model.remove(at);
                 }
                 _ => {}
             }
             let oldest = model.iter().find(|(_, answered)| !answered).or_else(|| model.first());
-            assert_eq!(table.oldest(&of, 0).map(Call::name), oldest.map(|(name, _)| *name));
+            assert_eq!(table.oldest(of, 0).map(Call::name), oldest.map(|(name, _)| *name));
             assert_eq!(table.len(), model.len());
         }
     }

@@ -14,7 +14,7 @@ use crate::counters::ProtocolCounters;
 use crate::ids::TenantId;
 use crate::nat::expectation::{Expectation, UNLIMITED};
 use crate::nat::key::Endpoint;
-use crate::nat::session::Facing;
+use crate::nat::session::{Facing, Session};
 use crate::nat::{Nat, NatWorker};
 use crate::table::slots::Handle;
 use crate::time::{Instant, Tick};
@@ -171,10 +171,12 @@ impl AlgNat for NatPort<'_> {
 
     fn withdraw(&mut self, expectation: ExpectationId) {
         let handle = Handle::from_u64(expectation.0);
-        // Only what this session was given: an ALG cannot touch another's.
+        // Only what this session was given, or one beside it: an ALG cannot touch another's.
         let at = self.promises.held.iter().position(|promise| promise.handle == handle);
         if let Some(at) = at {
             self.promises.held.swap_remove(at);
+        }
+        if at.is_some() || self.owner_beside(handle).is_some() {
             self.nat.withdraw(self.worker, handle);
         }
     }
@@ -306,6 +308,10 @@ impl NatPort<'_> {
             parent: self.session,
             mapping,
         };
+        // It may have come by another of its control sessions, from another port.
+        let beside =
+            nat.expectations.promised(&expectation).filter(|handle| self.owner_beside(*handle).is_some());
+        beside.into_iter().for_each(|handle| nat.withdraw(self.worker, handle));
         let handle = nat.promise(self.worker, &expectation)?;
         self.promises.held.push(Promise {
             handle,
@@ -318,10 +324,35 @@ impl NatPort<'_> {
         Ok(Announced { id: ExpectationId(handle.to_u64()), endpoint: announced.into() })
     }
 
-    /// The expectation that `handle` names and whose it is, if it is this session's and still waits.
+    /// The expectation that `handle` names and whose it is, if it is this session's, or of one beside it, and still waits.
     fn held(&self, handle: Handle) -> Option<(Expectation, Direction)> {
-        let promise = self.promises.of(handle).filter(|_| self.nat.expectations.is_waiting(handle))?;
-        self.nat.expectations.expectation(handle.index).map(|expectation| (expectation, promise.owner))
+        let promise = self.promises.of(handle).map(|promise| promise.owner);
+        let owner = promise.or_else(|| self.owner_beside(handle))?;
+        let expectation = self.nat.expectations.expectation(handle.index)?;
+        self.nat.expectations.is_waiting(handle).then_some((expectation, owner))
+    }
+
+    /// Whose an expectation is that was given to a control session beside this one: between the same two hosts, of the same
+    /// protocol, in the same thread, so that nobody else renews or ends it meanwhile. A dialogue may go on from another port.
+    fn owner_beside(&self, handle: Handle) -> Option<Direction> {
+        let sessions = &self.nat.sessions;
+        let expectation = self.nat.expectations.expectation(handle.index);
+        let expectation = expectation.filter(|_| self.nat.expectations.is_waiting(handle))?;
+        let (own, beside) = (sessions.by_handle(self.session)?, sessions.by_handle(expectation.parent)?);
+        let hosts = |session: &Session<'_>| {
+            let key = session.internal_key();
+            (key.source().host(), key.destination().host())
+        };
+        let is_beside = hosts(&own) == hosts(&beside)
+            && own.alg_protocol() == beside.alg_protocol()
+            && own.alg_owner() == beside.alg_owner();
+        // It is of the end that is translated; of two, of the one whose host it is for.
+        let is_owner = |end: &Direction| {
+            let host = Endpoint::from(self.endpoints.sender(*end)).in_tenant(self.tenant_of(*end)).host();
+            let other = self.external_address_of(end.reversed());
+            self.external_address_of(*end).is_some() && (other.is_none() || host == expectation.target.host())
+        };
+        [Direction::Original, Direction::Reply].into_iter().find(is_owner).filter(|_| is_beside)
     }
 
     /// The external address of an end, if it is translated.

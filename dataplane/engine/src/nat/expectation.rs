@@ -226,6 +226,17 @@ impl Expectations {
         self.expectation(slot).map(|expectation| expectation.target)
     }
 
+    /// The one that stands in the way of `new`: announced at the same endpoint, to the same peer.
+    #[must_use]
+    pub fn promised(&self, new: &Expectation) -> Option<Handle> {
+        let is_same = |slot| {
+            self.is_at(slot, new.protocol, new.announced)
+                && self.expectation(slot).is_some_and(|other| other.peer == new.peer)
+        };
+        let hash = new.announced.hash(new.protocol, &self.key);
+        self.index.find(hash, is_same).map(|slot| self.slots.handle(slot))
+    }
+
     /// Whether the expectation that `handle` names still waits for a flow.
     #[must_use]
     pub fn is_waiting(&self, handle: Handle) -> bool {
