@@ -268,6 +268,11 @@ pub trait Policy {
         Ruling::Allow
     }
 
+    /// Whether [`Policy::masks`] may ever say yes: where not, nobody looks for such texts.
+    fn may_mask(&self) -> bool {
+        false
+    }
+
     /// Whether a text that an end says about itself is hidden from the other one. The subject's command is the
     /// command that is answered, or the header it stands in; the argument is the text.
     fn masks(&mut self, subject: &Subject<'_>) -> bool {

@@ -226,6 +226,12 @@ impl Rules {
         self.rules.is_empty()
     }
 
+    /// Whether one of them hides texts.
+    #[must_use]
+    pub fn may_mask(&self) -> bool {
+        self.rules.iter().any(|limited| matches!(limited.rule.action, Action::Mask))
+    }
+
     /// What the first matching rule says. `nanos`: now, of a clock that never goes back.
     pub fn judge(
         &self,

@@ -28,7 +28,7 @@ use super::MediaPeer;
 use super::asking::Asking;
 use super::reader::{Message, Method};
 use super::sdp::{Connection, MAX_SECTIONS, Sdp};
-use super::table::{CallTable, FlowCalls, Hosts};
+use super::table::{CallTable, FlowCalls, Hosts, Place};
 
 /// One call.
 #[derive(Debug, Clone, Copy)]
@@ -62,12 +62,14 @@ struct Media {
     stale: bool,
 }
 
-/// The calls of one signalling flow, in the table of its thread.
+/// The call of one message, among those of its signalling flow.
 pub(super) struct Calls<'a> {
-    pub(super) table: &'a mut CallTable,
-    pub(super) of: &'a mut FlowCalls,
+    table: &'a mut CallTable,
+    of: &'a mut FlowCalls,
     /// The ends of the flow.
-    pub(super) hosts: Hosts,
+    hosts: Hosts,
+    /// Where the call is kept, if it is.
+    place: Option<Place>,
 }
 
 /// A flow, or a pair, that a description names.
@@ -79,13 +81,25 @@ pub(super) struct Wanted {
     pub(super) pair: bool,
 }
 
-impl Calls<'_> {
+impl<'a> Calls<'a> {
+    /// The call of `message`, in the table of the thread. If it has come by another flow so far, it comes by this one now.
+    pub(super) fn of(
+        message: &Message,
+        table: &'a mut CallTable,
+        of: &'a mut FlowCalls,
+        hosts: Hosts,
+    ) -> Self {
+        table.adopt(of, hosts, message.call, [message.from_tag, message.to_tag]);
+        let place = table.find(*of, message.call);
+        Self { table, of, hosts, place }
+    }
+
     /// Notes a request; true to its kind, before its description is read.
     pub(super) fn on_request(&mut self, message: &Message, asking: &mut Asking<'_>) {
         match message.method {
             Method::Invite => self.keep(message, asking),
             Method::Cancel => {
-                if let Some(call) = self.find(message.call).filter(|call| !call.answered) {
+                if let Some(call) = self.call().filter(|call| !call.answered) {
                     call.renew(TRANSACTION, asking);
                 }
             }
@@ -99,7 +113,7 @@ impl Calls<'_> {
         let status = message.status.unwrap_or(0);
         let changes = matches!(message.method, Method::Invite | Method::Update | Method::Prack);
         let invite = message.method == Method::Invite;
-        let Some(call) = self.find(message.call) else { return };
+        let Some(call) = self.call() else { return };
         if invite && (101..200).contains(&status) && !call.answered {
             call.renew(asking.settings.media_lifetime, asking);
         }
@@ -108,9 +122,9 @@ impl Calls<'_> {
         }
         if status < 300 {
             if invite {
-                self.table.answer(*self.of, message.call, message.to_tag);
+                self.place.into_iter().for_each(|place| self.table.answer(place, message.to_tag));
             }
-            let Some(call) = self.find(message.call) else { return };
+            let Some(call) = self.call() else { return };
             call.drop_media(asking, |media| media.stale);
             call.settle();
             if call.answered {
@@ -123,7 +137,7 @@ impl Calls<'_> {
             call.drop_media(asking, |media| media.fresh);
             call.media.iter_mut().flatten().for_each(|media| media.stale = false);
         } else {
-            self.end(message.call, asking);
+            self.end(asking);
         }
     }
 
@@ -131,7 +145,7 @@ impl Calls<'_> {
     /// once another one has answered.
     pub(super) fn learn(&mut self, message: &Message, sdp: &Sdp, asking: &mut Asking<'_>) {
         let sender = asking.sender;
-        let Some(call) = self.find(message.call) else { return };
+        let Some(call) = self.call() else { return };
         let ringing = message.status.is_some_and(|status| status < 200);
         if ringing && call.answered && !call.forks.contains(&message.to_tag) {
             return;
@@ -159,8 +173,8 @@ impl Calls<'_> {
     }
 
     /// The ACK that carries an answer ends its exchange.
-    pub(super) fn settle(&mut self, call: u64) {
-        if let Some(call) = self.find(call) {
+    pub(super) fn settle(&mut self) {
+        if let Some(call) = self.call() {
             call.settle();
         }
     }
@@ -169,15 +183,15 @@ impl Calls<'_> {
     pub(super) fn begin(&mut self, message: &Message, asking: &mut Asking<'_>) {
         self.keep(message, asking);
         let sender = asking.sender;
-        if let Some(call) = self.find(message.call) {
+        if let Some(call) = self.call() {
             let of_sender = call.media.iter_mut().flatten().filter(|media| media.owner == sender);
             of_sender.for_each(|media| media.stale = true);
         }
     }
 
     /// A section on hold by `c=0.0.0.0` still has its port.
-    pub(super) fn hold(&mut self, call: u64, l4_port: u16, asking: &Asking<'_>) {
-        let Some(call) = self.find(call) else { return };
+    pub(super) fn hold(&mut self, l4_port: u16, asking: &Asking<'_>) {
+        let Some(call) = self.call() else { return };
         for media in call.media.iter_mut().flatten() {
             if media.owner == asking.sender && media.target.port() == l4_port {
                 media.stale = false;
@@ -186,13 +200,8 @@ impl Calls<'_> {
     }
 
     /// The endpoint that is announced for what the sender's description names.
-    pub(super) fn open(
-        &mut self,
-        call: u64,
-        wanted: Wanted,
-        asking: &mut Asking<'_>,
-    ) -> Result<SocketAddrV4, Event> {
-        let call = self.find(call).ok_or(Event::TooManyOutstanding)?;
+    pub(super) fn open(&mut self, wanted: Wanted, asking: &mut Asking<'_>) -> Result<SocketAddrV4, Event> {
+        let call = self.call().ok_or(Event::TooManyOutstanding)?;
         let owner = asking.sender;
         let peer = peer_of(&call.addresses, owner.reversed(), wanted.section, asking);
         let lifetime = call.lifetime(asking);
@@ -230,70 +239,66 @@ impl Calls<'_> {
         Ok(announced)
     }
 
-    /// Takes the call along that a message is of, if it has come by another flow so far.
-    pub(super) fn adopt(&mut self, message: &Message) {
-        self.table.adopt(self.of, self.hosts, message.call, [message.from_tag, message.to_tag]);
-    }
-
-    /// A call as it is, to be put back by [`Calls::restore`].
-    pub(super) fn snapshot(&mut self, name: u64) -> Option<Call> {
-        self.find(name).copied()
+    /// The call as it is, to be put back by [`Calls::restore`].
+    pub(super) fn snapshot(&mut self) -> Option<Call> {
+        self.call().copied()
     }
 
     /// The message was not translated after all: what it opened was withdrawn, and its call is as it was.
-    pub(super) fn restore(&mut self, name: u64, before: Option<&Call>) {
-        match before {
-            Some(before) => self.table.restore(*self.of, before),
-            None => self.table.remove(*self.of, name),
+    pub(super) fn restore(&mut self, before: Option<&Call>) {
+        match (self.place, before) {
+            (Some(place), Some(before)) => self.table.restore(place, before),
+            (Some(place), None) => self.table.remove(place),
+            (None, _) => {}
         }
     }
 
     fn on_bye(&mut self, message: &Message, asking: &mut Asking<'_>) {
-        let Some(call) = self.find(message.call) else { return };
+        let Some(call) = self.call() else { return };
         for fork in &mut call.forks {
             if *fork == message.to_tag || *fork == message.from_tag {
                 *fork = 0;
             }
         }
         if call.forks.iter().all(|fork| *fork == 0) {
-            self.end(message.call, asking);
+            self.end(asking);
         }
     }
 
-    fn find(&mut self, name: u64) -> Option<&mut Call> {
-        self.table.find(*self.of, name)
+    fn call(&mut self) -> Option<&mut Call> {
+        self.place.and_then(|place| self.table.call(place))
     }
 
-    /// Finds a call or makes a record for it, for which its flow's oldest one gives way if it must. A flow that has none,
-    /// and finds no room, goes without.
+    /// Notes that the call was heard of, or makes a record for it, for which its flow's oldest one gives way if it must. A flow
+    /// that has none, and finds no room, goes without.
     fn keep(&mut self, message: &Message, asking: &mut Asking<'_>) {
-        if self.find(message.call).is_some() {
-            self.table.touch(*self.of, message.call);
+        if let Some(place) = self.place {
+            self.table.touch(place);
             return;
         }
         let call = Call::new(message.call, message.from_tag);
-        if !self.table.insert(self.of, self.hosts, call) && self.evict(message.call, asking) {
-            let is_kept = self.table.insert(self.of, self.hosts, call);
-            debug_assert!(is_kept, "what the evicted call has left was its flow's own");
+        self.place = self.table.insert(self.of, self.hosts, call);
+        if self.place.is_none() && self.evict(asking) {
+            self.place = self.table.insert(self.of, self.hosts, call);
+            debug_assert!(self.place.is_some(), "what the evicted call has left was its flow's own");
         }
     }
 
-    /// Forgets the oldest call but `keep`; unanswered ones first.
-    fn evict(&mut self, keep: u64, asking: &mut Asking<'_>) -> bool {
-        let Some(oldest) = self.table.oldest(*self.of, keep).copied() else { return false };
-        if oldest.answered {
-            self.table.remove(*self.of, oldest.name);
-        } else {
-            self.end(oldest.name, asking);
+    /// Forgets the flow's oldest call; unanswered ones first.
+    fn evict(&mut self, asking: &mut Asking<'_>) -> bool {
+        let Some(oldest) = self.table.oldest(*self.of, self.place) else { return false };
+        if let Some(call) = self.table.call(oldest).filter(|call| !call.answered) {
+            call.drop_media(asking, |_| true);
         }
+        self.table.remove(oldest);
         true
     }
 
-    fn end(&mut self, name: u64, asking: &mut Asking<'_>) {
-        if let Some(call) = self.find(name) {
+    fn end(&mut self, asking: &mut Asking<'_>) {
+        if let Some(call) = self.call() {
             call.drop_media(asking, |_| true);
-            self.table.remove(*self.of, name);
         }
+        self.place.take().into_iter().for_each(|place| self.table.remove(place));
     }
 }
 

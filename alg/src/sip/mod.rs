@@ -386,9 +386,8 @@ impl Sip {
         let decided = read.map_err(Fault::event).and_then(|mut message| {
             message.name_call(bytes, tokens, self.settings.call_id_key);
             let table = self.table.as_deref_mut().ok_or(Event::TooManyOutstanding)?;
-            let mut calls = Calls { table, of: &mut self.calls, hosts: Hosts::of(cx.endpoints) };
-            calls.adopt(&message);
-            let (before, call) = (self.state.aliases, calls.snapshot(message.call));
+            let mut calls = Calls::of(&message, table, &mut self.calls, Hosts::of(cx.endpoints));
+            let (before, call) = (self.state.aliases, calls.snapshot());
             let mut asking =
                 Asking::new(direction, cx.endpoints, &mut *cx.nat, self.settings, self.transport);
             let of = Read { bytes, message: &message, sdp };
@@ -396,7 +395,7 @@ impl Sip {
                 self.state.translate(&of, tokens, again, &mut calls, &mut asking, cx.edits, cx.events);
             if translated.is_err() {
                 asking.undo();
-                calls.restore(message.call, call.as_ref());
+                calls.restore(call.as_ref());
                 self.state.aliases = before;
             }
             translated

@@ -138,12 +138,11 @@ pub(super) fn translate_sdp(
         match sdp.connection_of(section) {
             Connection::Address(named) if is_served(named) => {
                 if !sdp.follows_in_bundle(section) && !section.active {
-                    let spot = Spot { call: message.call, index, named };
-                    open_section(&spot, section, tokens, &mut opened, calls, asking)?;
+                    open_section((index, named), section, tokens, &mut opened, calls, asking)?;
                 }
             }
             Connection::Address(named) if named.is_unspecified() => {
-                calls.hold(message.call, section.l4_port, asking);
+                calls.hold(section.l4_port, asking);
             }
             Connection::Address(named) if named != *seen.ip() => events.count(Event::ForeignAddress),
             Connection::Address(_) | Connection::Absent | Connection::Other => {}
@@ -182,7 +181,7 @@ pub(super) fn translate_sdp(
         tokens.set(index, new);
     }
     if message.status.is_none() && message.method == Method::Ack {
-        calls.settle(message.call);
+        calls.settle();
     }
     Ok(())
 }
@@ -270,22 +269,15 @@ fn served_rtcp(section: &Section, tokens: &Tokens, asking: &Asking<'_>) -> Optio
     })
 }
 
-/// Which section of which call it is, and the host that has its media.
-struct Spot {
-    call: u64,
-    index: usize,
-    named: Ipv4Addr,
-}
-
+/// Opens a section: `index` says which it is, `named` which host has its media.
 fn open_section(
-    spot: &Spot,
+    (index, named): (usize, Ipv4Addr),
     section: &Section,
     tokens: &mut Tokens,
     opened: &mut Opened,
     calls: &mut Calls<'_>,
     asking: &mut Asking<'_>,
 ) -> Result<(), Event> {
-    let Spot { call, index, named } = *spot;
     let above = section.l4_port.checked_add(1);
     let served = served_rtcp(section, tokens, asking);
     // It may name a host of its own.
@@ -299,7 +291,7 @@ fn open_section(
     let mut open = |host: Ipv4Addr, l4_port: u16, pair: bool, opened: &mut Opened| {
         let target = SocketAddrV4::new(host, l4_port);
         let wanted = Wanted { section: index, protocol: section.protocol, target, pair };
-        opened.take(calls.open(call, wanted, asking)?)
+        opened.take(calls.open(wanted, asking)?)
     };
     if section.layers > MAX_LAYERS {
         return Err(Event::ExpectationRefused);

@@ -49,6 +49,10 @@ struct Slot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FlowCalls(u32);
 
+/// Where a call is, until it is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place(u32);
+
 /// The calls of one flow.
 #[derive(Debug, Clone, Copy)]
 struct Flow {
@@ -143,22 +147,26 @@ impl CallTable {
         self.index.is_empty()
     }
 
-    pub(super) fn find(&mut self, of: FlowCalls, name: u64) -> Option<&mut Call> {
-        let at = *self.index.get(&(of.0, name))?;
-        self.slots.get_mut(at as usize).map(|slot| &mut slot.call)
+    /// Where the flow's call of this name is.
+    pub(super) fn find(&self, of: FlowCalls, name: u64) -> Option<Place> {
+        self.index.get(&(of.0, name)).copied().map(Place)
     }
 
-    /// Begins a call that the flow, between `hosts`, does not have. `false`: there is no room.
+    /// The call at `place`.
+    pub(super) fn call(&mut self, place: Place) -> Option<&mut Call> {
+        self.slots.get_mut(place.0 as usize).map(|slot| &mut slot.call)
+    }
+
+    /// Begins a call that the flow, between `hosts`, does not have. `None`: there is no room.
     #[must_use]
-    pub(super) fn insert(&mut self, of: &mut FlowCalls, hosts: Hosts, call: Call) -> bool {
+    pub(super) fn insert(&mut self, of: &mut FlowCalls, hosts: Hosts, call: Call) -> Option<Place> {
         if !self.has_room(*of) {
-            return false;
+            return None;
         }
         if *of == FlowCalls::new() {
-            let Some(flow) = self.free_flows.pop() else { return false };
-            *of = FlowCalls(flow);
+            *of = FlowCalls(self.free_flows.pop()?);
         }
-        let Some(at) = self.free.pop() else { return false };
+        let at = self.free.pop()?;
         if let Some(slot) = self.slots.get_mut(at as usize) {
             *slot = Slot { call, flow: of.0, hosts, older: NONE, newer: NONE };
         }
@@ -168,7 +176,7 @@ impl CallTable {
         }
         self.index.insert((of.0, call.name()), at);
         self.append(at);
-        true
+        Some(Place(at))
     }
 
     /// Whether a flow may have one call more.
@@ -188,78 +196,73 @@ impl CallTable {
         if !slot.call.is_between(tags) || !self.has_room(*of) {
             return;
         }
-        self.remove(FlowCalls(slot.flow), name);
+        self.remove(Place(at));
         let mut call = slot.call;
         if slot.hosts.turned != hosts.turned {
             call.turn();
         }
-        // The slot that has become free is there.
-        if self.insert(of, hosts, call) {
-            self.note_answered(*of, name);
+        // In the slot that has just become free.
+        if let Some(place) = self.insert(of, hosts, call) {
+            self.note_answered(place);
         }
     }
 
     /// Notes that the call was heard of; it is the last of its row then.
-    pub(super) fn touch(&mut self, of: FlowCalls, name: u64) {
-        if let Some(&at) = self.index.get(&(of.0, name)) {
-            self.take_out(at);
-            self.append(at);
-        }
+    pub(super) fn touch(&mut self, place: Place) {
+        self.take_out(place.0);
+        self.append(place.0);
     }
 
     /// Notes a 2xx of the fork `tag`.
-    pub(super) fn answer(&mut self, of: FlowCalls, name: u64, tag: u32) {
-        let Some(&at) = self.index.get(&(of.0, name)) else { return };
-        self.take_out(at);
-        if let Some(slot) = self.slots.get_mut(at as usize) {
-            slot.call.answer(tag);
-        }
-        self.append(at);
-        self.note_answered(of, name);
+    pub(super) fn answer(&mut self, place: Place, tag: u32) {
+        self.change(place, |call| call.answer(tag));
+        self.note_answered(place);
     }
 
-    /// Puts back what a call was, unless it has ended.
-    pub(super) fn restore(&mut self, of: FlowCalls, before: &Call) {
-        let Some(&at) = self.index.get(&(of.0, before.name())) else { return };
-        self.take_out(at);
-        if let Some(slot) = self.slots.get_mut(at as usize) {
-            slot.call = *before;
+    /// Puts back what a call was.
+    pub(super) fn restore(&mut self, place: Place, before: &Call) {
+        self.change(place, |call| *call = *before);
+    }
+
+    /// It may belong into another row afterwards.
+    fn change(&mut self, place: Place, change: impl FnOnce(&mut Call)) {
+        self.take_out(place.0);
+        if let Some(call) = self.call(place) {
+            change(call);
         }
-        self.append(at);
+        self.append(place.0);
     }
 
     /// Forgets a call.
-    pub(super) fn remove(&mut self, of: FlowCalls, name: u64) {
-        let Some(at) = self.index.remove(&(of.0, name)) else { return };
-        self.take_out(at);
-        if let Some(slot) = self.slots.get(at as usize) {
-            let key = (slot.hosts.name, name);
-            if self.by_hosts.get(&key) == Some(&at) {
-                self.by_hosts.remove(&key);
-            }
+    pub(super) fn remove(&mut self, place: Place) {
+        self.take_out(place.0);
+        let Some(Slot { call, flow, hosts, .. }) = self.slots.get(place.0 as usize) else { return };
+        self.index.remove(&(*flow, call.name()));
+        let shared = (hosts.name, call.name());
+        if call.is_answered() && self.by_hosts.get(&shared) == Some(&place.0) {
+            self.by_hosts.remove(&shared);
         }
-        self.free.push(at);
-        if let Some(flow) = self.flows.get_mut(of.0 as usize) {
+        if let Some(flow) = self.flows.get_mut(*flow as usize) {
             self.shared += usize::from(flow.count > SURE_CALLS);
             flow.count = flow.count.saturating_sub(1);
         }
+        self.free.push(place.0);
     }
 
-    /// The call that makes room: not `keep`, unanswered ones first, then whatever was not heard of for longest.
-    pub(super) fn oldest(&self, of: FlowCalls, keep: u64) -> Option<&Call> {
+    /// The call that makes room: not that at `keep`, unanswered ones first, then whatever was not heard of for longest.
+    pub(super) fn oldest(&self, of: FlowCalls, keep: Option<Place>) -> Option<Place> {
+        let keep = keep.map_or(NONE, |place| place.0);
         self.flows.get(of.0 as usize)?.rows.iter().find_map(|row| {
             let first = self.slots.get(row.oldest as usize)?;
-            if first.call.name() != keep {
-                return Some(&first.call);
-            }
-            self.slots.get(first.newer as usize).map(|second| &second.call)
+            let at = if row.oldest == keep { first.newer } else { row.oldest };
+            (at != NONE).then_some(Place(at))
         })
     }
 
     /// Forgets all calls of a flow.
     pub(super) fn end(&mut self, of: &mut FlowCalls) {
-        while let Some(name) = self.oldest(*of, 0).map(Call::name) {
-            self.remove(*of, name);
+        while let Some(place) = self.oldest(*of, None) {
+            self.remove(place);
         }
         if *of != FlowCalls::new() {
             self.free_flows.push(of.0);
@@ -268,12 +271,9 @@ impl CallTable {
     }
 
     /// From now on other flows between the same hosts find it, unless one has such a call already.
-    fn note_answered(&mut self, of: FlowCalls, name: u64) {
-        let Some(&at) = self.index.get(&(of.0, name)) else { return };
-        let hosts = self.slots.get(at as usize).map_or(0, |slot| slot.hosts.name);
-        if hosts != 0 {
-            self.by_hosts.entry((hosts, name)).or_insert(at);
-        }
+    fn note_answered(&mut self, place: Place) {
+        let Some(slot) = self.slots.get(place.0 as usize).filter(|slot| slot.hosts.name != 0) else { return };
+        self.by_hosts.entry((slot.hosts.name, slot.call.name())).or_insert(place.0);
     }
 
     /// The row of the call at `at`, and its neighbours there.
@@ -337,7 +337,13 @@ mod tests {
     }
 
     fn begin(table: &mut CallTable, of: &mut FlowCalls, name: u64) -> bool {
-        table.insert(of, hosts("10.0.0.2:5060", "198.51.100.1:5060"), Call::new(name, CALLER))
+        table.insert(of, hosts("10.0.0.2:5060", "198.51.100.1:5060"), Call::new(name, CALLER)).is_some()
+    }
+
+    fn oldest(table: &mut CallTable, of: FlowCalls, keep: u64) -> Option<u64> {
+        let keep = table.find(of, keep);
+        let oldest = table.oldest(of, keep)?;
+        table.call(oldest).map(|call| call.name())
     }
 
     const CALLER: u32 = 5;
@@ -352,9 +358,9 @@ mod tests {
 
     fn order(table: &mut CallTable, of: FlowCalls) -> Vec<u64> {
         let mut names = Vec::new();
-        while let Some(name) = table.oldest(of, 0).map(Call::name) {
+        while let Some(name) = oldest(table, of, 0) {
             names.push(name);
-            table.remove(of, name);
+            table.remove(table.find(of, name).unwrap());
         }
         names
     }
@@ -368,7 +374,7 @@ mod tests {
         assert!(!begin(&mut table, &mut other, 6), "nothing shared is left");
         let mut late = FlowCalls::new();
         assert!(!begin(&mut table, &mut late, 1), "more flows than there was memory for");
-        table.remove(greedy, 3);
+        table.remove(table.find(greedy, 3).unwrap());
         assert!(begin(&mut table, &mut other, 6));
         assert_eq!(table.len(), 11);
         table.end(&mut greedy);
@@ -380,7 +386,7 @@ mod tests {
     fn calls_of_two_flows_with_one_name_are_two() {
         let mut table = CallTable::new(2, 0, 4);
         let (first, second) = (filled(&mut table, 7..=7), filled(&mut table, 7..=7));
-        table.remove(first, 7);
+        table.remove(table.find(first, 7).unwrap());
         assert!(table.find(first, 7).is_none() && table.find(second, 7).is_some());
     }
 
@@ -388,16 +394,17 @@ mod tests {
     fn who_makes_room_is_the_oldest_unanswered_call_then_the_oldest_answered_one() {
         let mut table = CallTable::new(2, 8, 16);
         let of = filled(&mut table, 1..=6);
-        table.answer(of, 2, 9);
-        table.answer(of, 1, 9);
-        table.touch(of, 3);
-        assert_eq!(table.oldest(of, 4).map(Call::name), Some(5), "not the one that needs the room");
-        let before = *table.find(of, 5).unwrap();
-        table.answer(of, 5, 9);
-        table.restore(of, &before);
+        table.answer(table.find(of, 2).unwrap(), 9);
+        table.answer(table.find(of, 1).unwrap(), 9);
+        table.touch(table.find(of, 3).unwrap());
+        assert_eq!(oldest(&mut table, of, 4), Some(5), "not the one that needs the room");
+        let place = table.find(of, 5).unwrap();
+        let before = *table.call(place).unwrap();
+        table.answer(table.find(of, 5).unwrap(), 9);
+        table.restore(place, &before);
         assert_eq!(order(&mut table, of), [4, 6, 3, 5, 2, 1]);
         let alone = filled(&mut table, 8..=8);
-        assert!(table.oldest(alone, 8).is_none());
+        assert!(oldest(&mut table, alone, 8).is_none());
     }
 
     #[test]
@@ -409,7 +416,7 @@ mod tests {
         let mut other = FlowCalls::new();
         table.adopt(&mut other, there, 2, [CALLER, 9]);
         assert_eq!(other, FlowCalls::new(), "not answered");
-        table.answer(of, 2, 9);
+        table.answer(table.find(of, 2).unwrap(), 9);
         for (hosts, tags) in [
             (hosts("10.0.0.3:5060", "198.51.100.1:5060"), [CALLER, 9]),
             (hosts("10.0.0.2:5060", "198.51.100.2:5060"), [CALLER, 9]),
@@ -424,10 +431,10 @@ mod tests {
         for (hosts, tags) in [(there, [CALLER, 9]), (back, [9, CALLER])] {
             table.adopt(&mut other, hosts, 2, tags);
             assert!(table.find(of, 2).is_none() && table.find(other, 2).is_some());
-            assert_eq!((table.len(), table.shared, table.oldest(other, 0).map(Call::name)), (6, 7, Some(2)));
+            assert_eq!((table.len(), table.shared, oldest(&mut table, other, 0)), (6, 7, Some(2)));
             table.end(&mut other);
             assert!(begin(&mut table, &mut of, 2));
-            table.answer(of, 2, 9);
+            table.answer(table.find(of, 2).unwrap(), 9);
         }
         table.adopt(&mut other, there, 2, [9, CALLER]);
         table.adopt(&mut of, there, 2, [CALLER, 9]);
@@ -456,23 +463,23 @@ mod tests {
                     }
                 }
                 (1, Some(at)) => {
-                    table.touch(of, name);
+                    table.touch(table.find(of, name).unwrap());
                     let call = model.remove(at);
                     model.push(call);
                 }
                 (2, Some(at)) => {
-                    table.answer(of, name, 1);
+                    table.answer(table.find(of, name).unwrap(), 1);
                     model.remove(at);
                     model.push((name, true));
                 }
                 (3, Some(at)) => {
-                    table.remove(of, name);
+                    table.remove(table.find(of, name).unwrap());
                     model.remove(at);
                 }
                 _ => {}
             }
-            let oldest = model.iter().find(|(_, answered)| !answered).or_else(|| model.first());
-            assert_eq!(table.oldest(of, 0).map(Call::name), oldest.map(|(name, _)| *name));
+            let wanted = model.iter().find(|(_, answered)| !answered).or_else(|| model.first());
+            assert_eq!(oldest(&mut table, of, 0), wanted.map(|(name, _)| *name));
             assert_eq!(table.len(), model.len());
         }
     }

@@ -74,8 +74,9 @@ pub(super) fn find(byte: u8, text: &[u8]) -> Option<usize> {
 }
 
 /// White space of SIP, RFC 3261 section 25.1 (LWS).
-pub(super) const fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+#[inline]
+pub(super) fn is_space(byte: u8) -> bool {
+    byte <= b' ' && matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
 /// A character of a token, RFC 3261 section 25.1.
@@ -126,21 +127,24 @@ pub(super) fn l4_port(digits: &[u8]) -> Option<u16> {
 
 /// Four decimals with dots. A leading zero is no IPv4 address: readers differ on whether it is octal.
 pub(super) fn address(text: &[u8]) -> Option<Ipv4Addr> {
-    let (mut address, mut dots) = (0u32, 0);
-    // Of the octet at hand: its value, and how many digits it has.
-    let (mut octet, mut digits) = (0u32, 0);
-    for &byte in text {
-        let digit = byte.wrapping_sub(b'0');
-        if digit <= 9 && digits < 3 && (digits == 0 || octet > 0) {
-            (octet, digits) = (octet * 10 + u32::from(digit), digits + 1);
-        } else if byte == b'.' && digits > 0 && dots < 3 && octet <= 255 {
-            (address, dots) = ((address << 8) | octet, dots + 1);
-            (octet, digits) = (0, 0);
-        } else {
-            return None;
-        }
+    if text.len() > LONGEST_ADDRESS {
+        return None;
     }
-    (dots == 3 && digits > 0 && octet <= 255).then(|| Ipv4Addr::from((address << 8) | octet))
+    let (mut address, mut rest) = (0u32, text);
+    for place in 0..4 {
+        if place > 0 {
+            rest = rest.strip_prefix(b".")?;
+        }
+        let (mut octet, mut digits) = (0u64, 0);
+        while let [byte @ b'0'..=b'9', behind @ ..] = rest {
+            octet = octet * 10 + u64::from(byte - b'0');
+            (digits, rest) = (digits + 1, behind);
+        }
+        // As many digits as its value has: no leading zero, and at least one.
+        let octet = u8::try_from(octet).ok().filter(|octet| digits == self::digits((*octet).into()))?;
+        address = (address << 8) | u32::from(octet);
+    }
+    rest.is_empty().then(|| Ipv4Addr::from(address))
 }
 
 /// Names a Call-ID or a user, never 0.
@@ -226,6 +230,8 @@ impl Written {
     }
 }
 
+/// `255.255.255.255`; and so few digits fit 64 bits.
+const LONGEST_ADDRESS: usize = 15;
 /// Bytes that are looked at one by one.
 const NEAR: usize = 16;
 /// A hidden host; `255.255.255.255:65535` is shorter.

@@ -182,6 +182,10 @@ impl algate_alg::Policy for Judge<'_> {
         self.decide(subject, Question::Unreadable)
     }
 
+    fn may_mask(&self) -> bool {
+        self.watched.oversight.rules.may_mask()
+    }
+
     /// In shadow, too: what is hidden from the other end the ALG has read all the same.
     fn masks(&mut self, subject: &Subject<'_>) -> bool {
         self.ask(subject, Question::Text).is_some_and(|judgement| judgement.ruling != Ruling::Allow)
