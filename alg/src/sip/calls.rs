@@ -410,4 +410,4 @@ const MAX_MEDIA: usize = 32;
 const MAX_FORKS: usize = 4;
 
 /// Bytes of one call: a table of them is taken at start, so growth is decided, not an accident.
-const _: () = assert!(size_of::<Call>() <= 2048);
+const _: () = assert!(size_of::<Call>() <= 1440);

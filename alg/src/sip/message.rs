@@ -7,7 +7,7 @@
 use memchr::{memchr, memchr3};
 
 use super::Fault;
-use super::text::{Span, is_space, is_token, number};
+use super::text::{Span, find, is_space, is_token, is_word, number};
 
 /// The first line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,16 +170,13 @@ fn header(head: &[u8], line: Span, stray: bool) -> Header {
     if text.len() > MAX_LINE_BYTES {
         found.fault = Some(Fault::TooLong);
     }
-    let length = text.iter().position(|byte| !is_token(*byte)).unwrap_or(text.len());
-    let (spelled, behind) = text.split_at(length);
-    let blanks = behind.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
-    if spelled.is_empty() || behind.get(blanks) != Some(&b':') {
-        found.fault = found.fault.or(Some(Fault::Malformed));
-        return found;
-    }
+    let colon = find(b':', text).unwrap_or(0);
+    let spelled = text.get(..colon).unwrap_or_default().trim_ascii_end();
     found.name = Name::of(spelled);
     if found.name != Name::Other {
-        found.value = Span::new(line.start + length + blanks + 1, line.end).trimmed(head);
+        found.value = Span::new(line.start + colon + 1, line.end).trimmed(head);
+    } else if spelled.is_empty() || !spelled.iter().all(|byte| is_token(*byte)) {
+        found.fault = found.fault.or(Some(Fault::Malformed));
     }
     found
 }
@@ -250,9 +247,7 @@ impl Name {
             (20, b'p') => (b"p-preferred-identity", Self::Identities),
             _ => return Self::Other,
         };
-        // In a token that makes capitals small, and nothing else a letter or a dash.
-        let is_it = text.iter().zip(spelled).all(|(byte, small)| byte | 0x20 == *small);
-        if is_it { name } else { Self::Other }
+        if is_word(text, spelled) { name } else { Self::Other }
     }
 }
 

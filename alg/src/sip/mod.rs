@@ -27,32 +27,29 @@
 //!   for others ([`SipSettings::media_hosts`]), else they stay. Two internal ends are told each other's own endpoints only
 //!   where he lets media stay inside ([`SipSettings::direct_media`]).
 //!
+//! Bounds: 16 media sections, 128 headers, 128 tokens and 64 replacements a message, 16,384 bytes. One with more is never
+//! translated in part: it goes on untouched, or is refused where policy says so of what cannot be read, and is counted.
+//!
 //! Not here: TLS (5061 and `sips` hops detach), SIP over SCTP and WebSocket, hiding of more topology than the host of a
 //! Call-ID ([`hiding`]), signed or encoded bodies, MSRP itself, IPv6.
 //!
 //! Cost: a message is read once, and each of its lines once more that was rewritten. Over TCP the search for its end goes on
 //! where it had stopped.
 
-use std::net::Ipv4Addr;
-use std::time::Duration;
-
-use crate::contract::{
-    Alg, Context, Direction, Edits, Event, Events, Protocol, Ruling, Step, Subject, Verdict,
-};
+use crate::contract::{Alg, Context, Direction, Edits, Event, Events, Protocol, Ruling, Step, Verdict};
 use crate::masks::hide_products;
-
-use crate::policy::Prefix;
 
 use aliases::Aliases;
 use asking::Asking;
 use calls::Calls;
 pub use hiding::CallIdKey;
 use message::Start;
-use reader::{Message, Method};
-use refusal::{Reason, Refusal};
+use reader::Message;
+use refusal::{Reason, judge, judge_unreadable, refuse};
 use registrations::Registrations;
 use scratch::{Again, Scratch};
 use sdp::Sdp;
+pub use settings::{MediaPeer, SipSettings};
 pub use table::{CallTable, SURE_CALLS};
 use table::{FlowCalls, Hosts};
 use tokens::Tokens;
@@ -62,12 +59,14 @@ mod asking;
 mod calls;
 mod hiding;
 mod message;
+mod multipart;
 mod reader;
 mod refusal;
 mod registrations;
 mod rewrite;
 mod scratch;
 mod sdp;
+mod settings;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -75,64 +74,6 @@ mod text;
 mod tokens;
 mod uri;
 mod writing;
-
-/// How SIP is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SipSettings {
-    /// The longest message that is read, at most 16,384. Must not be above what the stream layer holds of one
-    /// direction. Longer ones pass unread.
-    pub message_bytes: usize,
-    /// How long media may take to come while a call is not answered, and a registered endpoint waits
-    /// for its confirmation.
-    pub media_lifetime: Duration,
-    /// How long media may begin anew in an answered call without Session-Expires. Flows that have begun
-    /// live on by themselves.
-    pub call_lifetime: Duration,
-    /// Calls of which one signalling flow knows the state. The oldest makes room for one more.
-    pub calls_per_flow: usize,
-    /// Calls that the flows of a thread may have beyond the [`SURE_CALLS`] of each.
-    pub calls: usize,
-    /// Who may send the media of a call.
-    pub media_source: MediaPeer,
-    /// Whether an internal end is told where another internal one's media really are.
-    pub direct_media: bool,
-    /// Internal hosts that another one may name in its descriptions.
-    pub media_hosts: [Option<Prefix>; 8],
-    /// Hides the addresses of senders in their Call-IDs.
-    pub call_id_key: Option<CallIdKey>,
-}
-
-/// Who may send the media of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MediaPeer {
-    /// The hosts that the other end's descriptions name.
-    Named,
-    /// The other end of the signalling, and no third party.
-    Signalling,
-}
-
-impl SipSettings {
-    /// Whether an internal end may name `address` besides its own.
-    fn may_name(&self, address: Ipv4Addr) -> bool {
-        self.media_hosts.iter().flatten().any(|prefix| prefix.contains(address))
-    }
-}
-
-impl Default for SipSettings {
-    fn default() -> Self {
-        Self {
-            message_bytes: MAX_MESSAGE_BYTES,
-            media_lifetime: Duration::from_secs(180),
-            call_lifetime: Duration::from_secs(1800),
-            calls_per_flow: 64,
-            calls: 1024,
-            media_source: MediaPeer::Named,
-            direct_media: false,
-            media_hosts: [None; 8],
-            call_id_key: None,
-        }
-    }
-}
 
 /// The dialogue of one signalling flow.
 ///
@@ -484,56 +425,6 @@ impl Alg for Sip {
         } else {
             self.inspect_stream(direction, input, cx)
         }
-    }
-}
-
-/// Asks policy about a request; responses follow what was allowed.
-fn judge(direction: Direction, bytes: &[u8], start: Start, user: &[u8], cx: &mut Context<'_>) -> Ruling {
-    let Start::Request { method, uri } = start else { return Ruling::Allow };
-    let ruling =
-        cx.policy.judge(&Subject { direction, command: method.of(bytes), argument: uri.of(bytes), user });
-    if ruling != Ruling::Allow {
-        cx.events.count(Event::Denied);
-    }
-    ruling
-}
-
-/// Asks policy about a message that passes unread otherwise.
-fn judge_unreadable(
-    direction: Direction,
-    bytes: &[u8],
-    start: Option<Start>,
-    cx: &mut Context<'_>,
-) -> Ruling {
-    let (command, argument) = match start {
-        Some(Start::Request { method, uri }) => (method.of(bytes), uri.of(bytes)),
-        Some(Start::Response { .. }) | None => (&[][..], &[][..]),
-    };
-    let ruling = cx.policy.judge_unreadable(&Subject { direction, command, argument, user: b"" });
-    if ruling != Ruling::Allow {
-        cx.events.count(Event::Denied);
-        cx.events.count(Event::Removed);
-    }
-    ruling
-}
-
-/// Answers a request in the place of its receiver. An ACK has no answer.
-fn refuse(
-    direction: Direction,
-    bytes: &[u8],
-    head: usize,
-    start: Start,
-    reason: Reason,
-    cx: &mut Context<'_>,
-) {
-    let Start::Request { method, .. } = start else { return };
-    if Method::of(method.of(bytes)) == Method::Ack {
-        return;
-    }
-    let head = bytes.get(..head).unwrap_or_default();
-    if let Some(refusal) = Refusal::of(head, text::hash(head), reason) {
-        // Without room for it the sender gives up by its own timers.
-        let _ = cx.inject.push(direction.reversed(), refusal.as_bytes());
     }
 }
 

@@ -3,7 +3,8 @@
 use super::Fault;
 use super::hiding::CallIdKey;
 use super::message::{Headers, MAX_LINE_BYTES, Name, Start, first_line};
-use super::sdp::{Content, Sdp, find_part};
+use super::multipart::{Content, find_part};
+use super::sdp::Sdp;
 use super::text::{Span, hash, hash_hosted, number, short_hash};
 use super::tokens::{Kind, Place, Token, Tokens, Value};
 use super::uri::{

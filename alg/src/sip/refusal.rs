@@ -1,8 +1,68 @@
-//! `403 Forbidden`, or `400 Bad Request` where it cannot be read, made from the request (RFC 3261 section 8.2.6).
+//! What policy is asked about a message, and the answer to a request that it refuses: `403 Forbidden`, or `400 Bad Request`
+//! where it cannot be read, made from the request (RFC 3261 section 8.2.6).
 
-use super::message::{Headers, Name};
-use super::text::{Span, Written};
+use crate::contract::{Context, Direction, Event, Ruling, Subject};
+
+use super::message::{Headers, Name, Start};
+use super::reader::Method;
+use super::text::{Span, Written, hash};
 use super::uri::{element, parameter};
+
+/// Asks policy about a request; responses follow what was allowed.
+pub(super) fn judge(
+    direction: Direction,
+    bytes: &[u8],
+    start: Start,
+    user: &[u8],
+    cx: &mut Context<'_>,
+) -> Ruling {
+    let Start::Request { method, uri } = start else { return Ruling::Allow };
+    let ruling =
+        cx.policy.judge(&Subject { direction, command: method.of(bytes), argument: uri.of(bytes), user });
+    if ruling != Ruling::Allow {
+        cx.events.count(Event::Denied);
+    }
+    ruling
+}
+
+/// Asks policy about a message that passes unread otherwise.
+pub(super) fn judge_unreadable(
+    direction: Direction,
+    bytes: &[u8],
+    start: Option<Start>,
+    cx: &mut Context<'_>,
+) -> Ruling {
+    let (command, argument) = match start {
+        Some(Start::Request { method, uri }) => (method.of(bytes), uri.of(bytes)),
+        Some(Start::Response { .. }) | None => (&[][..], &[][..]),
+    };
+    let ruling = cx.policy.judge_unreadable(&Subject { direction, command, argument, user: b"" });
+    if ruling != Ruling::Allow {
+        cx.events.count(Event::Denied);
+        cx.events.count(Event::Removed);
+    }
+    ruling
+}
+
+/// Answers a request in the place of its receiver. An ACK has no answer.
+pub(super) fn refuse(
+    direction: Direction,
+    bytes: &[u8],
+    head: usize,
+    start: Start,
+    reason: Reason,
+    cx: &mut Context<'_>,
+) {
+    let Start::Request { method, .. } = start else { return };
+    if Method::of(method.of(bytes)) == Method::Ack {
+        return;
+    }
+    let head = bytes.get(..head).unwrap_or_default();
+    if let Some(refusal) = Refusal::of(head, hash(head), reason) {
+        // Without room for it the sender gives up by its own timers.
+        let _ = cx.inject.push(direction.reversed(), refusal.as_bytes());
+    }
+}
 
 /// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

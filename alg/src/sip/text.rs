@@ -79,6 +79,13 @@ pub(super) fn is_space(byte: u8) -> bool {
     byte <= b' ' && matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
+/// Whether it is this word of small letters and dashes, in letters of any size. A CR would pass for a dash: not in a
+/// line that has been read.
+#[inline]
+pub(super) fn is_word(text: &[u8], small: &[u8]) -> bool {
+    text.len() == small.len() && text.iter().zip(small).all(|(byte, small)| byte | 0x20 == *small)
+}
+
 /// A character of a token, RFC 3261 section 25.1.
 pub(super) fn is_token(byte: u8) -> bool {
     TOKEN.get(usize::from(byte)).copied().unwrap_or(false)
@@ -276,6 +283,18 @@ mod tests {
         for wrong in wrong {
             assert_eq!(address(wrong.as_bytes()), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_word_is_its_letters_in_any_size_and_nothing_else() {
+        assert!(is_word(b"CALL-ID", b"call-id") && is_word(b"Call-Id", b"call-id"));
+        for first in (0..=u8::MAX).filter(|byte| !b"cC".contains(byte)) {
+            assert!(!is_word(&[first, b'a'], b"ca"), "{first}");
+        }
+        for dash in (0..=u8::MAX).filter(|byte| !b"-\r".contains(byte)) {
+            assert!(!is_word(&[b'a', dash], b"a-"), "{dash}");
+        }
+        assert!(!is_word(b"ca", b"c") && !is_word(b"", b"c"));
     }
 
     #[test]

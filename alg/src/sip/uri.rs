@@ -10,7 +10,7 @@ use crate::contract::Protocol;
 
 use super::Fault;
 use super::hiding::hidden;
-use super::text::{Span, address, find, is_token, l4_port, number};
+use super::text::{Span, address, find, is_token, is_word, l4_port, number};
 use super::tokens::{Place, RPORT, Token, Tokens, Value};
 
 /// One element of a list of addresses.
@@ -39,30 +39,30 @@ impl Iterator for Elements<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         while self.rest.start < self.rest.end {
             let text = self.rest.of(self.bytes);
-            let (mut end, mut at) = (self.rest.end, 0);
-            while let Some(found) = memchr3(b'"', b'<', b',', text.get(at..).unwrap_or_default()) {
+            let mut at = 0;
+            let end = loop {
+                let Some(found) = memchr3(b'"', b'<', b',', text.get(at..).unwrap_or_default()) else {
+                    break self.rest.end;
+                };
                 let behind = at + found + 1;
                 let closed = match text.get(at + found) {
                     Some(b'"') => quote_end(text, behind),
-                    Some(b'<') => {
-                        let inside = text.get(behind..).unwrap_or_default();
-                        let length = memchr2(b'<', b'>', inside);
-                        if length.is_some_and(|length| inside.get(length) == Some(&b'<')) {
-                            return Some(Err(Fault::Malformed));
-                        }
-                        length.map(|length| behind + length + 1)
-                    }
-                    _ => {
-                        end = self.rest.start + at + found;
-                        break;
-                    }
+                    Some(b'<') => match bracket_end(text, behind) {
+                        Ok(closed) => closed,
+                        Err(fault) => return Some(Err(fault)),
+                    },
+                    _ => break self.rest.start + at + found,
                 };
                 let Some(closed) = closed else {
                     self.rest.start = self.rest.end;
                     return Some(Err(Fault::Malformed));
                 };
                 at = closed;
-            }
+                // Most lists have one element without parameters.
+                if at == text.len() {
+                    break self.rest.end;
+                }
+            };
             let element = Span::new(self.rest.start, end).trimmed(self.bytes);
             self.rest.start = (end + 1).min(self.rest.end);
             if element.start < element.end {
@@ -70,6 +70,15 @@ impl Iterator for Elements<'_> {
             }
         }
         None
+    }
+}
+
+/// Behind the bracket that ends what begins at `at`.
+fn bracket_end(text: &[u8], at: usize) -> Result<Option<usize>, Fault> {
+    let inside = text.get(at..).unwrap_or_default();
+    match memchr2(b'<', b'>', inside) {
+        Some(length) if inside.get(length) == Some(&b'<') => Err(Fault::Malformed),
+        length => Ok(length.map(|length| at + length + 1)),
     }
 }
 
@@ -151,7 +160,7 @@ impl Iterator for Parameters<'_> {
 /// The value of the parameter `name`.
 pub(super) fn parameter(bytes: &[u8], span: Span, name: &[u8]) -> Option<Span> {
     let mut found = Parameters::new(bytes, span);
-    found.find(|(spelled, _)| spelled.of(bytes).eq_ignore_ascii_case(name)).and_then(|(_, value)| value)
+    found.find(|(spelled, _)| is_word(spelled.of(bytes), name)).and_then(|(_, value)| value)
 }
 
 /// The user of a URI.
@@ -170,8 +179,8 @@ pub(super) fn read_uri(
 ) -> Result<Option<usize>, Fault> {
     let Some((scheme, rest)) = uri.split(bytes, b':') else { return Ok(None) };
     let secure = match scheme.end - scheme.start {
-        3 if scheme.of(bytes).eq_ignore_ascii_case(b"sip") => false,
-        4 if scheme.of(bytes).eq_ignore_ascii_case(b"sips") => true,
+        3 if is_word(scheme.of(bytes), b"sip") => false,
+        4 if is_word(scheme.of(bytes), b"sips") => true,
         _ => return Ok(None),
     };
     let rest = match rest.split(bytes, b'@') {
@@ -187,7 +196,7 @@ pub(super) fn read_uri(
         token.default_l4_port = if secure { 5061 } else { 5060 };
         let transport = if has_parameters { parameter(bytes, rest, b"transport") } else { None };
         token.transport = match transport.map(|value| value.of(bytes)) {
-            Some(text) if text.eq_ignore_ascii_case(b"udp") => Some(Protocol::Udp),
+            Some(text) if is_word(text, b"udp") => Some(Protocol::Udp),
             Some(_) => Some(Protocol::Tcp),
             None if secure => Some(Protocol::Tcp),
             None => None,
@@ -291,7 +300,7 @@ pub(super) fn read_via(bytes: &[u8], value: Span, tokens: &mut Tokens) -> Result
     let sent_by = rest.split(bytes, b';').map_or(rest, |(before, _)| before).trimmed(bytes);
     if let Some(value) = host_port(sent_by.of(bytes))? {
         let mut token = Token::new(sent_by, Place::SentBy, value);
-        if transport.of(bytes).eq_ignore_ascii_case(b"tls") {
+        if is_word(transport.of(bytes), b"tls") {
             token.default_l4_port = 5061;
         }
         tokens.push(token)?;
@@ -307,7 +316,7 @@ pub(super) fn read_via(bytes: &[u8], value: Span, tokens: &mut Tokens) -> Result
     let mut has_rport = false;
     for (name, value) in Parameters::new(bytes, rest) {
         match name.of(bytes) {
-            name if name.eq_ignore_ascii_case(b"rport") => {
+            name if is_word(name, b"rport") => {
                 has_rport = true;
                 if let Some((span, l4_port)) = value.and_then(|span| Some((span, l4_port(span.of(bytes))?))) {
                     tokens.push(Token::new(span, Place::Rport, Value::Number(l4_port.into())))?;
@@ -315,9 +324,9 @@ pub(super) fn read_via(bytes: &[u8], value: Span, tokens: &mut Tokens) -> Result
             }
             name => {
                 let Some(value) = value else { continue };
-                if name.eq_ignore_ascii_case(b"maddr") {
+                if is_word(name, b"maddr") {
                     push_address(bytes, value, Place::ViaMaddr, tokens)?;
-                } else if name.eq_ignore_ascii_case(b"received") {
+                } else if is_word(name, b"received") {
                     push_address(bytes, value, Place::Received, tokens)?;
                 }
             }

@@ -51,7 +51,7 @@ const CALLS_PER_FLOW: Key = Key {
 const CALLS: Key = Key {
     name: "calls",
     example: "1024",
-    reason: "Calls of all flows of a thread beyond the four each flow is sure of, 0 to 1048576; each takes 1 KiB.",
+    reason: "Calls of all flows of a thread beyond the four each flow is sure of, 0 to 1048576; each takes 2 KiB.",
 };
 const MEDIA_SOURCE: Key = Key {
     name: "media_source",
