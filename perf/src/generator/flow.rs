@@ -18,7 +18,9 @@
 //! TCP's numbers move by ten for each round over all flows, so that they stay in every window without a
 //! memory of each flow.
 
-use algate_engine::packet::checksum;
+mod reading;
+mod writing;
+
 use serde::Serialize;
 
 use crate::rig::{endpoint_of, remote_of};
@@ -144,265 +146,6 @@ impl Traffic {
         Self { protocol, sizes, treatment, pool, macs: [[0xFF; 12]; 2], progress: 0, looked: 0 }
     }
 
-    /// Writes a packet of `flow` to the beginning of `buffer`, which is zero from byte 64 on or holds a packet of another
-    /// flow. `stamp` goes with UDP. Returns the packet's length.
-    #[inline]
-    pub fn write(&self, buffer: &mut [u8], flow: u32, segment: Segment, stamp: u32) -> usize {
-        let ends = outbound(flow);
-        match self.protocol {
-            Protocol::Udp => self.write_udp(buffer, flow, ends, stamp),
-            Protocol::Tcp => {
-                let numbers = match segment {
-                    Segment::Syn => (flow, 0),
-                    Segment::Data | Segment::Fin => self.numbers(flow),
-                    Segment::LastAck => {
-                        let (seq, ack) = self.numbers(flow);
-                        (
-                            seq.wrapping_add(self.payload_bytes(flow) + 1),
-                            ack.wrapping_add(self.payload_bytes(flow) + 1),
-                        )
-                    }
-                };
-                self.write_tcp(buffer, flow, ends, segment, numbers)
-            }
-        }
-    }
-
-    /// Checks a packet that went out through the device and arrived on the external link.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    #[inline]
-    pub fn check_outbound(&mut self, bytes: &[u8]) -> Result<Seen, Fault> {
-        let packet = self.read(bytes)?;
-        let (flow, segment) = self.name(&packet, true)?;
-        let (sent, is_ttl) = (outbound(flow), packet.ttl == self.ttl_after(1));
-        let Ends { src, dst, src_port, dst_port } = packet.ends;
-        let is_right = match self.treatment {
-            Treatment::Forward | Treatment::Route => packet.ends == sent,
-            Treatment::Swap => packet.ends == sent.reversed(),
-            Treatment::Nat => {
-                (dst, dst_port) == (sent.dst, sent.dst_port)
-                    && (self.pool.0..=self.pool.1).contains(&src)
-                    && src_port >= 1024
-            }
-        };
-        if is_right && is_ttl && self.is_long_enough(flow, segment, bytes.len()) {
-            Ok(Seen { flow, segment, source: (src, src_port), stamp: packet.stamp })
-        } else {
-            Err(Fault::Translation)
-        }
-    }
-
-    /// Checks a packet that came back through the device to the internal link.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    #[inline]
-    pub fn check_inbound(&mut self, bytes: &[u8]) -> Result<Seen, Fault> {
-        let packet = self.read(bytes)?;
-        let (flow, segment) = self.name(&packet, false)?;
-        let is_ttl = packet.ttl == self.ttl_after(2);
-        if packet.ends == outbound(flow).reversed()
-            && is_ttl
-            && self.is_long_enough(flow, segment, bytes.len())
-        {
-            let source = (packet.ends.src, packet.ends.src_port);
-            Ok(Seen { flow, segment, source, stamp: packet.stamp })
-        } else {
-            Err(Fault::Translation)
-        }
-    }
-
-    /// Turns a right packet round: what arrived is answered. Returns its length. A new `stamp` goes with UDP.
-    #[inline]
-    pub fn reflect(&self, bytes: &mut [u8], seen: &Seen, stamp: u32) -> usize {
-        let length = bytes.len();
-        let Some((line, _)) = bytes.split_first_chunk_mut::<LINE_BYTES>() else { return 0 };
-        let [_, _, _, _, _, _, src, dst, l4_ports, ..] = words(line);
-        line[0..12].copy_from_slice(&self.macs[1]);
-        line[26..30].copy_from_slice(&dst.to_be_bytes());
-        line[30..34].copy_from_slice(&src.to_be_bytes());
-        line[34..38].copy_from_slice(&l4_ports.rotate_left(16).to_be_bytes());
-        match self.protocol {
-            Protocol::Udp => {
-                if stamp != seen.stamp {
-                    let delta = checksum::Delta::of_u32(seen.stamp, stamp);
-                    let field = u16::from_be_bytes([line[40], line[41]]);
-                    line[40..42].copy_from_slice(&delta.apply_udp(field).to_be_bytes());
-                    line[50..54].copy_from_slice(&stamp.to_be_bytes());
-                }
-            }
-            Protocol::Tcp => self.reflect_tcp(line, length, seen),
-        }
-        length
-    }
-
-    /// The answer's numbers: what was acknowledged comes next, and what came is acknowledged.
-    #[inline]
-    fn reflect_tcp(&self, line: &mut [u8; LINE_BYTES], length: usize, seen: &Seen) {
-        let [.., seq, ack, control, sum, _, _] = words(line);
-        let (new_seq, new_ack, flags) = match seen.segment {
-            Segment::Syn => (answer_isn(seen.flow), seq.wrapping_add(1), SYN | ACK),
-            Segment::Fin => (ack, seq.wrapping_add(length as u32 - TCP_PAYLOAD as u32 + 1), FIN | ACK),
-            Segment::Data | Segment::LastAck => {
-                (ack, seq.wrapping_add(length as u32 - TCP_PAYLOAD as u32), ACK)
-            }
-        };
-        let new_control = control & !(0xFF << 16) | flags << 16;
-        let delta = checksum::Delta::of_u32(seq, new_seq)
-            + checksum::Delta::of_u32(ack, new_ack)
-            + checksum::Delta::of_u32(control, new_control);
-        line[38..42].copy_from_slice(&new_seq.to_be_bytes());
-        line[42..46].copy_from_slice(&new_ack.to_be_bytes());
-        line[46..50].copy_from_slice(&new_control.to_be_bytes());
-        line[50..52].copy_from_slice(&delta.apply((sum >> 16) as u16).to_be_bytes());
-    }
-
-    #[inline]
-    fn write_udp(&self, buffer: &mut [u8], flow: u32, ends: Ends, stamp: u32) -> usize {
-        let length = self.sizes.of(flow);
-        let udp_bytes = (length - 34) as u32;
-        let sum = pseudo_header(ends, 17, udp_bytes)
-            + u64::from(ends.ports())
-            + u64::from(udp_bytes)
-            + sum_of([flow, MAGIC, stamp]);
-        let field = match !checksum::fold(sum) {
-            0 => 0xFFFF,
-            field => u32::from(field),
-        };
-        let l4 = [ends.ports(), udp_bytes << 16 | field, flow, MAGIC, stamp, 0, 0];
-        self.write_line(buffer, ends, 17, length, l4)
-    }
-
-    #[inline]
-    fn write_tcp(
-        &self,
-        buffer: &mut [u8],
-        flow: u32,
-        ends: Ends,
-        segment: Segment,
-        (seq, ack): (u32, u32),
-    ) -> usize {
-        let (length, flags, name) = match segment {
-            Segment::Data => (self.sizes.of(flow), ACK, [flow, MAGIC]),
-            Segment::Fin => (self.sizes.of(flow), FIN | ACK, [flow, MAGIC]),
-            // Maximum segment size and "SACK permitted", and padding.
-            Segment::Syn => (TCP_PAYLOAD + 8, SYN, [0x0204_05B4, 0x0402_0101]),
-            Segment::LastAck => (TCP_PAYLOAD, ACK, [0, 0]),
-        };
-        let header_words = if segment == Segment::Syn { 7 } else { 5 };
-        let control = header_words << 28 | flags << 16 | WINDOW;
-        let named = if segment == Segment::LastAck { 0 } else { sum_of(name) };
-        let sum =
-            pseudo_header(ends, 6, (length - 34) as u32) + sum_of([ends.ports(), seq, ack, control]) + named;
-        let field = u32::from(!checksum::fold(sum));
-        let [first, second] = name;
-        let l4 = [ends.ports(), seq, ack, control, field << 16, first, second];
-        self.write_line(buffer, ends, 6, length, l4)
-    }
-
-    /// Writes one cache line: Ethernet and IPv4 header, and `l4` from byte 34 on. A shorter packet is padded by it.
-    #[inline]
-    fn write_line(&self, buffer: &mut [u8], ends: Ends, protocol: u8, length: usize, l4: [u32; 7]) -> usize {
-        let Some(line) = buffer.first_chunk_mut::<LINE_BYTES>() else { return 0 };
-        let ip_bytes = (length - 14) as u32;
-        // No identification, DF, 64 hops.
-        let ttl = u32::from(TTL) << 24 | u32::from(protocol) << 16;
-        let sum = sum_of([0x4500_0000 | ip_bytes, 0x4000, ttl, ends.src, ends.dst]);
-        let field = u32::from(!checksum::fold(sum));
-        line[0..12].copy_from_slice(&self.macs[0]);
-        line[12..14].copy_from_slice(&[0x08, 0x00]);
-        let ip = [0x4500_0000 | ip_bytes, 0x4000, ttl | field, ends.src, ends.dst];
-        let (places, _) = line.get_mut(14..62).unwrap_or_default().as_chunks_mut::<4>();
-        for (place, word) in places.iter_mut().zip(ip.into_iter().chain(l4)) {
-            *place = word.to_be_bytes();
-        }
-        line[62..64].fill(0);
-        length.max(LINE_BYTES)
-    }
-
-    /// The packet in `bytes`; lengths, filling and both checksums are right.
-    #[inline]
-    fn read(&mut self, bytes: &[u8]) -> Result<Packet, Fault> {
-        let Some((line, rest)) = bytes.split_first_chunk::<LINE_BYTES>() else { return Err(Fault::Foreign) };
-        let [_, _, _, ip0, ip1, ip2, src, dst, l4_ports, w9, w10, w11, w12, w13, w14] = words(line);
-        let protocol = (ip2 >> 16) as u8;
-        let (name, mark, is_ours) = match self.protocol {
-            Protocol::Udp => (w10, w11, protocol == 17 && w11 == MAGIC),
-            Protocol::Tcp => (w13, w14, protocol == 6),
-        };
-        if !is_ours || line[12..15] != [0x08, 0x00, 0x45] {
-            return Err(Fault::Foreign);
-        }
-        let ip_bytes = ip0 & 0xFFFF;
-        let end = u32::from(u16::from_be_bytes([line[62], line[63]]));
-        let filling = if self.protocol == Protocol::Udp { w13 | w14 | end } else { end };
-        // Short TCP segments are padded to the shortest frame.
-        let is_padded = self.protocol == Protocol::Tcp && bytes.len() == LINE_BYTES;
-        let is_length =
-            ip_bytes as usize + 14 == bytes.len() || is_padded && ip_bytes as usize + 14 < LINE_BYTES;
-        let is_udp_length = self.protocol == Protocol::Tcp || w9 >> 16 == ip_bytes.wrapping_sub(20);
-        self.looked = self.looked.wrapping_add(1);
-        let is_read = bytes.len() <= 2 * LINE_BYTES || self.looked & 7 == 0;
-        if filling != 0 || !is_length || !is_udp_length || is_read && !is_zero(rest) {
-            return Err(Fault::Payload);
-        }
-        let ends = Ends { src, dst, src_port: (l4_ports >> 16) as u16, dst_port: l4_ports as u16 };
-        // What fills the packet is zero, so it is in no sum.
-        let sum = pseudo_header(ends, protocol, ip_bytes.wrapping_sub(20))
-            + sum_of([l4_ports, w9, w10, w11, w12])
-            + sum_of([w13, w14]);
-        if checksum::fold(sum_of([ip0, ip1, ip2, src, dst])) != 0xFFFF || checksum::fold(sum) != 0xFFFF {
-            return Err(Fault::Checksum);
-        }
-        let tcp =
-            Tcp { seq: w9, ack: w10, flags: w11 >> 16 & 0xFF, payload_bytes: ip_bytes.wrapping_sub(40) };
-        Ok(Packet { ends, ttl: (ip2 >> 24) as u8, name, mark, stamp: w12, tcp })
-    }
-
-    /// The flow a packet names, and its part there. Of TCP the numbers are right.
-    #[inline]
-    fn name(&self, packet: &Packet, is_outbound: bool) -> Result<(u32, Segment), Fault> {
-        let Packet { name, mark, tcp, .. } = packet;
-        if self.protocol == Protocol::Udp {
-            return Ok((*name, Segment::Data));
-        }
-        if tcp.flags & SYN != 0 {
-            let flow = if is_outbound { tcp.seq } else { tcp.ack.wrapping_sub(1) };
-            let is_right = if is_outbound { tcp.flags == SYN } else { tcp.seq == answer_isn(flow) };
-            return if is_right { Ok((flow, Segment::Syn)) } else { Err(Fault::Translation) };
-        }
-        if tcp.payload_bytes == 0 {
-            // Only its sequence number names it, and all are sent at the same progress; the length of the data before it
-            // follows from the acknowledgement.
-            let sizes = match self.sizes {
-                Sizes::Fixed(bytes) => [bytes; 3],
-                Sizes::Imix => [64, 590, 1514],
-            };
-            let sizes = sizes.map(|bytes| u32::from(bytes) - TCP_PAYLOAD as u32 + 1);
-            let of_size = |after: &u32| {
-                let flow = tcp.seq.wrapping_sub(self.progress + 1 + after);
-                self.payload_bytes(flow) + 1 == *after && tcp.ack == self.numbers(flow).1.wrapping_add(*after)
-            };
-            let after = sizes.iter().find(|after| of_size(after)).ok_or(Fault::Translation)?;
-            return Ok((tcp.seq.wrapping_sub(self.progress + 1 + after), Segment::LastAck));
-        }
-        let fin = u32::from(tcp.flags & FIN != 0);
-        // An answer acknowledges what it answers.
-        let (seq, ack) = match is_outbound {
-            true => (tcp.seq, tcp.ack),
-            false => (tcp.ack.wrapping_sub(tcp.payload_bytes + fin), tcp.seq),
-        };
-        let sent_at = seq.wrapping_sub(name.wrapping_add(1));
-        let is_recent = self.progress.wrapping_sub(sent_at) <= MOST_LAG;
-        if *mark == MAGIC && is_recent && ack.wrapping_sub(answer_isn(*name).wrapping_add(1)) == sent_at {
-            Ok((*name, if fin == 0 { Segment::Data } else { Segment::Fin }))
-        } else {
-            Err(Fault::Translation)
-        }
-    }
-
     #[inline]
     fn numbers(&self, flow: u32) -> (u32, u32) {
         let next = self.progress.wrapping_add(1);
@@ -412,14 +155,6 @@ impl Traffic {
     #[inline]
     fn payload_bytes(&self, flow: u32) -> u32 {
         (self.sizes.of(flow) - TCP_PAYLOAD) as u32
-    }
-
-    #[inline]
-    fn is_long_enough(&self, flow: u32, segment: Segment, bytes: usize) -> bool {
-        match segment {
-            Segment::Data | Segment::Fin => bytes == self.sizes.of(flow),
-            Segment::Syn | Segment::LastAck => true,
-        }
     }
 
     #[inline]
@@ -452,26 +187,6 @@ impl Ends {
     }
 }
 
-/// What a packet says.
-#[derive(Debug, Clone, Copy)]
-struct Packet {
-    ends: Ends,
-    ttl: u8,
-    name: u32,
-    mark: u32,
-    stamp: u32,
-    tcp: Tcp,
-}
-
-/// Of TCP only.
-#[derive(Debug, Clone, Copy)]
-struct Tcp {
-    seq: u32,
-    ack: u32,
-    flags: u32,
-    payload_bytes: u32,
-}
-
 #[inline]
 fn outbound(flow: u32) -> Ends {
     let (host, src_port) = endpoint_of(flow);
@@ -499,13 +214,6 @@ fn sum_of<const N: usize>(words: [u32; N]) -> u64 {
 #[inline]
 fn pseudo_header(ends: Ends, protocol: u8, l4_bytes: u32) -> u64 {
     sum_of([ends.src, ends.dst, u32::from(protocol), l4_bytes])
-}
-
-#[inline]
-fn is_zero(bytes: &[u8]) -> bool {
-    let (words, rest) = bytes.as_chunks::<64>();
-    let or = |word: &[u8]| word.iter().fold(0, |all, byte| all | byte);
-    words.iter().fold(0, |all, word| all | or(word)) | or(rest) == 0
 }
 
 const LINE_BYTES: usize = 64;
