@@ -110,7 +110,8 @@ impl Rig {
         let text = CONFIG.replace("TCP_SESSIONS", "64").replace("RELATED", "64").replace("CORES]", cores);
         let text = text.replace("SESSIONS", &sessions.to_string());
         let text = text.replace("POOL_KEYS", "").replace("EVENT_KEYS", "mappings = \"never\"");
-        let mut rig = Self::configured(&(text + OTHER_ALGS));
+        let others = OTHER_ALGS.map(|alg| format!("\n[alg.{alg}]\nenabled = true\n")).concat();
+        let mut rig = Self::configured(&(text + &others));
         if place == AlgPlace::AlgCore {
             rig.alg_core = Some(Box::new(rig.beside(WorkerId(1))));
         }
@@ -334,19 +335,4 @@ alg_flows = 16
 "#;
 
 /// FTP is read by every rig.
-const OTHER_ALGS: &str = r"
-[alg.tftp]
-enabled = true
-
-[alg.sip]
-enabled = true
-
-[alg.rtsp]
-enabled = true
-
-[alg.irc]
-enabled = true
-
-[alg.pptp]
-enabled = true
-";
+const OTHER_ALGS: [&str; 5] = ["tftp", "sip", "rtsp", "irc", "pptp"];
