@@ -9,7 +9,6 @@ use serde::Serialize;
 
 use crate::bench::device::Device;
 use crate::bench::session::{Outcome, Run};
-use crate::generator::measure::Throughput;
 
 /// A line of the table.
 #[derive(Debug, Clone, Serialize)]
@@ -87,13 +86,10 @@ pub fn judge(runs: &[Run], extra: &Extra) -> Vec<Goal> {
         Some(p99(Device::Nat)? - p99(Device::Io)?)
     });
     let alg = Found::of(runs, &["64 B, 1 k, 1 % SIP"], |round| {
-        let Outcome::AlgCost { pairs } = round.outcome("64 B, 1 k, 1 % SIP", Device::NatSip)? else {
+        let Outcome::AlgCost { alg_core, .. } = round.outcome("64 B, 1 k, 1 % SIP", Device::NatSip)? else {
             return None;
         };
-        let is_whole = |pair: &&[_; 2]| pair.iter().all(|rate: &Throughput| rate.core.is_whole);
-        let cost = |[without, with]: &[Throughput; 2]| (1.0 - with.mpps / without.mpps) * 100.0;
-        median(pairs.iter().filter(is_whole).map(cost).collect())
-            .or_else(|| median(pairs.iter().map(cost).collect()))
+        alg_core.iter().copied().reduce(f64::max)
     });
     let scaling = Found::of(runs, &["64 B, 64 k, two workers"], |round| {
         let Outcome::TwoWorkers { own, .. } = round.outcome("64 B, 64 k, two workers", Device::Nat)? else {
@@ -120,7 +116,7 @@ pub fn judge(runs: &[Run], extra: &Extra) -> Vec<Goal> {
         falling("memory per session", "B", 200.0, 160.0, memory),
         falling("added latency over testpmd, p99", "us", 30.0, 15.0, latency),
         rising("two workers / one", "", 1.7, 1.9, scaling),
-        falling("1 % through an ALG costs the rest", "%", 5.0, 3.0, alg),
+        falling("1 % through an ALG core costs the rest", "%", 5.0, 3.0, alg),
         falling("lost or wrong packets", "", 0.0, 0.0, faults),
     ]
 }
@@ -141,9 +137,9 @@ impl Goal {
         is_rising: bool,
         found: Found,
     ) -> Self {
-        let Found { works, all, whole, is_bound } = found;
-        let rounds = [whole.len(), all.len()];
-        let is_enough = whole.len() == all.len() || whole.len() >= LEAST_ROUNDS;
+        let Found { works, rounds, all, whole, is_bound } = found;
+        let rounds = [whole.len(), rounds];
+        let is_enough = rounds[0] == rounds[1] || rounds[0] >= LEAST_ROUNDS;
         let values = if is_enough { whole } else { all };
         let mut judged = values.clone();
         judged.sort_by(f64::total_cmp);
@@ -154,8 +150,8 @@ impl Goal {
         let reaches = |value: f64, bound: f64| if is_rising { value >= bound } else { value <= bound };
         let above = judged.iter().filter(|value| reaches(**value, floor)).count();
         let verdict = match median(values.clone()) {
+            _ if !is_enough => Verdict::SharedCore,
             None => Verdict::NotMeasured,
-            Some(_) if !is_enough => Verdict::SharedCore,
             Some(_) if is_bound => Verdict::GeneratorBound,
             Some(_) if above != 0 && above != judged.len() => Verdict::Noise,
             Some(value) if reaches(value, goal) => Verdict::Goal,
@@ -185,7 +181,9 @@ impl Verdict {
 /// The values of a goal.
 struct Found {
     works: &'static [&'static str],
-    /// One a round.
+    /// Rounds in which it was measured.
+    rounds: usize,
+    /// One a round, where there is any.
     all: Vec<f64>,
     /// Of rounds in which every device had a whole core.
     whole: Vec<f64>,
@@ -197,27 +195,33 @@ impl Found {
     /// Asks `value` of each round.
     fn of(runs: &[Run], works: &'static [&'static str], value: impl Fn(Round<'_>) -> Option<f64>) -> Self {
         let last = runs.iter().map(|run| run.round).max().unwrap_or(0);
-        let (mut all, mut whole, mut bound) = (Vec::new(), Vec::new(), [0, 0]);
+        let (mut rounds, mut all, mut whole, mut bound) = (0, Vec::new(), Vec::new(), [0, 0]);
         for round in (1..=last).map(|number| Round { runs, number }) {
+            let is_meant = |run: &&Run| {
+                run.round == round.number
+                    && works.contains(&&*run.work)
+                    && !matches!(run.device, Device::Mac | Device::Swap | Device::Route)
+            };
+            let of_round: Vec<&Run> = runs.iter().filter(is_meant).collect();
+            let is_measured = |work: &&str| of_round.iter().any(|run| run.work == **work);
+            rounds += usize::from(works.iter().all(is_measured));
             let Some(value) = value(round) else { continue };
-            let mut of_round =
-                runs.iter().filter(|run| run.round == round.number && works.contains(&&*run.work));
-            let is_bound = of_round.clone().any(Run::is_generator_bound);
+            let is_bound = of_round.iter().any(|run| run.is_generator_bound());
             all.push(value);
             bound[0] += usize::from(is_bound);
-            if of_round.all(Run::is_core_whole) {
+            if of_round.iter().all(|run| run.is_core_whole()) {
                 whole.push(value);
                 bound[1] += usize::from(is_bound);
             }
         }
         let is_bound =
             if whole.is_empty() { 2 * bound[0] >= all.len().max(1) } else { 2 * bound[1] >= whole.len() };
-        Self { works, all, whole, is_bound }
+        Self { works, rounds, all, whole, is_bound }
     }
 
     /// Values that depend on nobody's core.
     fn plain(values: Vec<f64>) -> Self {
-        Self { works: &[], all: values.clone(), whole: values, is_bound: false }
+        Self { works: &[], rounds: values.len(), all: values.clone(), whole: values, is_bound: false }
     }
 }
 
@@ -259,7 +263,7 @@ const LEAST_ROUNDS: usize = 3;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generator::measure::{CoreShare, Passed};
+    use crate::generator::measure::{CoreShare, Passed, Throughput};
 
     fn run(round: u32, work: &str, device: Device, mpps: f64, (idle, is_whole): (f64, bool)) -> Run {
         let core = CoreShare { is_whole, share: 1.0, whole_slots: 1.0, clean_slots: 1.0 };
@@ -278,7 +282,7 @@ mod tests {
             cycles_p10: 0.0,
             cycles_p90: 0.0,
             mpps_overall: 0.0,
-            alg_mpps: 0.0,
+            alg_share: 0.0,
             good: 1,
             bad: 0,
             lost: 0,

@@ -1,42 +1,68 @@
 //! Draws results as SVG: throughput against flows, and latency curves.
 //!
+//! Of a device and work only the runs on a whole core are drawn, where there are any.
+//!
 //! By hand: what is needed of a plotting library is two charts of lines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use crate::bench::goals::median;
 use crate::bench::session::{Outcome, Run};
 use crate::bench::work::count_name;
 
-/// Both charts, one above the other; a chart without data is left out. `None` when there is nothing to draw.
+/// Both charts, one above the other, under `heads`, a line each; a chart without data is left out. `None` when there is nothing to draw.
 #[must_use]
-pub fn draw(title: &str, runs: &[Run]) -> Option<String> {
+pub fn draw(heads: &[&str], runs: &[Run]) -> Option<String> {
     let charts: Vec<Chart> =
         [throughput(runs), latency(runs)].into_iter().filter(|chart| !chart.lines.is_empty()).collect();
     if charts.is_empty() {
         return None;
     }
-    let height = charts.len() as f64 * CHART_HEIGHT + 30.0;
+    let head_height = heads.len() as f64 * 18.0 + 14.0;
+    let height = charts.len() as f64 * CHART_HEIGHT + head_height;
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
-         <text x=\"{LEFT}\" y=\"20\" font-size=\"13\">{title}</text>\n"
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
+         font-family=\"sans-serif\" font-size=\"12\" fill=\"#222\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
     );
+    for (at, head) in heads.iter().enumerate() {
+        let (y, size) = (24.0 + at as f64 * 18.0, if at == 0 { 14 } else { 11 });
+        let head = head.replace('&', "&amp;").replace('<', "&lt;");
+        let _ = writeln!(svg, "<text x=\"{MARGIN}\" y=\"{y}\" font-size=\"{size}\">{head}</text>");
+    }
     for (at, chart) in charts.iter().enumerate() {
-        chart.draw(&mut svg, 30.0 + at as f64 * CHART_HEIGHT);
+        chart.draw(&mut svg, head_height + at as f64 * CHART_HEIGHT);
     }
     svg += "</svg>\n";
     Some(svg)
 }
 
+/// What `pick` says of the runs of each device at each place: of those on a whole core, or of all where there is none.
+fn gather<P: Ord + Copy>(
+    runs: &[Run],
+    pick: impl Fn(&Run) -> Vec<(P, f64)>,
+) -> BTreeMap<(&'static str, P), Vec<f64>> {
+    let mut values: BTreeMap<_, [Vec<f64>; 2]> = BTreeMap::new();
+    for run in runs {
+        for (place, value) in pick(run) {
+            let [shared, whole] = values.entry((run.device.name(), place)).or_default();
+            if run.is_core_whole() { whole.push(value) } else { shared.push(value) }
+        }
+    }
+    let counted = |[shared, whole]: [Vec<f64>; 2]| if whole.is_empty() { shared } else { whole };
+    values.into_iter().map(|(key, values)| (key, counted(values))).collect()
+}
+
 /// A chart of lines; both axes are already as they are drawn, logarithms where that is wanted.
 struct Chart {
     title: &'static str,
+    x_name: &'static str,
+    y_name: &'static str,
     x_ticks: Vec<(f64, String)>,
     y_ticks: Vec<(f64, String)>,
     /// Name, and points with their smallest and largest value.
-    lines: BTreeMap<String, Vec<Point>>,
+    lines: BTreeMap<&'static str, Vec<Point>>,
 }
 
 /// A point, and how far the rounds lie apart there.
@@ -58,16 +84,15 @@ impl Point {
 
 /// Mpps of 64-byte UDP against the number of flows, one line for each device measured at several.
 fn throughput(runs: &[Run]) -> Chart {
-    let mut values: BTreeMap<(String, u32), Vec<f64>> = BTreeMap::new();
-    for run in runs {
-        if let Outcome::Rate { rate, .. } = &run.outcome
-            && run.work == format!("64 B, {}", count_name(run.flows))
-        {
-            values.entry((run.device.name().to_owned(), run.flows)).or_default().push(rate.mpps);
+    let values = gather(runs, |run| match &run.outcome {
+        Outcome::Rate { rate, .. } if run.work == format!("64 B, {}", count_name(run.flows)) => {
+            vec![(run.flows, rate.mpps)]
         }
-    }
-    let x_ticks = values.keys().map(|(_, flows)| (f64::from(*flows).log2(), count_name(*flows))).collect();
-    let mut lines: BTreeMap<String, Vec<Point>> = BTreeMap::new();
+        _ => Vec::new(),
+    });
+    let flows: BTreeSet<u32> = values.keys().map(|(_, flows)| *flows).collect();
+    let x_ticks = flows.into_iter().map(|flows| (f64::from(flows).log2(), count_name(flows))).collect();
+    let mut lines: BTreeMap<_, Vec<Point>> = BTreeMap::new();
     for ((device, flows), mpps) in values {
         lines.entry(device).or_default().extend(Point::of(f64::from(flows).log2(), mpps));
     }
@@ -75,21 +100,27 @@ fn throughput(runs: &[Run]) -> Chart {
     let step = (most / 6.0).ceil().max(1.0);
     let y_ticks =
         (0..=(most / step).ceil() as u32).map(|at| f64::from(at) * step).map(|y| (y, format!("{y}")));
-    Chart { title: "Mpps, 64 B UDP, against flows", x_ticks, y_ticks: y_ticks.collect(), lines }
+    Chart {
+        title: "Packets through the device, both directions together, 64 B UDP, one core",
+        x_name: "flows (sessions)",
+        y_name: "million packets per second",
+        x_ticks,
+        y_ticks: y_ticks.collect(),
+        lines,
+    }
 }
 
 /// Microseconds through the device against the share of packets, drawn by its distance from all.
 fn latency(runs: &[Run]) -> Chart {
-    let mut values: BTreeMap<(String, u64), Vec<f64>> = BTreeMap::new();
-    for run in runs {
-        let Outcome::Latency(paced) = &run.outcome else { continue };
-        for (share, micros) in paced.latency.iter().flat_map(|latency| &latency.curve) {
+    let values = gather(runs, |run| {
+        let Outcome::Latency(paced) = &run.outcome else { return Vec::new() };
+        let point = |(share, micros): &(f64, f64)| {
             let place = if *share < 1.0 { -(1.0 - share).log10() } else { 5.0 };
-            let (name, place) = (run.device.name().to_owned(), (place * 1000.0) as u64);
-            values.entry((name, place)).or_default().push(micros.max(0.1).log10());
-        }
-    }
-    let mut lines: BTreeMap<String, Vec<Point>> = BTreeMap::new();
+            ((place * 1000.0) as u64, micros.max(0.1).log10())
+        };
+        paced.latency.iter().flat_map(|latency| latency.curve.iter().map(point)).collect()
+    });
+    let mut lines: BTreeMap<_, Vec<Point>> = BTreeMap::new();
     for ((device, place), micros) in values {
         lines.entry(device).or_default().extend(Point::of(place as f64 / 1000.0, micros));
     }
@@ -105,10 +136,12 @@ fn latency(runs: &[Run]) -> Chart {
     let all = || lines.values().flatten();
     let low = all().map(|point| point.low).fold(f64::MAX, f64::min).floor() as i32;
     let high = all().map(|point| point.high).fold(f64::MIN, f64::max).ceil() as i32;
-    let y_ticks = (low..=high).map(|power| (f64::from(power), format!("{} us", 10_f64.powi(power))));
+    let y_ticks = (low..=high).map(|power| (f64::from(power), format!("{}", 10_f64.powi(power))));
     let y_ticks = if lines.is_empty() { Vec::new() } else { y_ticks.collect() };
     Chart {
-        title: "Latency through the device at half of the NAT's rate",
+        title: "Time through the device at half of the NAT's highest rate, 64 B UDP",
+        x_name: "share of packets that did not take longer",
+        y_name: "microseconds",
         x_ticks: x_ticks.map(|(x, name)| (x, name.to_owned())).into(),
         y_ticks,
         lines,
@@ -142,6 +175,16 @@ impl Chart {
             );
         }
         let bottom = top + 30.0 + PLOT_HEIGHT;
+        let (x, y) = (LEFT + PLOT_WIDTH / 2.0, top + 30.0 + PLOT_HEIGHT / 2.0);
+        let _ = writeln!(
+            svg,
+            "<text x=\"{x}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n\
+             <text transform=\"translate({},{y}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
+            bottom + 38.0,
+            self.x_name,
+            MARGIN + 8.0,
+            self.y_name
+        );
         for (x, name) in &self.x_ticks {
             let x = x_at(*x);
             let _ = writeln!(svg, "<path d=\"M{x:.1} {bottom}v5\" stroke=\"black\"/>");
@@ -172,8 +215,9 @@ impl Chart {
 }
 
 const WIDTH: f64 = 820.0;
-const CHART_HEIGHT: f64 = 330.0;
-const LEFT: f64 = 70.0;
+const CHART_HEIGHT: f64 = 345.0;
+const MARGIN: f64 = 16.0;
+const LEFT: f64 = 76.0;
 const PLOT_WIDTH: f64 = 570.0;
 const PLOT_HEIGHT: f64 = 250.0;
 const COLORS: [&str; 7] = ["#1b6ca8", "#c8553d", "#3a7d44", "#7b4b94", "#b8860b", "#444444", "#008b8b"];
@@ -210,8 +254,9 @@ mod tests {
             adds_per_cycle: [4.0; 2],
             outcome: Outcome::Latency(paced),
         };
-        let svg = draw("title", &[run]).unwrap();
-        assert!(svg.contains("points=\"104.3,310.0 297.9,234.7 640.0,60.0\""), "{svg}");
-        assert_eq!(draw("title", &[]), None);
+        let svg = draw(&["algate, by <date>"], &[run]).unwrap();
+        assert!(svg.contains("points=\"110.3,312.0 303.9,236.7 646.0,62.0\""), "{svg}");
+        assert!(svg.contains(">algate, by &lt;date></text>"), "{svg}");
+        assert_eq!(draw(&["title"], &[]), None);
     }
 }

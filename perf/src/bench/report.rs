@@ -212,7 +212,7 @@ impl Report {
                     let rate = |at: usize| {
                         spread(
                             &all(&|outcome| match outcome {
-                                Outcome::AlgCost { pairs } => {
+                                Outcome::AlgCost { pairs, .. } => {
                                     median(pairs.iter().filter_map(|pair| Some(pair.get(at)?.mpps)).collect())
                                 }
                                 _ => None,
@@ -220,7 +220,11 @@ impl Report {
                             2,
                         )
                     };
-                    format!("the rest: {} Mpps without, {} Mpps with", rate(0), rate(1))
+                    format!(
+                        "read by the worker itself: the rest {} Mpps without, {} Mpps with",
+                        rate(0),
+                        rate(1)
+                    )
                 }
                 Some(Outcome::TwoWorkers { .. }) => {
                     let rate = |pick: fn(&Scaling) -> f64, is_own: bool| {

@@ -192,8 +192,8 @@ fn save(report: &Report, text: &mut String, suite: &str) -> Result<(), String> {
         Ok::<_, String>(())
     };
     std::fs::create_dir_all("perf/results").map_err(|error| format!("perf/results: {error}"))?;
-    let title = format!("algate {}, {}", report.commit, report.date);
-    if let Some(svg) = plot::draw(&title, &report.runs) {
+    let title = format!("algate beside dpdk-testpmd: commit {}, {}", report.commit, report.date);
+    if let Some(svg) = plot::draw(&[&title, &report.machine], &report.runs) {
         write("svg", &svg)?;
         *text += &format!("![throughput against flows, and latency]({name}.svg)\n");
     }

@@ -293,7 +293,7 @@ fn slicing_of(mpps: f64) -> Slicing {
 /// For latency: what is sent late at most is a burst that a device takes within a few microseconds.
 const OF_LATENCY: Slicing = Slicing {
     slice: Duration::from_millis(5),
-    own_silence: Duration::from_micros(30),
+    own_silence: Duration::from_micros(50),
     device_silence: LONGEST_SILENCE,
 };
 const LONGEST_SILENCE: Duration = Duration::from_micros(150);
@@ -303,10 +303,10 @@ const RUN_IN: Duration = Duration::from_micros(500);
 const HOME_AFTER: Duration = Duration::from_millis(20);
 const MOST_TIMES: u32 = 3;
 /// Of the slices that are wanted, so many must have had a whole core, or others count too.
-const ENOUGH_PART: u32 = 4;
+const ENOUGH_PART: u32 = 10;
 const ENOUGH_LOSSLESS: u32 = 10;
 const ENOUGH_LOSSY: u32 = 3;
-const MOST_TRIAL_SLICES: u32 = 100;
+const MOST_TRIAL_SLICES: u32 = 200;
 
 #[cfg(test)]
 mod tests {

@@ -33,7 +33,7 @@ pub(super) const OF_HITS: Measure = Measure {
 
 /// First packets: a burst of 128 takes a device 100 us and more, and half a core twice that.
 pub(super) const OF_FIRST_PACKETS: Measure = Measure {
-    slot: Duration::from_millis(2),
+    slot: Duration::from_millis(1),
     own_silence: Duration::from_micros(150),
     device_silence: Duration::from_micros(700),
 };
