@@ -1,5 +1,7 @@
 //! What is measured, and of which devices.
 
+use std::time::Duration;
+
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -153,6 +155,16 @@ impl Suite {
             Self::Goals => "goals",
             Self::Full => "full",
         }
+    }
+
+    /// After that long nothing is measured again because a core was shared.
+    #[must_use]
+    pub const fn patience(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Quick => 240,
+            Self::Goals => 660,
+            Self::Full => 9000,
+        })
     }
 
     /// Rounds, unless others are asked for.

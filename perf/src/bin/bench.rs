@@ -106,6 +106,9 @@ fn run(options: &Options) -> Result<Conclusion, String> {
         let wanting = (round > rounds).then(|| goals::wanting(&runs, rounds as usize));
         let is_wanted = |work: &&Work| wanting.as_ref().is_none_or(|names| names.contains(&&*work.name()));
         for work in works.iter().filter(is_wanted) {
+            if wanting.is_some() && start.elapsed() > suite.map_or(Duration::MAX, Suite::patience) {
+                break;
+            }
             runs.extend(plan.round(work, round, &mut watch, |run: &Run| {
                 println!("{:5.0} s  {}", start.elapsed().as_secs_f64(), run.line());
             })?);
