@@ -1,4 +1,4 @@
-//! Measurements in closed loop: open flows, measure the rate. Which time counts, [`slots`](super::slots) says.
+//! Measurements in closed loop: open flows, measure the rate. Which time counts, `slots` says.
 
 use std::time::{Duration, Instant};
 

@@ -5,11 +5,11 @@
 //! send a burst afterwards and meanwhile let the device's ring overflow, and neither would be the device's doing. Its own silence ends a slice at
 //! once. Before each slice the device's core is read ([`CoreWatch`]), so the reading takes no time from the device.
 //!
-//! Slices that do not count are repeated, up to three times as many as are wanted. A device that stalls by itself
-//! for longer than [`Slicing::device_silence`] in most slices is thus not judged; [`Paced::slices`] says how many were left out, and
+//! Slices that do not count are repeated, for three times as long as is wanted. A device that stalls by itself
+//! for longer than that in most slices is thus not judged; [`Paced::slices`] says how many were left out, and
 //! why.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -122,14 +122,15 @@ impl Sum {
 
 impl Generator {
     /// Sends UDP at `mpps` million packets through the device per second, both directions together, whether it keeps up or not, for
-    /// `duration` of time that counts, or for three times as long.
+    /// `duration` of slices that count, or for three times as long where others do not.
     pub fn pace(&mut self, mpps: f64, duration: Duration, watch: &mut CoreWatch) -> Paced {
         self.drain();
         let wanted = duration.div_duration_f64(OF_LATENCY.slice).ceil() as u32;
         let bad = self.counts.bad;
         let (mut slices, mut whole, mut shared) = (Slices::default(), Sum::default(), Sum::default());
         let mut before = watch.read();
-        while slices.whole < wanted && slices.all() < MOST_TIMES * wanted {
+        let start = Instant::now();
+        while slices.whole < wanted && start.elapsed() < MOST_TIMES * duration {
             let slice = self.slice(mpps, OF_LATENCY);
             let after = watch.read();
             let is_whole = [before, after].iter().flatten().all(|reading| reading.is_whole());
@@ -188,7 +189,8 @@ impl Generator {
     fn trial(&mut self, mpps: f64, watch: &mut CoreWatch) -> Option<(bool, bool)> {
         let (mut whole, mut any) = (Trial::default(), Trial::default());
         let mut before = watch.read();
-        for _ in 0..MOST_TRIAL_SLICES {
+        let start = Instant::now();
+        while start.elapsed() < LONGEST_TRIAL {
             let slice = self.slice(mpps, slicing_of(mpps));
             let after = watch.read();
             let is_whole = [before, after].iter().flatten().all(|reading| reading.is_whole());
@@ -306,7 +308,7 @@ const MOST_TIMES: u32 = 3;
 const ENOUGH_PART: u32 = 10;
 const ENOUGH_LOSSLESS: u32 = 10;
 const ENOUGH_LOSSY: u32 = 3;
-const MOST_TRIAL_SLICES: u32 = 200;
+const LONGEST_TRIAL: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
