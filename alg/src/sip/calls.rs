@@ -277,9 +277,9 @@ impl<'a> Calls<'a> {
             return;
         }
         let call = Call::new(message.call, message.from_tag);
-        self.place = self.table.insert(self.of, self.hosts, call);
+        self.place = self.table.insert(self.of, self.hosts, &call);
         if self.place.is_none() && self.evict(asking) {
-            self.place = self.table.insert(self.of, self.hosts, call);
+            self.place = self.table.insert(self.of, self.hosts, &call);
             debug_assert!(self.place.is_some(), "what the evicted call has left was its flow's own");
         }
     }

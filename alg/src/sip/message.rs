@@ -120,6 +120,15 @@ impl<'a> Headers<'a> {
         Self { head, at }
     }
 
+    /// Behind the empty line, where that is next. After the last header it is.
+    pub(super) fn end(&self) -> Option<usize> {
+        match self.head.get(self.at..)? {
+            [b'\n', ..] => Some(self.at + 1),
+            [b'\r', b'\n', ..] => Some(self.at + 2),
+            _ => None,
+        }
+    }
+
     /// From the first line: the header of a body part has no start line.
     pub(super) const fn of_part(head: &'a [u8]) -> Self {
         Self { head, at: 0 }

@@ -189,10 +189,7 @@ impl Sip {
         if input.len() > self.settings.message_bytes {
             return self.pass_unread(direction, input, start, Event::LineTooLong, cx);
         }
-        let Some(head) = message::head_end(input, 0) else {
-            return self.pass_unread(direction, input, start, Event::Malformed, cx);
-        };
-        self.decide_whole(direction, input, head, start, cx)
+        self.decide_whole(direction, input, start, cx)
     }
 
     fn inspect_stream(&mut self, direction: Direction, input: &[u8], cx: &mut Context<'_>) -> Step {
@@ -254,7 +251,7 @@ impl Sip {
             return self.pass_unread(direction, input, start, Event::Malformed, cx);
         };
         *half = Half { started: true, ..Half::default() };
-        self.decide_whole(direction, message, head, start, cx)
+        self.decide_whole(direction, message, start, cx)
     }
 
     /// A message that is too long to be read, or not all there. Policy still sees what it asks for.
@@ -289,13 +286,12 @@ impl Sip {
         &mut self,
         direction: Direction,
         bytes: &[u8],
-        head: usize,
         start: Start,
         cx: &mut Context<'_>,
     ) -> Step {
         let lent = self.table.as_mut().and_then(|table| table.scratch.take());
         let mut scratch = lent.unwrap_or_default();
-        let step = self.decide(direction, bytes, head, start, &mut scratch, cx);
+        let step = self.decide(direction, bytes, start, &mut scratch, cx);
         if let Some(table) = &mut self.table {
             table.scratch = Some(scratch);
         }
@@ -306,20 +302,19 @@ impl Sip {
         &mut self,
         direction: Direction,
         bytes: &[u8],
-        head: usize,
         start: Start,
         scratch: &mut Scratch,
         cx: &mut Context<'_>,
     ) -> Step {
         let length = bytes.len();
         let Scratch { tokens, sdp, again } = scratch;
-        let read = reader::read(bytes, head, start, tokens, sdp);
-        let user = read.as_ref().map_or(&[][..], |message| message.from_user.of(bytes));
+        let read = reader::read(bytes, start, tokens, sdp);
+        let user = read.as_ref().map_or(&[][..], |message| uri::user(bytes, message.from_uri).of(bytes));
         let user = if self.state.registrations.has(direction, user) { user } else { &[] };
         let ruling = judge(direction, bytes, start, user, cx);
         if ruling != Ruling::Allow {
             if ruling == Ruling::Deny {
-                refuse(direction, bytes, head, start, Reason::Forbidden, cx);
+                refuse(direction, bytes, start, Reason::Forbidden, cx);
             }
             cx.events.count(Event::Removed);
             return Step::Message { length, verdict: Verdict::Remove };
@@ -347,7 +342,7 @@ impl Sip {
             if matches!(event, Event::Malformed | Event::LineTooLong) {
                 let ruling = judge_unreadable(direction, bytes, Some(start), cx);
                 if ruling == Ruling::Deny {
-                    refuse(direction, bytes, head, start, Reason::Unreadable, cx);
+                    refuse(direction, bytes, start, Reason::Unreadable, cx);
                 }
                 if ruling != Ruling::Allow {
                     return Step::Message { length, verdict: Verdict::Remove };
@@ -409,7 +404,7 @@ impl State {
         if message.status.is_none() {
             self.registrations.on_request(message);
         } else {
-            let user = message.to_user.of(bytes);
+            let user = || uri::user(bytes, message.to_uri).of(bytes);
             let aliases = &mut self.aliases;
             self.registrations.on_response(message, tokens.as_slice(), user, aliases, asking, events);
             calls.on_response(message, asking);

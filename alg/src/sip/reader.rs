@@ -8,7 +8,7 @@ use super::sdp::Sdp;
 use super::text::{Span, hash, hash_hosted, number, short_hash};
 use super::tokens::{Kind, Place, Token, Tokens, Value};
 use super::uri::{
-    element, parameter, read_addresses, read_call_id, read_call_ids, read_uri, read_via, read_warning, user,
+    element, parameter, read_addresses, read_call_id, read_call_ids, read_uri, read_via, read_warning,
 };
 
 /// Methods that change what is kept; all others are only translated.
@@ -60,8 +60,8 @@ pub(super) struct Message {
     /// Names the tags, 0 where there is none.
     pub(super) from_tag: u32,
     pub(super) to_tag: u32,
-    pub(super) from_user: Span,
-    pub(super) to_user: Span,
+    pub(super) from_uri: Span,
+    pub(super) to_uri: Span,
     /// Expires, in seconds.
     pub(super) expires: Option<u32>,
     /// Session-Expires, in seconds.
@@ -76,22 +76,15 @@ pub(super) struct Message {
     pub(super) has_sdp: bool,
 }
 
-/// Reads the message that `bytes` start with, and nothing else into `tokens` and `sdp`. It starts with `start`, its head ends at
-/// `head`; its body is the rest, or what Content-Length says.
-pub(super) fn read(
-    bytes: &[u8],
-    head: usize,
-    start: Start,
-    tokens: &mut Tokens,
-    sdp: &mut Sdp,
-) -> Result<Message, Fault> {
-    let text = bytes.get(..head).unwrap_or_default();
+/// Reads the message that `bytes` start with, and nothing else into `tokens` and `sdp`. It starts with `start`; its body is what is
+/// behind the empty line, or as much of it as Content-Length says.
+pub(super) fn read(bytes: &[u8], start: Start, tokens: &mut Tokens, sdp: &mut Sdp) -> Result<Message, Fault> {
     tokens.clear();
-    let line = first_line(text);
+    let line = first_line(bytes);
     if line.len() > MAX_LINE_BYTES {
         return Err(Fault::TooLong);
     }
-    let mut message = Message { body: Span::new(head, bytes.len()), ..Message::default() };
+    let mut message = Message::default();
     match start {
         Start::Request { uri, .. } => {
             tokens.begin_line(Kind::Start, Span::new(0, line.len() + 1));
@@ -100,8 +93,10 @@ pub(super) fn read(
         Start::Response(status) => message.status = Some(status),
     }
     let mut seen = Seen::default();
-    for (index, header) in Headers::new(text).enumerate() {
-        if index >= MAX_HEADERS {
+    let mut headers = Headers::new(bytes);
+    for count in 0.. {
+        let Some(header) = headers.next() else { break };
+        if count >= MAX_HEADERS {
             return Err(Fault::TooLong);
         }
         if let Some(fault) = header.fault {
@@ -112,9 +107,10 @@ pub(super) fn read(
             message.read_header(bytes, header.name, header.value, &mut seen, tokens)?;
         }
     }
-    if let Some(Value::Number(length)) =
-        message.length.and_then(|index| tokens.get(index)).map(|token| token.value)
-    {
+    let head = headers.end().ok_or(Fault::Malformed)?;
+    message.body = Span::new(head, bytes.len());
+    let length = message.length.and_then(|index| tokens.get(index)).map(|token| token.value);
+    if let Some(Value::Number(length)) = length {
         let end = usize::try_from(length).ok().and_then(|length| head.checked_add(length));
         message.body.end = end.filter(|end| *end <= bytes.len()).ok_or(Fault::Malformed)?;
     }
@@ -191,16 +187,15 @@ impl Message {
                 let element = element(bytes, value)?;
                 let tag = parameter(bytes, element.parameters, b"tag");
                 let tag = tag.map_or(0, |tag| short_hash(tag.of(bytes)));
-                let user = user(bytes, element.uri);
                 let slot = if name == Name::From { &mut seen.from } else { &mut seen.to };
                 // Two of them: the ends may read different ones.
                 if std::mem::replace(slot, true) {
                     return Err(Fault::Malformed);
                 }
                 if name == Name::From {
-                    (self.from_tag, self.from_user) = (tag, user);
+                    (self.from_tag, self.from_uri) = (tag, element.uri);
                 } else {
-                    (self.to_tag, self.to_user) = (tag, user);
+                    (self.to_tag, self.to_uri) = (tag, element.uri);
                 }
             }
             Name::CallId => {

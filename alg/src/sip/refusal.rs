@@ -3,7 +3,7 @@
 
 use crate::contract::{Context, Direction, Event, Ruling, Subject};
 
-use super::message::{Headers, Name, Start};
+use super::message::{Headers, Name, Start, head_end};
 use super::reader::Method;
 use super::text::{Span, Written, hash};
 use super::uri::{element, parameter};
@@ -45,19 +45,12 @@ pub(super) fn judge_unreadable(
 }
 
 /// Answers a request in the place of its receiver. An ACK has no answer.
-pub(super) fn refuse(
-    direction: Direction,
-    bytes: &[u8],
-    head: usize,
-    start: Start,
-    reason: Reason,
-    cx: &mut Context<'_>,
-) {
+pub(super) fn refuse(direction: Direction, bytes: &[u8], start: Start, reason: Reason, cx: &mut Context<'_>) {
     let Start::Request { method, .. } = start else { return };
     if Method::of(method.of(bytes)) == Method::Ack {
         return;
     }
-    let head = bytes.get(..head).unwrap_or_default();
+    let Some(head) = head_end(bytes, 0).and_then(|head| bytes.get(..head)) else { return };
     if let Some(refusal) = Refusal::of(head, hash(head), reason) {
         // Without room for it the sender gives up by its own timers.
         let _ = cx.inject.push(direction.reversed(), refusal.as_bytes());

@@ -21,8 +21,8 @@ pub(super) struct Registrations {
     /// Names the Call-IDs of requests without a final response.
     pending: [u64; PENDING],
     next_pending: usize,
-    /// Names the users that are registered, with the end they belong to.
-    users: [Option<(Direction, u64)>; USERS],
+    /// Names the users that are registered ([`named`]), 0 for none.
+    users: [u64; USERS],
     next_user: usize,
     /// Some were registered that `users` has forgotten.
     forgot: bool,
@@ -35,7 +35,7 @@ impl Registrations {
         Self {
             pending: [0; PENDING],
             next_pending: 0,
-            users: [None; USERS],
+            users: [0; USERS],
             next_user: 0,
             forgot: false,
             held: [None; 2],
@@ -44,7 +44,7 @@ impl Registrations {
 
     /// Whether `user` is registered at that end.
     pub(super) fn has(&self, end: Direction, user: &[u8]) -> bool {
-        !user.is_empty() && self.users.contains(&Some((end, hash(user))))
+        !user.is_empty() && self.users.contains(&named(end, user))
     }
 
     /// Notes a request that leaves.
@@ -57,11 +57,11 @@ impl Registrations {
         }
     }
 
-    pub(super) fn on_response(
+    pub(super) fn on_response<'m>(
         &mut self,
         message: &Message,
         tokens: &[Token],
-        to_user: &[u8],
+        to_user: impl Fn() -> &'m [u8],
         aliases: &mut Aliases,
         asking: &mut Asking<'_>,
         events: &mut Events,
@@ -102,19 +102,19 @@ impl Registrations {
         let own = own.or((message.has_contact && !others).then_some(default.min(LONGEST_EXPIRES)));
         match own {
             Some(seconds) if seconds > 0 => {
-                self.add_user(end, to_user);
+                self.add_user(end, to_user());
                 self.hold(end, granted(seconds), asking);
             }
-            Some(_) => self.remove_user(end, to_user, asking),
-            None if !others => self.remove_user(end, to_user, asking),
+            Some(_) => self.remove_user(end, to_user(), asking),
+            None if !others => self.remove_user(end, to_user(), asking),
             None => {}
         }
     }
 
     fn add_user(&mut self, end: Direction, user: &[u8]) {
-        let name = Some((end, hash(user)));
+        let name = named(end, user);
         if !self.users.contains(&name) {
-            let free = self.users.iter().position(Option::is_none);
+            let free = self.users.iter().position(|user| *user == 0);
             self.forgot |= free.is_none();
             if let Some(slot) = self.users.get_mut(free.unwrap_or(self.next_user % USERS)) {
                 *slot = name;
@@ -124,11 +124,11 @@ impl Registrations {
     }
 
     fn remove_user(&mut self, end: Direction, user: &[u8], asking: &mut Asking<'_>) {
-        let name = Some((end, hash(user)));
+        let name = named(end, user);
         for slot in self.users.iter_mut().filter(|slot| **slot == name) {
-            *slot = None;
+            *slot = 0;
         }
-        if self.forgot || self.users.iter().flatten().any(|(of, _)| *of == end) {
+        if self.forgot || self.users.iter().any(|user| *user != 0 && user & 1 == end as u64) {
             return;
         }
         if let Some(id) = self.held.get_mut(end as usize).and_then(Option::take) {
@@ -158,6 +158,11 @@ impl Registrations {
         // Another proxy may call it there, from any port.
         held.iter().for_each(|id| asking.nat.mark_control(*id));
     }
+}
+
+/// Names a user of that end, which is the last bit; never 0.
+fn named(end: Direction, user: &[u8]) -> u64 {
+    (hash(user) & !1).max(2) | end as u64
 }
 
 /// A refresh may come late, and be sent again for 32 s (64*T1, RFC 3261 section 17.1.2.2).

@@ -159,7 +159,7 @@ impl CallTable {
 
     /// Begins a call that the flow, between `hosts`, does not have. `None`: there is no room.
     #[must_use]
-    pub(super) fn insert(&mut self, of: &mut FlowCalls, hosts: Hosts, call: Call) -> Option<Place> {
+    pub(super) fn insert(&mut self, of: &mut FlowCalls, hosts: Hosts, call: &Call) -> Option<Place> {
         if !self.has_room(*of) {
             return None;
         }
@@ -168,7 +168,8 @@ impl CallTable {
         }
         let at = self.free.pop()?;
         if let Some(slot) = self.slots.get_mut(at as usize) {
-            *slot = Slot { call, flow: of.0, hosts, older: NONE, newer: NONE };
+            slot.call = *call;
+            (slot.flow, slot.hosts) = (of.0, hosts);
         }
         if let Some(flow) = self.flows.get_mut(of.0 as usize) {
             self.shared -= usize::from(flow.count >= SURE_CALLS);
@@ -202,7 +203,7 @@ impl CallTable {
             call.turn();
         }
         // In the slot that has just become free.
-        if let Some(place) = self.insert(of, hosts, call) {
+        if let Some(place) = self.insert(of, hosts, &call) {
             self.note_answered(place);
         }
     }
@@ -337,7 +338,7 @@ mod tests {
     }
 
     fn begin(table: &mut CallTable, of: &mut FlowCalls, name: u64) -> bool {
-        table.insert(of, hosts("10.0.0.2:5060", "198.51.100.1:5060"), Call::new(name, CALLER)).is_some()
+        table.insert(of, hosts("10.0.0.2:5060", "198.51.100.1:5060"), &Call::new(name, CALLER)).is_some()
     }
 
     fn oldest(table: &mut CallTable, of: FlowCalls, keep: u64) -> Option<u64> {

@@ -232,7 +232,13 @@ impl Written {
             if index > 0 {
                 self.push_byte(b'.');
             }
-            self.push_number(octet.into());
+            if octet >= 100 {
+                self.push_byte(b'0' + octet / 100);
+            }
+            if octet >= 10 {
+                self.push_byte(b'0' + octet / 10 % 10);
+            }
+            self.push_byte(b'0' + octet % 10);
         }
     }
 }

@@ -359,15 +359,15 @@ fn push_address(bytes: &[u8], span: Span, place: Place, tokens: &mut Tokens) -> 
 
 /// `host[:port]` with an IPv4 literal for host; `None` for any other host. Via allows blanks round the colon.
 pub(super) fn host_port(text: &[u8]) -> Result<Option<Value>, Fault> {
-    let text = text.trim_ascii();
-    if !text.first().is_some_and(u8::is_ascii_digit) {
+    let host = text.trim_ascii_start();
+    if !host.first().is_some_and(u8::is_ascii_digit) {
         return Ok(None);
     }
-    let Some(colon) = find(b':', text) else {
-        return Ok(address(text).map(|host| Value::Host(host, None)));
+    let Some(colon) = find(b':', host) else {
+        return Ok(address(host.trim_ascii_end()).map(|host| Value::Host(host, None)));
     };
-    let (host, digits) = text.split_at(colon);
+    let (host, digits) = host.split_at(colon);
     let Some(host) = address(host.trim_ascii_end()) else { return Ok(None) };
-    let digits = digits.get(1..).unwrap_or_default().trim_ascii_start();
+    let digits = digits.get(1..).unwrap_or_default().trim_ascii();
     Ok(Some(Value::Host(host, Some(l4_port(digits).ok_or(Fault::Malformed)?))))
 }

@@ -188,7 +188,6 @@ pub(super) fn reads_back_whole(
     edits: &Edits,
     hiding: Option<CallIdKey>,
 ) -> bool {
-    use super::message::head_end;
     use super::reader::read;
 
     let (mut whole, mut copied) = (Vec::new(), 0);
@@ -200,9 +199,9 @@ pub(super) fn reads_back_whole(
     whole.extend_from_slice(bytes.get(copied..).unwrap_or_default());
     let line = first_line(&whole);
     let start = start_line(line.strip_suffix(b"\r").unwrap_or(line));
-    let (Some(start), Some(head)) = (start, head_end(&whole, 0)) else { return false };
+    let Some(start) = start else { return false };
     let (mut again, mut sdp) = (Tokens::new(), Sdp::new());
-    let Ok(mut found) = read(&whole, head, start, &mut again, &mut sdp) else { return false };
+    let Ok(mut found) = read(&whole, start, &mut again, &mut sdp) else { return false };
     found.name_call(&whole, &again, hiding);
     let is_same = (found.status, found.method, found.call, found.from_tag, found.to_tag)
         == (message.status, message.method, message.call, message.from_tag, message.to_tag);
@@ -225,7 +224,6 @@ pub(super) fn reads_back_whole(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sip::message::head_end;
     use crate::sip::reader::read;
 
     const MESSAGE: &[u8] = b"INVITE sip:10.0.0.2 SIP/2.0\r\nVia: SIP/2.0/UDP 10.0.0.2;branch=z\r\n\
@@ -244,7 +242,7 @@ mod tests {
     fn verdict(break_it: impl Fn(&mut Tokens, &mut Edits)) -> bool {
         let (mut tokens, mut sdp) = (Tokens::new(), Sdp::new());
         let start = start_line(first_line(MESSAGE).trim_ascii()).unwrap();
-        let message = read(MESSAGE, head_end(MESSAGE, 0).unwrap(), start, &mut tokens, &mut sdp).unwrap();
+        let message = read(MESSAGE, start, &mut tokens, &mut sdp).unwrap();
         tokens.set(URI, Value::Host(SEEN, Some(5060)));
         tokens.set(VIA, Value::Host(SEEN, None));
         tokens.set(CONNECTION, Value::Host(SEEN, None));
