@@ -61,7 +61,7 @@ impl Span {
     }
 }
 
-/// Where the first `byte` is. Most texts here are shorter than what [`memchr`] takes to begin.
+/// Where the first `byte` is. Most texts here are shorter than what `memchr` takes to begin.
 #[inline]
 pub(super) fn find(byte: u8, text: &[u8]) -> Option<usize> {
     match text.split_at_checked(NEAR) {
