@@ -192,12 +192,14 @@ impl Generator {
         let seconds = (now - start) as f64 / rate / 1e9;
         let (counted, core) = slots.into_tally();
         let cycles = counted.samples.quantile(0.5);
+        let mpps_overall = (after.good - before.good) as f64 / seconds / 1e6;
         Throughput {
-            mpps: if cycles > 0.0 { rate * 1e3 / cycles } else { 0.0 },
+            // Without one undisturbed slot the mean is all there is.
+            mpps: if cycles > 0.0 { rate * 1e3 / cycles } else { mpps_overall },
             cycles,
             cycles_p10: counted.samples.quantile(0.1),
             cycles_p90: counted.samples.quantile(0.9),
-            mpps_overall: (after.good - before.good) as f64 / seconds / 1e6,
+            mpps_overall,
             alg_share: (after.alg - before.alg) as f64
                 / ((after.alg - before.alg + after.good - before.good) as f64).max(1.0),
             good: after.good - before.good,
