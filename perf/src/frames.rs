@@ -7,7 +7,7 @@
 use algate_engine::frame::{Frame, PacketIo, RxChecksums};
 use algate_engine::ids::NicPortId;
 
-/// One frame of one segment, at most [`BUFFER_BYTES`] with its headroom.
+/// One frame of one segment, at most `BUFFER_BYTES` with its headroom.
 #[derive(Debug)]
 pub struct PoolFrame {
     buffer: Box<Buffer>,
