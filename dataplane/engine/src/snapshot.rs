@@ -313,7 +313,7 @@ impl Engine {
             state: session.tcp_state().map_or("active", |state| state.text()),
             idle,
             expires: self.nat.sessions.idle_of(session).saturating_sub(idle),
-            age: tick.since(session.created()),
+            age: tick.since(self.nat.sessions.created(session)),
             is_alg: session.is_alg(),
             is_child: session.parent().is_some(),
             children: session.children(),

@@ -15,9 +15,9 @@
 use crate::ids::TenantId;
 use crate::nat::key::Endpoint;
 use crate::table::hash::HashKey;
-use crate::table::index::{IndexTable, Inserted, KEY_BYTES};
+use crate::table::index::{IndexTable, Inserted, Load};
 use crate::table::slots::SlotPool;
-use crate::table::sync::{AtomicU32, AtomicU64, Ordering, Writers};
+use crate::table::sync::{AtomicU64, Ordering, Writers};
 
 /// Who may use a mapping from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,21 +93,21 @@ pub struct Mapping {
 }
 
 /// Memory that a mapping takes in each table, bytes, by part.
-pub const PARTS: [(&str, usize); 4] =
-    [("record", size_of::<Record>()), ("two keys", 2 * KEY_BYTES), ("subscriber", 4), ("slot", 4)];
+pub const PARTS: [(&str, usize); 3] =
+    [("record", size_of::<Record>()), ("two keys", KEYS_BYTES), ("slot, its subscriber's", 4)];
 
-/// Memory that one mapping takes in all tables, bytes: two keys in an index at half load, the record, its owner, its place in the
-/// list of free ones.
-pub const RECORD_BYTES: u64 = (2 * KEY_BYTES + size_of::<Record>() + 4 + 4) as u64;
+/// Memory that one mapping takes in all tables, bytes.
+pub const RECORD_BYTES: u64 = (KEYS_BYTES + size_of::<Record>() + 4) as u64;
+
+const KEYS_BYTES: usize = Load::MISSES.bytes(2);
 
 /// The table of mappings, shared by all workers.
 #[derive(Debug)]
 pub struct Mappings {
     index: IndexTable,
+    /// Their words: slot of the subscriber + 1, or 0.
     slots: SlotPool,
     records: Box<[Record]>,
-    /// Slot of the subscriber + 1, or 0: only the end of a mapping asks for it.
-    subscribers: Box<[AtomicU32]>,
     key: HashKey,
 }
 
@@ -165,10 +165,9 @@ impl Mappings {
     #[must_use]
     pub fn new(capacity: usize, key: HashKey, writers: Writers) -> Self {
         Self {
-            index: IndexTable::with_capacity(capacity * 2, writers),
+            index: IndexTable::with_load(capacity * 2, Load::MISSES, writers),
             slots: SlotPool::new(u32::try_from(capacity).unwrap_or(u32::MAX), writers),
             records: (0..capacity).map(|_| Record::default()).collect(),
-            subscribers: (0..capacity).map(|_| AtomicU32::new(0)).collect(),
             key,
         }
     }
@@ -297,7 +296,7 @@ impl Mappings {
     pub fn mapping(&self, index: u32) -> Option<Mapping> {
         let record = self.records.get(index as usize)?;
         let (external, protocol, filtering) = record.external();
-        let subscriber = self.subscribers.get(index as usize)?.load(Ordering::Relaxed);
+        let subscriber = self.slots.word(index)?.load(Ordering::Relaxed);
         Some(Mapping {
             protocol,
             internal: record.internal(),
@@ -368,7 +367,7 @@ impl Mappings {
     /// Fills what belongs to `slot`, before anybody can find it.
     fn fill(&self, slot: u32, record: &Record, mapping: &Mapping, references: u64) {
         record.fill(mapping, references);
-        if let Some(subscriber) = self.subscribers.get(slot as usize) {
+        if let Some(subscriber) = self.slots.word(slot) {
             subscriber.store(mapping.subscriber.map_or(0, |slot| slot + 1), Ordering::Relaxed);
         }
     }

@@ -7,7 +7,8 @@ use crate::nat::session::{Facing, NewSession};
 use crate::nat::tcp_state::TcpState;
 use crate::time::Tick;
 
-/// Last-seen tick (bits 0..32), TCP state (32..40), lifecycle (40..48), flags (48..).
+/// Last-seen tick (bits 0..32), TCP state (32..40), lifecycle (40..48), flags (48..54), ICMP errors in a second (54..58), that
+/// second modulo 64 (58..64).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct StateWord(pub(super) u64);
 
@@ -66,6 +67,15 @@ impl StateWord {
     pub(super) const fn dying(self) -> Self {
         Self((self.0 & !LIFECYCLE_MASK) | (DYING << 40))
     }
+
+    /// With one more ICMP error in `second`. `None`: there were `limit`, at most 15, in it before, or in one of the same number.
+    pub(super) fn with_icmp_error(self, second: u32, limit: u32) -> Option<Self> {
+        let second = u64::from(second) << ICMP_SECOND_SHIFT;
+        let is_same = self.0 >> ICMP_SECOND_SHIFT == second >> ICMP_SECOND_SHIFT;
+        let so_far = if is_same { (self.0 & ICMP_ERRORS) >> ICMP_ERRORS_SHIFT } else { 0 };
+        let rest = self.0 & !(ICMP_ERRORS | u64::MAX << ICMP_SECOND_SHIFT);
+        (so_far < u64::from(limit)).then_some(Self(rest | second | (so_far + 1) << ICMP_ERRORS_SHIFT))
+    }
 }
 
 pub(super) const LIFECYCLE_MASK: u64 = 0xff << 40;
@@ -79,3 +89,26 @@ pub(super) const LOOSE_FLAG: u64 = 1 << 51;
 pub(super) const PRESSED_FLAG: u64 = 1 << 52;
 /// Its streams were edited and are read no more: numbers move by a constant.
 pub(super) const SHIFT_FLAG: u64 = 1 << 53;
+
+const ICMP_ERRORS_SHIFT: u32 = 54;
+const ICMP_ERRORS: u64 = 0xf << ICMP_ERRORS_SHIFT;
+const ICMP_SECOND_SHIFT: u32 = 58;
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_icmp_errors_a_second_are_admitted_and_nothing_else_changes() {
+        let rest = StateWord(LIVE << 40 | ALG_FLAG | SHIFT_FLAG | 0x12_3456_789a);
+        let mut word = rest;
+        let mut admit = |second| {
+            let next = word.with_icmp_error(second, 10);
+            word = next.unwrap_or(word);
+            next.is_some()
+        };
+        let mut admitted = |second| (0..20).filter(|_| admit(second)).count();
+        assert_eq!([5, 5, 6, u32::MAX, u32::MAX].map(&mut admitted), [10, 0, 10, 10, 0]);
+        assert_eq!(word.0 & !(u64::MAX << ICMP_ERRORS_SHIFT), rest.0);
+    }
+}

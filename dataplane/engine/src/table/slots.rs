@@ -5,7 +5,11 @@
 //! linking a used index (ABA). The tag has 32 bits: a pop would have to sleep through exactly 2^32
 //! operations to be fooled. Indexes never used before come from a counter, so that a new pool needs
 //! no walk over its memory.
+//!
+//! An index that is out needs no link: in that place its owner may keep a word of its own ([`SlotPool::word`]).
 
+#[cfg(debug_assertions)]
+use super::sync::AtomicBool;
 use super::sync::{AtomicU32, AtomicU64, Ordering, Writers, zeroed_words};
 
 /// An index and the generation it was taken in, for what outlives a quiescent point.
@@ -42,9 +46,12 @@ pub struct SlotPool {
     fresh: AtomicU32,
     /// Indexes on the stack, or on their way there.
     freed: AtomicU32,
-    /// Per slot: [`IN_USE`], or the link to the one below it on the stack. A link is index + 1, or 0
+    /// Per slot: its owner's word, or the link to the one below it on the stack. A link is index + 1, or 0
     /// for none.
     next: Box<[AtomicU32]>,
+    /// To find what is freed twice.
+    #[cfg(debug_assertions)]
+    out: Box<[AtomicBool]>,
     /// Empty where nobody keeps a [`Handle`].
     generations: Box<[AtomicU32]>,
     writers: Writers,
@@ -60,6 +67,8 @@ impl SlotPool {
             fresh: AtomicU32::new(0),
             freed: AtomicU32::new(0),
             next: zeroed_words(capacity.min(MAX_CAPACITY) as usize),
+            #[cfg(debug_assertions)]
+            out: (0..capacity.min(MAX_CAPACITY)).map(|_| AtomicBool::new(false)).collect(),
             generations: zeroed_words(0),
             writers,
         }
@@ -78,8 +87,16 @@ impl SlotPool {
     #[inline]
     pub fn alloc(&self) -> Option<u32> {
         let index = self.pop().or_else(|| self.take_fresh())?;
-        self.next.get(index as usize)?.store(IN_USE, Ordering::Relaxed);
+        #[cfg(debug_assertions)]
+        self.out.get(index as usize)?.store(true, Ordering::Relaxed);
         Some(index)
+    }
+
+    /// A word for who has `index`, until it is freed. It begins as anything.
+    #[inline]
+    #[must_use]
+    pub fn word(&self, index: u32) -> Option<&AtomicU32> {
+        self.next.get(index as usize)
     }
 
     /// Gives `index` back and starts its next generation. Only who has it may call this, and only
@@ -89,7 +106,11 @@ impl SlotPool {
             debug_assert!(false, "index {index} is not of this pool");
             return;
         };
-        debug_assert_eq!(next.load(Ordering::Relaxed), IN_USE, "index {index} freed twice");
+        #[cfg(debug_assertions)]
+        {
+            let was_out = self.out.get(index as usize).is_some_and(|out| out.swap(false, Ordering::Relaxed));
+            debug_assert!(was_out, "index {index} freed twice");
+        }
         // Release: who sees the new generation sees what the old owner did before; pairs with the
         // Acquire of `generation`. Only the owner writes it, so no read-modify-write.
         if let Some(generation) = self.generations.get(index as usize) {
@@ -155,7 +176,7 @@ impl SlotPool {
         let mut head = self.head.0.load(Ordering::Acquire);
         loop {
             let index = (head as u32).checked_sub(1)?;
-            // Stale when another pop was faster; then the tag has changed, and the exchange fails.
+            // Stale, or its new owner's word, when another pop was faster; then the tag has changed, and the exchange fails.
             let below = self.next.get(index as usize)?.load(Ordering::Relaxed);
             match self.replace_head(head, tagged(head, below), Ordering::Acquire) {
                 Ok(_) => {
@@ -205,5 +226,4 @@ const fn tagged(head: u64, link: u32) -> u64 {
     ((head >> 32) as u32).wrapping_add(1) as u64 * (1 << 32) + link as u64
 }
 
-const IN_USE: u32 = u32::MAX;
 const MAX_CAPACITY: u32 = 1 << 31;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use proptest::prelude::*;
 
 use super::hash::HashKey;
-use super::index::{IndexTable, Inserted};
+use super::index::{IndexTable, Inserted, Load};
 use super::quiescence::{Quiescence, Retired};
 use super::record::{Line, Lines};
 use super::slots::{Handle, SlotPool};
@@ -137,21 +137,37 @@ fn retired_waits_for_each_online_participant() {
 #[test]
 fn holds_the_configured_number_through_replacement() {
     for bits in [6, 10, 14] {
-        let entries = 1_u32 << bits;
-        let table = IndexTable::with_capacity(entries as usize, Writers::Many);
-        assert_eq!(table.slot_count(), 2 * entries as usize);
-        let mut random = Random(bits);
-        let mut hashes: Vec<u64> = (0..entries).map(|_| random.next()).collect();
-        for (value, &hash) in (0..).zip(&hashes) {
-            assert_eq!(table.insert(hash, value, |_| false), Inserted::New);
-        }
-        for _ in 0..8 * entries {
-            let value = (random.next() % u64::from(entries)) as u32;
-            assert!(table.remove(hashes[value as usize], value));
-            hashes[value as usize] = random.next();
-            assert_eq!(table.insert(hashes[value as usize], value, |_| false), Inserted::New);
-        }
+        assert_eq!(refused_through_replacement(1 << bits, Load::HALF), 0, "2^{bits}");
     }
+    for load in [Load::HITS, Load::MISSES] {
+        let refused = refused_through_replacement(1 << 14, load);
+        assert!(refused <= 2, "{refused} of 147,456, {load:?}");
+    }
+}
+
+/// Fills a table, then replaces each entry eight times by chance; how many inserts found no slot.
+fn refused_through_replacement(entries: u32, load: Load) -> usize {
+    let table = IndexTable::with_load(entries as usize, load, Writers::Many);
+    assert_eq!(table.slot_count(), (load.bytes(entries as usize) / 8).next_multiple_of(8));
+    let mut random = Random(entries.trailing_zeros().into());
+    let mut refused = 0;
+    let mut insert = |random: &mut Random, value| {
+        loop {
+            let hash = random.next();
+            match table.insert(hash, value, |_| false) {
+                Inserted::New => return hash,
+                _ => refused += 1,
+            }
+        }
+    };
+    let mut hashes: Vec<u64> = (0..entries).map(|value| insert(&mut random, value)).collect();
+    for _ in 0..8 * entries {
+        let value = (random.next() % u64::from(entries)) as u32;
+        let Some(hash) = hashes.get_mut(value as usize) else { continue };
+        assert!(table.remove(*hash, value));
+        *hash = insert(&mut random, value);
+    }
+    refused
 }
 
 #[test]

@@ -257,22 +257,22 @@ fn c_09_each_full_quota_is_told_once_with_its_host() {
 #[test]
 fn c_04_a_host_holds_no_more_memory_than_it_may_and_others_are_not_affected() {
     let each = session::RECORD_BYTES + mapping::RECORD_BYTES;
-    let limit = 20 * each + each / 2;
+    let limit = 25 * each + each / 2;
     let mut net = Net::with(&format!("[nat.limits]\nmemory_bytes = {limit}"), |config| {
         config.icmp.refusal = IcmpRefusal::None;
     });
-    assert_eq!((0..100).filter(|port| open(&mut net, 2, 5000 + port)).count(), 20);
-    assert_eq!(net.dropped(DropReason::QuotaMemory), 80);
+    assert_eq!((0..100).filter(|port| open(&mut net, 2, 5000 + port)).count(), 25);
+    assert_eq!(net.dropped(DropReason::QuotaMemory), 75);
     // A session on a mapping that is there takes less, but there is no room for it either.
     assert!(open(&mut net, 2, 5000), "what lives is not touched");
     assert!(open(&mut net, 3, 5000));
     net.advance(Duration::from_secs(302));
-    assert_eq!((0..100).filter(|port| open(&mut net, 2, 5000 + port)).count(), 20);
+    assert_eq!((0..100).filter(|port| open(&mut net, 2, 5000 + port)).count(), 25);
 }
 
 #[test]
 fn c_04_one_mapping_holds_no_more_memory_than_it_may() {
-    let limit = mapping::RECORD_BYTES + 30 * session::RECORD_BYTES;
+    let limit = mapping::RECORD_BYTES + 40 * session::RECORD_BYTES;
     let mut net = Net::with(&format!("[nat.limits]\nmapping_memory_bytes = {limit}"), |config| {
         config.icmp.refusal = IcmpRefusal::None;
     });
@@ -280,9 +280,9 @@ fn c_04_one_mapping_holds_no_more_memory_than_it_may() {
         let seen = net.send(INSIDE, &udp(source, &format!("198.51.100.{remote}:1"), b""));
         !seen.is_empty()
     };
-    assert_eq!((1..100).filter(|remote| to("10.0.0.2:5000", *remote)).count(), 30);
+    assert_eq!((1..100).filter(|remote| to("10.0.0.2:5000", *remote)).count(), 40);
     assert!(to("10.0.0.2:5001", 1), "another mapping of the same host");
-    assert_eq!(net.dropped(DropReason::QuotaMappingMemory), 69);
+    assert_eq!(net.dropped(DropReason::QuotaMappingMemory), 59);
     let records = drain(&net);
     let exceeded = records.iter().filter(|record| record.kind == Kind::QuotaExceeded);
     assert_eq!(

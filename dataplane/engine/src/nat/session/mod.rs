@@ -31,7 +31,7 @@ use crate::nat::tcp_window::{Fit, Segment, TcpWindow, is_heeded};
 use crate::packet::parse::Ipv4View;
 use crate::packet::sctp::Chunk;
 use crate::table::hash::HashKey;
-use crate::table::index::{IndexTable, Inserted, KEY_BYTES};
+use crate::table::index::{IndexTable, Inserted, Load};
 use crate::table::record::{Line, Lines};
 use crate::table::slots::Handle;
 use crate::table::sync::prefetch;
@@ -39,7 +39,7 @@ use crate::table::sync::{AtomicU32, Ordering, Writers};
 use crate::time::{Instant, Tick};
 
 pub use self::creation::{AlgOwner, CreateError, NewSession};
-use self::parts::{Cold, Parts, Relations};
+use self::parts::{Parts, Relations};
 pub use self::passage::Passage;
 pub use self::record::Session;
 use self::record::{EXTERNAL_ADDRESSES, EXTERNAL_PORTS, INTERNAL_ADDRESSES, INTERNAL_PORTS, STATE};
@@ -94,22 +94,24 @@ impl Candidate {
 /// Memory that a session takes in each table, bytes, by part; TCP windows and relations are there for some only.
 pub const PARTS: [(&str, usize); 7] = [
     ("line", size_of::<Line>()),
-    ("two keys", 2 * KEY_BYTES),
-    ("cold part", size_of::<Cold>()),
-    ("slot", 8),
+    ("two keys", KEYS_BYTES),
+    ("subscriber", 4),
+    ("slot, when it was made", 8),
     ("ageing", 4),
     ("TCP windows", size_of::<TcpWindow>()),
     ("relations", size_of::<Relations>()),
 ];
 
 /// Memory that a TCP session takes in all tables, bytes: all parts but the relations.
-pub const RECORD_BYTES: u64 =
-    (2 * KEY_BYTES + size_of::<Line>() + size_of::<TcpWindow>() + size_of::<Cold>() + 4 + 8) as u64;
+pub const RECORD_BYTES: u64 = (KEYS_BYTES + size_of::<Line>() + size_of::<TcpWindow>() + 4 + 8 + 4) as u64;
+
+const KEYS_BYTES: usize = Load::HITS.bytes(2);
 
 /// The table of sessions, shared by all workers.
 #[derive(Debug)]
 pub struct Sessions {
     index: IndexTable,
+    /// Their words: tick of creation.
     slots: Slots,
     lines: Lines,
     parts: Parts,
@@ -134,7 +136,7 @@ impl Sessions {
         writers: Writers,
     ) -> Self {
         Self {
-            index: IndexTable::with_capacity(capacity.sessions * 2, writers),
+            index: IndexTable::with_load(capacity.sessions * 2, Load::HITS, writers),
             slots: Slots::new(capacity, writers),
             lines: Lines::new(capacity.sessions),
             parts: Parts::new(capacity),
@@ -257,6 +259,9 @@ impl Sessions {
         if let Some(not_before) = self.not_before.get(slot as usize) {
             // However long this thread sleeps meanwhile, the sweep leaves alone what is not made yet.
             not_before.store(u32::MAX, Ordering::Relaxed);
+        }
+        if let Some(created) = self.slots.word(slot) {
+            created.store(Tick::of(now).0, Ordering::Relaxed);
         }
         session.fill(new, Tick::of(now), if is_pressed { PRESSED_FLAG } else { 0 });
         let idle = self.idle_of(&session);
@@ -437,6 +442,12 @@ impl Sessions {
     #[must_use]
     pub fn session(&self, index: u32) -> Option<Session<'_>> {
         Some(Session { index, line: self.lines.line(index)?, parts: &self.parts })
+    }
+
+    /// Tick of creation of a session.
+    #[must_use]
+    pub fn created(&self, session: &Session<'_>) -> Tick {
+        Tick(self.slots.word(session.index).map_or(0, |created| created.load(Ordering::Relaxed)))
     }
 
     /// The name of a session that stays valid across quiescent points.

@@ -5,7 +5,7 @@
 
 use algate_alg::{Direction, ProtocolId};
 
-use super::parts::{Cold, Parts, Relations};
+use super::parts::{Parts, Relations};
 use super::{Facing, NewSession};
 use crate::ids::{InterfaceId, TenantId, WorkerId};
 use crate::nat::key::FlowKey;
@@ -201,13 +201,16 @@ impl<'a> Session<'a> {
     /// Slot of the subscriber that it is counted for, with a reference held.
     #[must_use]
     pub fn subscriber(&self) -> u32 {
-        self.cold().map_or(0, |cold| cold.subscriber.load(Ordering::Relaxed))
+        let subscriber = self.parts.subscribers.get(self.index as usize);
+        subscriber.map_or(0, |subscriber| subscriber.load(Ordering::Relaxed))
     }
 
     /// Counts an ICMP error about it in `second`. `false`: there were `limit`, at most 15, in it before.
     #[must_use]
     pub fn admit_icmp_error(&self, second: u32, limit: u32) -> bool {
-        self.cold().is_none_or(|cold| cold.admit_icmp_error(second, limit))
+        let admit = |word: u64| Some(StateWord(word).with_icmp_error(second, limit)?.0);
+        // Relaxed: the count stands for itself.
+        self.line.word(STATE).fetch_update(Ordering::Relaxed, Ordering::Relaxed, admit).is_ok()
     }
 
     /// Direction of a packet that came from `facing`.
@@ -235,17 +238,6 @@ impl<'a> Session<'a> {
         self.state().last_seen()
     }
 
-    /// Tick of creation.
-    #[must_use]
-    pub fn created(&self) -> Tick {
-        Tick(self.cold().map_or(0, |cold| cold.created.load(Ordering::Relaxed)))
-    }
-
-    /// What every session has.
-    pub(super) fn cold(&self) -> Option<&'a Cold> {
-        self.parts.cold.get(self.index as usize)
-    }
-
     /// What some have.
     pub(super) fn relations(&self) -> Option<&'a Relations> {
         self.parts.relations.get(self.index as usize)
@@ -263,8 +255,8 @@ impl<'a> Session<'a> {
         let interfaces =
             (u64::from(new.external_hop.interface.0) << 16) | u64::from(new.internal_hop.interface.0);
         set(INFO, (u64::from(new.mapping.map_or(0, |mapping| mapping + 1)) << 32) | interfaces);
-        if let Some(cold) = self.cold() {
-            cold.fill(new, now);
+        if let Some(subscriber) = self.parts.subscribers.get(self.index as usize) {
+            subscriber.store(new.subscriber, Ordering::Relaxed);
         }
         if let Some(relations) = self.relations() {
             relations.fill(new);

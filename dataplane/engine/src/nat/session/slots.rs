@@ -1,9 +1,9 @@
 //! Slots of sessions, by what belongs to them: the lower its number, the more a slot has.
 //!
 //! ```text
-//! 0 .. related        line and cold part, TCP windows, relations
-//! related .. windowed line and cold part, TCP windows
-//! windowed .. all     line and cold part
+//! 0 .. related        line, TCP windows, relations
+//! related .. windowed line, TCP windows
+//! windowed .. all     line
 //! ```
 //!
 //! So most sessions take no memory for what they never need, and where a part lies follows from the slot alone. A session
@@ -13,7 +13,7 @@
 use super::{CreateError, NewSession};
 use crate::nat::tcp_state::is_tracked;
 use crate::table::slots::{Handle, SlotPool};
-use crate::table::sync::Writers;
+use crate::table::sync::{AtomicU32, Writers};
 
 /// How many sessions there may be, and how many of them with more than a translation.
 #[derive(Debug, Clone, Copy)]
@@ -106,6 +106,12 @@ impl Slots {
     pub(super) fn free(&self, index: u32) {
         let class = self.class_of(index);
         class.pool.free(index - class.first);
+    }
+
+    /// See [`SlotPool::word`].
+    pub(super) fn word(&self, index: u32) -> Option<&AtomicU32> {
+        let class = self.class_of(index);
+        class.pool.word(index - class.first)
     }
 
     pub(super) fn handle(&self, index: u32) -> Handle {
