@@ -211,6 +211,7 @@ fn sessions(flows: u32) -> Sessions {
             external_hop: hop,
             mapping: None,
             hold: Hold::Firm,
+            is_alone: false,
             subscriber: 0,
             remote_mapping: None,
             parent: None,

@@ -129,7 +129,12 @@ impl Item for FirstPacket {
     }
 
     fn prepare(&mut self) {
-        let rig = self.rig.get_or_insert_with(|| Rig::at(self.site, FIRST_PACKETS as usize));
+        let rig = self.rig.get_or_insert_with(|| {
+            let mut rig = Rig::at(self.site, FIRST_PACKETS as usize);
+            // The sweep's pass over all port blocks, once a second, which no packet is to pay for: 1,024 a turn, of 2^18.
+            (0..256).for_each(|_| rig.poll());
+            rig
+        });
         rig.io.recycle();
         rig.engine.events.drain(&mut self.records);
         self.records.clear();

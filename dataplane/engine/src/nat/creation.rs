@@ -104,7 +104,8 @@ impl Nat {
     /// Whether the mappings that a new session uses, its references on them counted already, may have it.
     fn mappings_have_room(&self, new: &NewSession) -> bool {
         let mut mappings = [new.mapping, new.remote_mapping].into_iter().flatten();
-        mappings.all(|mapping| self.mappings.references(mapping) <= self.mapping_references)
+        self.mapping_references == u64::MAX
+            || mappings.all(|mapping| self.mappings.references(mapping) <= self.mapping_references)
     }
 
     /// Gives back what `create` noted for address-dependent filtering.

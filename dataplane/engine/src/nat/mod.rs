@@ -57,6 +57,7 @@ use crate::nat::policy::Policy;
 use crate::nat::ports::PortPools;
 use crate::nat::session::{Capacity, Facing, Session, Sessions};
 use crate::nat::shortage::Shortages;
+use crate::nat::slow_path::Hops;
 pub use crate::nat::slow_path::{Asker, Opened, Refusal};
 use crate::nat::statics::Statics;
 use crate::nat::subscriber::Subscribers;
@@ -106,6 +107,7 @@ pub struct NatWorker {
     retired: Retired<Retiree>,
     rests: Rests,
     random: Random,
+    hops: Hops,
     sweep: sweep::Cursor,
     events: Recorder,
 }
@@ -311,6 +313,7 @@ impl NatWorker {
             rests: Rests::new(hold),
             retired: Retired::new(RETIRED_ENTRIES),
             random: Random { key: key.clone(), last: !u64::from(number), drawn: 0 },
+            hops: Hops::default(),
             sweep: sweep::Cursor::new(number, workers),
         }
     }

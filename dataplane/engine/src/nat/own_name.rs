@@ -109,6 +109,7 @@ impl Nat {
     }
 
     /// Whether a packet from inside comes to an endpoint of algate's own that an ALG has announced.
+    #[inline]
     #[must_use]
     pub fn is_expected_here(&self, router: &Router, asker: Asker<'_>, key: FlowKey) -> bool {
         let to = key.destination().in_tenant(key.tenant());

@@ -173,11 +173,13 @@ impl Policy {
     }
 
     /// The first rule that covers a flow.
+    #[inline]
     fn rule(&self, key: FlowKey) -> Option<&NatRule> {
         self.rules.iter().find(|rule| rule.covers(key)).map(|rule| &rule.config)
     }
 
     /// The external address of a host with a forward of its own.
+    #[inline]
     #[must_use]
     pub fn home(&self, host: Host) -> Option<Home> {
         let at = self.forwarded.binary_search_by_key(&host, |(host, _)| *host).ok()?;

@@ -12,6 +12,7 @@ use crate::nat::block::Block;
 use crate::nat::deterministic::Owner;
 use crate::nat::key::{Endpoint, FlowKey, Host};
 use crate::nat::mapping::{Mapping, Scope};
+use crate::nat::slow_path::Hops;
 use crate::nat::{Nat, NatWorker};
 use crate::time::Instant;
 
@@ -20,6 +21,7 @@ impl NatWorker {
     #[inline]
     pub fn begin(&mut self, now: Instant) {
         self.events.begin(now);
+        self.hops = Hops::default();
     }
 }
 

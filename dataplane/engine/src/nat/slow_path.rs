@@ -159,11 +159,14 @@ impl Nat {
         asker: Asker<'_>,
         now: Instant,
     ) -> Result<Opened<'_>, Refusal> {
-        let internal_hop = reverse_hop(router, asker.back, Side::Internal, now)?;
+        let back = way_back(router, asker.back, Side::Internal)?;
+        let internal_hop = worker.hops.resolve(Side::Internal, router, back, now)?;
         let is_static = self.statics.external_of(key.source().host()).is_some();
         let elsewhere = if is_static { None } else { self.policy.destination(key) };
         let remote = elsewhere.unwrap_or(key.destination()).in_tenant(key.tenant());
-        let external_hop = next_hop(router, remote.host(), now)?;
+        let hop = router.routes.lookup(remote.tenant, remote.address);
+        let hop = hop.ok_or(Refusal::Drop(DropReason::NoRoute))?;
+        let external_hop = worker.hops.resolve(Side::External, router, hop, now)?;
         // What it answers arrives in the tenant of the interface behind which it is.
         let remote = remote.in_tenant(router.interfaces.tenant_of(external_hop.interface));
         let is_outside = router.interfaces.side_of(external_hop.interface) == Some(Side::External);
@@ -186,6 +189,7 @@ impl Nat {
         let new = NewSession {
             mapping: source.mapping,
             hold: source.hold,
+            is_alone: source.mapping.is_some_and(|mapping| self.mappings.references(mapping) == 1),
             parent,
             alg_owner: self.alg_owner((key.protocol(), source.endpoint), &[remote], parent, asker.owner),
             ..NewSession::between(
@@ -566,19 +570,48 @@ fn check_opener(view: &Ipv4View) -> Result<(), DropReason> {
     }
 }
 
+/// The neighbours of a burst, one of each side: most of its first packets come from, and go to, the same router. What a
+/// neighbour was forgotten for meanwhile, the sessions find out as they do later.
+#[derive(Debug, Default)]
+pub(super) struct Hops {
+    internal: Option<(Hop, NextHop)>,
+    external: Option<(Hop, NextHop)>,
+}
+
+impl Hops {
+    /// As [`Router::resolve`], where `hop` was not the last one on `side`.
+    #[inline]
+    fn resolve(&mut self, side: Side, router: &Router, hop: Hop, now: Instant) -> Result<NextHop, Refusal> {
+        let last = match side {
+            Side::Internal => &mut self.internal,
+            Side::External => &mut self.external,
+        };
+        match *last {
+            Some((same, neighbor)) if same == hop => Ok(neighbor),
+            _ => {
+                let neighbor = router.resolve(hop, now).map_err(Refusal::Drop)?;
+                *last = Some((hop, neighbor));
+                Ok(neighbor)
+            }
+        }
+    }
+}
+
 /// The way `back` to a source, which must lead through the side that its packet came from: what comes from
 /// elsewhere lies about its address (RFC 2827).
+fn way_back(router: &Router, back: Option<Hop>, side: Side) -> Result<Hop, Refusal> {
+    let is_right = |hop: &Hop| router.interfaces.side_of(hop.interface) == Some(side);
+    back.filter(is_right).ok_or(Refusal::Drop(DropReason::MartianSource))
+}
+
+/// The neighbour on the [`way_back`].
 pub(super) fn reverse_hop(
     router: &Router,
     back: Option<Hop>,
     side: Side,
     now: Instant,
 ) -> Result<NextHop, Refusal> {
-    let hop = back.ok_or(Refusal::Drop(DropReason::MartianSource))?;
-    if router.interfaces.side_of(hop.interface) != Some(side) {
-        return Err(Refusal::Drop(DropReason::MartianSource));
-    }
-    router.resolve(hop, now).map_err(Refusal::Drop)
+    router.resolve(way_back(router, back, side)?, now).map_err(Refusal::Drop)
 }
 
 pub(super) fn next_hop(router: &Router, host: Host, now: Instant) -> Result<NextHop, Refusal> {

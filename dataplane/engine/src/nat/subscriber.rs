@@ -306,9 +306,10 @@ impl Tally<'_> {
         let shift = shift_of(space);
         let next = |word: u64| {
             let own = (word >> shift) & COUNT_MASK;
-            let in_all: u64 = counts_of(word).iter().map(|count| u64::from(*count)).sum();
-            let is_below = |count: u64, limit: u32| limit == 0 || count < u64::from(limit);
-            let has_room = own < COUNT_MASK && is_below(own, limit) && is_below(in_all, limit_in_all);
+            let in_all = || counts_of(word).iter().map(|count| u64::from(*count)).sum::<u64>();
+            let has_room = own < COUNT_MASK
+                && (limit == 0 || own < u64::from(limit))
+                && (limit_in_all == 0 || in_all() < u64::from(limit_in_all));
             has_room.then(|| word + (1 << shift))
         };
         // Relaxed: the word stands for itself.

@@ -42,6 +42,7 @@ fn flow(protocol: u8, internal: Endpoint, external: Endpoint) -> NewSession {
         external_hop: hop,
         mapping: None,
         hold: Hold::Firm,
+        is_alone: false,
         remote_mapping: None,
         parent: None,
         alg_owner: None,

@@ -85,7 +85,7 @@ fn loom_a_shared_port_stays_taken_until_its_last_user_leaves() {
         let ports = pools();
         assert_eq!(on(&ports).take_shareable(PortSpace::Tcp, only, 0), Some(4));
         let shared = Arc::clone(&ports);
-        let alone = loom::thread::spawn(move || shared.take(ADDRESS, PortSpace::Tcp, only, 0));
+        let alone = loom::thread::spawn(move || on(&shared).take(PortSpace::Tcp, only, 0));
         let (share, ()) = race(
             &ports,
             move |ports| on(ports).share(PortSpace::Tcp, only, 0),

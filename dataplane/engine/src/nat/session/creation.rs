@@ -36,6 +36,8 @@ pub struct NewSession {
     pub mapping: Option<u32>,
     /// How it holds that mapping.
     pub hold: Hold,
+    /// Whether nothing else uses that mapping, so that no other session can have the external key.
+    pub is_alone: bool,
     /// The mapping of the other end, when that is translated too (hairpin).
     pub remote_mapping: Option<u32>,
     /// The control session that expected it.
@@ -63,6 +65,7 @@ impl NewSession {
             external_hop,
             mapping: None,
             hold: Hold::Firm,
+            is_alone: false,
             remote_mapping: None,
             parent: None,
             alg_owner: None,

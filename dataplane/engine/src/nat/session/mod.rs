@@ -271,9 +271,13 @@ impl Sessions {
         }
         // The key of replies first: who finds the session by the other may get a reply at once.
         let from = new.initiator;
-        let replies = new.key(from.opposite());
-        let same_key = |value| self.holds(value, replies);
-        match self.index.insert(self.hash(replies), value_of(slot, from.opposite()), same_key) {
+        let (replies, value) = (new.key(from.opposite()), value_of(slot, from.opposite()));
+        let same_key = |other| self.holds(other, replies);
+        let published = match new.is_alone && from == Facing::Internal {
+            true => self.index.insert_absent(self.hash(replies), value, same_key),
+            false => self.index.insert(self.hash(replies), value, same_key),
+        };
+        match published {
             Inserted::New => {}
             refused => {
                 self.end(&session);
