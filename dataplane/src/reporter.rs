@@ -11,7 +11,7 @@ use algate_engine::counters::Counter;
 use algate_engine::drop_reason::DropReason;
 use algate_engine::engine::Engine;
 use algate_engine::ids::{TenantId, WorkerId};
-use algate_engine::snapshot;
+use algate_engine::snapshot::{self, EGRESS_DROPS};
 
 use crate::alg_memory;
 use crate::alg_watch::AlgWatch;
@@ -140,7 +140,7 @@ impl Reporter {
         for reason in DropReason::ALL {
             let lost: u64 = self.threads.iter().map(|thread| thread.io.drops.of(*reason)).sum();
             let name = format!("drop.{}", reason.text());
-            if let Some(row) = rows.iter_mut().find(|row| row.name == name) {
+            for row in rows.iter_mut().filter(|row| row.name == name || row.name == EGRESS_DROPS) {
                 row.value += lost;
             }
         }

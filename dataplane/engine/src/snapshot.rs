@@ -242,7 +242,7 @@ impl Engine {
             .collect()
     }
 
-    /// Every counter of the engine, and the gauges of its tables.
+    /// Every counter of the engine (its rows `drop.*` are of received packets, and of [`EGRESS_DROPS`]), and the gauges of its tables.
     #[must_use]
     pub fn counter_rows(&self) -> Vec<CounterRow> {
         let total = |read: &dyn Fn(&WorkerCounters) -> u64| self.counters().iter().map(read).sum();
@@ -257,6 +257,11 @@ impl Engine {
                 total(&|counters| counters.drops.of(*reason) + counters.egress_drops.of(*reason)),
             )
         }));
+        // Of those, what was counted before as forwarded, or was made here.
+        let egress = |counters: &WorkerCounters| {
+            DropReason::ALL.iter().map(|reason| counters.egress_drops.of(*reason)).sum()
+        };
+        rows.push(of(EGRESS_DROPS, total(&egress)));
         for protocol in ProtocolId::ALL {
             let name = protocol.name();
             rows.extend(OF_PROTOCOL.iter().map(|(what, counter)| {
@@ -320,6 +325,9 @@ impl Engine {
         }
     }
 }
+
+/// The counter of packets that were forwarded, or made by algate, and lost then: each is in a row `drop.*`, too.
+pub const EGRESS_DROPS: &str = "egress_drops";
 
 type OfProtocol = (&'static str, fn(&ProtocolCounters) -> &Counter);
 

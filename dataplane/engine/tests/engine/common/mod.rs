@@ -26,7 +26,7 @@ use algate_engine::ids::{NicPortId, WorkerId};
 use algate_engine::nat::Nat;
 use algate_engine::nat::subscriber::Holdings;
 use algate_engine::packet::vec_frame::{VecFrame, VecIo};
-use algate_engine::snapshot::{MappingRow, SessionRow};
+use algate_engine::snapshot::{EGRESS_DROPS, MappingRow, SessionRow};
 use algate_engine::time::Instant;
 use algate_engine::worker::Worker;
 
@@ -290,6 +290,8 @@ impl Net {
             .iter()
             .map(|reason| self.engine.counters().iter().map(|c| c.egress_drops.of(*reason)).sum::<u64>())
             .sum();
+        let shown = self.engine.counter_rows().into_iter().find(|row| row.name == EGRESS_DROPS);
+        assert_eq!(shown.map(|row| row.value), Some(lost));
         let made = self.total(|c| &c.forwarded)
             + self.total(|c| &c.icmp_sent)
             + self.total(|c| &c.resets_sent)
