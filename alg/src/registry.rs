@@ -112,7 +112,6 @@ pub struct Settings {
 
 /// The ALG of one control session.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "a pool of them is taken at start: boxing would allocate")]
 pub enum Instance {
     /// FTP
     Ftp(Ftp),
