@@ -104,7 +104,7 @@ fn iperf3(lab: &Lab, arguments: &[&str]) -> Value {
         report = serde_json::from_slice(&output.stdout).expect("iperf3 prints JSON");
         !report["error"].as_str().is_some_and(|error| error.contains("busy") || error.contains("refused"))
     };
-    assert!(wait_until(Duration::from_secs(5), is_served), "the server stays busy");
+    assert!(wait_until(Duration::from_secs(20), is_served), "the server stays busy");
     assert_eq!(report["error"], Value::Null, "{arguments:?}");
     report
 }
