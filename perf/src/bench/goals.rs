@@ -59,6 +59,8 @@ pub enum Verdict {
 pub struct Extra {
     /// Bytes per session, of all tables: UDP with single ports, UDP with port blocks, TCP with port blocks.
     pub bytes_per_session: Vec<f64>,
+    /// Works that broke off, and why: a device that does not start, a flow that does not get through.
+    pub broken: Vec<String>,
 }
 
 /// All goals, judged by `runs` and `extra`.

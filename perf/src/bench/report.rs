@@ -55,7 +55,7 @@ impl Report {
     #[must_use]
     pub fn conclusion(&self) -> Conclusion {
         let has = |wanted: &[Verdict]| self.goals.iter().any(|goal| wanted.contains(&goal.verdict));
-        if has(&[Verdict::Below]) {
+        if has(&[Verdict::Below]) || !self.extra.broken.is_empty() {
             Conclusion::Failed
         } else if has(&[Verdict::GeneratorBound, Verdict::SharedCore, Verdict::Noise]) {
             Conclusion::Undecided
@@ -77,6 +77,9 @@ impl Report {
             self.date, self.commit, self.machine, self.load, self.whole_core
         );
         self.write_goals(&mut text);
+        for broken in &self.extra.broken {
+            let _ = writeln!(text, "Broke off: {broken}\n");
+        }
         self.write_rates(&mut text);
         self.write_others(&mut text);
         text

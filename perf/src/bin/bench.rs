@@ -109,9 +109,16 @@ fn run(options: &Options) -> Result<Conclusion, String> {
             if wanting.is_some() && start.elapsed() > suite.map_or(Duration::MAX, Suite::patience) {
                 break;
             }
-            runs.extend(plan.round(work, round, &mut watch, |run: &Run| {
-                println!("{:5.0} s  {}", start.elapsed().as_secs_f64(), run.line());
-            })?);
+            let say = |run: &Run| println!("{:5.0} s  {}", start.elapsed().as_secs_f64(), run.line());
+            match plan.round(work, round, &mut watch, say) {
+                Ok(found) => runs.extend(found),
+                Err(sentence) if runs.is_empty() => return Err(sentence),
+                // What was measured before, and what comes, is worth having.
+                Err(sentence) => {
+                    println!("{:5.0} s  broke off: {sentence}", start.elapsed().as_secs_f64());
+                    extra.broken.push(sentence);
+                }
+            }
         }
     }
     if suite.is_some() {
