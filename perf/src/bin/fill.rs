@@ -26,7 +26,7 @@ fn main() {
     }
     println!(
         "{:>10} {:<20} {:>14} {:>12} {:>10} {:>12}",
-        "sessions", "ports", "bytes/session", "made/s", "median ns", "ended/s"
+        "sessions", "ports", "bytes/session", "made/s", "median-ns", "ended/s"
     );
     for sessions in sizes {
         for (site, name) in SITES {
