@@ -20,12 +20,12 @@ use algate_config::Side;
 
 use crate::drop_reason::DropReason;
 use crate::nat::expectation::Admission;
+use crate::nat::hops::{next_hop, reverse_hop};
 use crate::nat::key::{Endpoint, FlowKey};
 use crate::nat::mapping::{CreateError, Filtering, Hold, Mapping, Scope};
 use crate::nat::ports::PortSpace;
 use crate::nat::reservation::{Reserved, is_pair, partner};
 use crate::nat::session::{Facing, NewSession};
-use crate::nat::slow_path::{next_hop, reverse_hop};
 use crate::nat::{Asker, Nat, NatWorker, Opened, Refusal, Retiree};
 use crate::router::Router;
 use crate::time::Instant;

@@ -10,9 +10,9 @@ use crate::drop_reason::DropReason;
 use crate::event::{Kind, Record};
 use crate::nat::block::Block;
 use crate::nat::deterministic::Owner;
+use crate::nat::hops::Hops;
 use crate::nat::key::{Endpoint, FlowKey, Host};
 use crate::nat::mapping::{Mapping, Scope};
-use crate::nat::slow_path::Hops;
 use crate::nat::{Nat, NatWorker};
 use crate::time::Instant;
 

@@ -32,6 +32,7 @@ use crate::ids::WorkerId;
 use crate::nat::allocation::Seat;
 use crate::nat::creation::contact_key;
 use crate::nat::expectation::{Admission, Expectation};
+use crate::nat::hops::{next_hop, reverse_hop, way_back};
 use crate::nat::key::{Endpoint, FlowKey, Host};
 use crate::nat::mapping::{Filtering, Hold, Mapping};
 use crate::nat::policy::{Translating, Treatment, reserved_scope};
@@ -42,7 +43,6 @@ use crate::nat::tcp_state::{FLAG_ACK, FLAG_RST, FLAG_SYN};
 use crate::nat::{Nat, NatWorker};
 use crate::packet::parse::{Ipv4View, L4Class};
 use crate::router::Router;
-use crate::router::egress::NextHop;
 use crate::router::interface::Interface;
 use crate::router::route::Hop;
 use crate::table::slots::Handle;
@@ -568,52 +568,4 @@ fn check_opener(view: &Ipv4View) -> Result<(), DropReason> {
         L4Class::Sctp | L4Class::UdpLite | L4Class::Dccp | L4Class::GreCall | L4Class::Other => Ok(()),
         L4Class::IcmpQueryReply | L4Class::IcmpError | L4Class::IcmpOther => Err(DropReason::BadIcmp),
     }
-}
-
-/// The neighbours of a burst, one of each side: most of its first packets come from, and go to, the same router. What a
-/// neighbour was forgotten for meanwhile, the sessions find out as they do later.
-#[derive(Debug, Default)]
-pub(super) struct Hops {
-    internal: Option<(Hop, NextHop)>,
-    external: Option<(Hop, NextHop)>,
-}
-
-impl Hops {
-    /// As [`Router::resolve`], where `hop` was not the last one on `side`.
-    #[inline]
-    fn resolve(&mut self, side: Side, router: &Router, hop: Hop, now: Instant) -> Result<NextHop, Refusal> {
-        let last = match side {
-            Side::Internal => &mut self.internal,
-            Side::External => &mut self.external,
-        };
-        match *last {
-            Some((same, neighbor)) if same == hop => Ok(neighbor),
-            _ => {
-                let neighbor = router.resolve(hop, now).map_err(Refusal::Drop)?;
-                *last = Some((hop, neighbor));
-                Ok(neighbor)
-            }
-        }
-    }
-}
-
-/// The way `back` to a source, which must lead through the side that its packet came from: what comes from
-/// elsewhere lies about its address (RFC 2827).
-fn way_back(router: &Router, back: Option<Hop>, side: Side) -> Result<Hop, Refusal> {
-    let is_right = |hop: &Hop| router.interfaces.side_of(hop.interface) == Some(side);
-    back.filter(is_right).ok_or(Refusal::Drop(DropReason::MartianSource))
-}
-
-/// The neighbour on the [`way_back`].
-pub(super) fn reverse_hop(
-    router: &Router,
-    back: Option<Hop>,
-    side: Side,
-    now: Instant,
-) -> Result<NextHop, Refusal> {
-    router.resolve(way_back(router, back, side)?, now).map_err(Refusal::Drop)
-}
-
-pub(super) fn next_hop(router: &Router, host: Host, now: Instant) -> Result<NextHop, Refusal> {
-    router.next_hop(host.tenant, host.address, now).map_err(Refusal::Drop)
 }
