@@ -120,6 +120,34 @@ fn first_bytes_decide_on_a_registered_port_too() {
     line.is_left("one");
 }
 
+/// Registers `phone` over a connection from the port `own`: that connection, and the Contact that the registrar sees.
+pub(crate) fn registered_by_tcp(lab: &mut Lab, own: u16, phone: &str) -> (Talk, String) {
+    let register = |via: &str, contact: &str| {
+        let head = format!(
+            "REGISTER sip:example.com SIP/2.0
+            Via: SIP/2.0/TCP {via};branch=z9hG4bKr
+            From: <sip:bob@example.com>;tag=r1
+            To: <sip:bob@example.com>
+            Call-ID: register
+            CSeq: 1 REGISTER
+            Contact: <sip:bob@{contact};transport=tcp>"
+        );
+        message(&head, "")
+    };
+    let ok = |via: &str, contact: &str| {
+        let text = register(via, contact).replace("REGISTER sip:example.com SIP/2.0", "SIP/2.0 200 OK");
+        text.replace("transport=tcp>", "transport=tcp>;expires=3600")
+    };
+    let talk = Talk::open(lab, (0, own), at("203.0.113.50:5060"), (1, 5060));
+    let (via, seen) = (format!("10.0.0.2:{own}"), talk.client_seen.to_string());
+    let sent = String::from_utf8(talk.say(lab, CLIENT, register(&via, phone).as_bytes())).unwrap();
+    let contact = sent.split("Contact: <sip:bob@").nth(1).unwrap().split(';').next().unwrap().to_owned();
+    assert_eq!(sent, register(&seen, &contact));
+    let heard = talk.say(lab, SERVER, ok(&seen, &contact).as_bytes());
+    assert_eq!(String::from_utf8(heard).unwrap(), ok(&via, phone));
+    (talk, contact)
+}
+
 /// RFC 3261 section 18: a phone registers over a connection from a port of its own, and is called over another one, which
 /// leads to the port in its Contact.
 #[test]
@@ -127,31 +155,8 @@ fn a_04_a_phone_that_registers_over_tcp_is_called_over_a_connection_to_its_conta
     for cores in [vec![], vec![2]] {
         let net = Net::with(SIP, |config| config.workers.alg_cores = cores);
         let mut lab = Lab::new(net, [10, 0, 0, 2], Faults::default(), 5);
-        let first = Talk::open(&mut lab, (0, 49_152), at("203.0.113.50:5060"), (1, 5060));
-        let register = |via: &str, contact: &str| {
-            let head = format!(
-                "REGISTER sip:example.com SIP/2.0
-                Via: SIP/2.0/TCP {via};branch=z9hG4bKr
-                From: <sip:bob@example.com>;tag=r1
-                To: <sip:bob@example.com>
-                Call-ID: register
-                CSeq: 1 REGISTER
-                Contact: <sip:bob@{contact};transport=tcp>"
-            );
-            message(&head, "")
-        };
-        let (own, phone) = ("10.0.0.2:49152", "10.0.0.2:5070");
-        let seen = first.client_seen.to_string();
-        let sent = first.say(&mut lab, CLIENT, register(own, phone).as_bytes());
-        let sent = String::from_utf8(sent).unwrap();
-        let contact = sent.split("Contact: <sip:bob@").nth(1).unwrap().split(';').next().unwrap().to_owned();
-        assert_eq!(sent, register(&seen, &contact));
-        let ok = |via: &str, contact: &str| {
-            let text = register(via, contact).replace("REGISTER sip:example.com SIP/2.0", "SIP/2.0 200 OK");
-            text.replace("transport=tcp>", "transport=tcp>;expires=3600")
-        };
-        let heard = first.say(&mut lab, SERVER, ok(&seen, &contact).as_bytes());
-        assert_eq!(String::from_utf8(heard).unwrap(), ok(own, phone));
+        let phone = "10.0.0.2:5070";
+        let (first, contact) = registered_by_tcp(&mut lab, 49_152, phone);
 
         let second = Talk::open(&mut lab, (1, 50_000), at(&contact), (0, 5070));
         let proxy = "203.0.113.50:50000";

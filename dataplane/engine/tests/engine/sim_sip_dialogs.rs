@@ -9,6 +9,7 @@ use crate::common::{INSIDE, Net, OUTSIDE};
 use crate::sim_sip::{
     FAR, Line, PHONE, PROXY, SIP, SITES, STRANGER, answer, audio, media_of, message, request, talk,
 };
+use crate::sim_sip_contacts::registered_by_tcp;
 
 const MEDIA: &str = "10.0.0.2:4000";
 /// The phone after it was started anew.
@@ -194,37 +195,8 @@ fn a_04_a_call_over_tcp_ends_by_another_connection_and_a_phone_registers_again_b
         let net = Net::with(SIP, |config| config.workers.alg_cores = cores);
         let mut lab = Lab::new(net, [10, 0, 0, 2], Faults::default(), 5);
         let phone = "10.0.0.2:5070";
-        let register = |via: &str, contact: &str| {
-            let head = format!(
-                "REGISTER sip:example.com SIP/2.0
-                Via: SIP/2.0/TCP {via};branch=z9hG4bKr
-                From: <sip:bob@example.com>;tag=r1
-                To: <sip:bob@example.com>
-                Call-ID: register
-                CSeq: 1 REGISTER
-                Contact: <sip:bob@{contact};transport=tcp>"
-            );
-            message(&head, "")
-        };
-        let registers = |lab: &mut Lab, own: u16| {
-            let talk = Talk::open(lab, (0, own), at("203.0.113.50:5060"), (1, 5060));
-            let via = format!("10.0.0.2:{own}");
-            let sent = String::from_utf8(talk.say(lab, CLIENT, register(&via, phone).as_bytes())).unwrap();
-            let contact =
-                sent.split("Contact: <sip:bob@").nth(1).unwrap().split(';').next().unwrap().to_owned();
-            let seen = talk.client_seen.to_string();
-            assert_eq!(sent, register(&seen, &contact));
-            let ok = |via: &str, contact: &str| {
-                let text =
-                    register(via, contact).replace("REGISTER sip:example.com SIP/2.0", "SIP/2.0 200 OK");
-                text.replace("transport=tcp>", "transport=tcp>;expires=3600")
-            };
-            let heard = talk.say(lab, SERVER, ok(&seen, &contact).as_bytes());
-            assert_eq!(String::from_utf8(heard).unwrap(), ok(&via, phone));
-            (talk, contact)
-        };
         let expected = |lab: &Lab| lab.net.engine.expectation_rows(lab.net.now, 9).len();
-        let (first, contact) = registers(&mut lab, 49_152);
+        let (first, contact) = registered_by_tcp(&mut lab, 49_152, phone);
         let invites = Talk::open(&mut lab, (1, 50_000), at(&contact), (0, 5070));
         let via = "203.0.113.50:50000";
         let invite = request("INVITE", "tcp-in", (via, &contact), &audio(FAR));
@@ -240,7 +212,7 @@ fn a_04_a_call_over_tcp_ends_by_another_connection_and_a_phone_registers_again_b
         assert_eq!(String::from_utf8(heard).unwrap(), bye(phone));
         assert_eq!(expected(&lab), 1, "media are closed, the contact stays");
 
-        let (second, again) = registers(&mut lab, 49_153);
+        let (second, again) = registered_by_tcp(&mut lab, 49_153, phone);
         assert_eq!(again, contact, "a host has one mapping for one port");
         first.close(&mut lab);
         assert_eq!(expected(&lab), 1, "it belongs to the second connection now");
