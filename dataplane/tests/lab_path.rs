@@ -17,16 +17,17 @@ fn two_thousand_parallel_http_connections_have_no_failed_request() {
     lab.start_from(&config);
     write_random(&lab.home(Side::Ex).join("page"), 1_000);
     let url = format!("http://{SERVER}/pub/page");
-    let text = lab.expect(
-        Side::In,
-        "prlimit",
-        &["--nofile=8192", "ab", "-q", "-k", "-s", "30", "-c", "2000", "-n", "6000", &url],
-    );
+    // A SYN that finds the cable's ring full is sent again after a second: with a fixed number of requests the other
+    // connections could be done by then.
+    let load = ["-q", "-k", "-s", "30", "-c", "2000", "-t", "3", "-n", "1000000"];
+    let text =
+        lab.expect(Side::In, "prlimit", &[&["--nofile=8192", "ab"], &load[..], &[url.as_str()]].concat());
     let number = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name));
         line.unwrap_or_else(|| panic!("no {name} in {text}")).trim().parse::<u64>().unwrap()
     };
-    assert_eq!((number("Complete requests:"), number("Failed requests:")), (6_000, 0), "{text}");
+    assert!(number("Complete requests:") >= 6_000, "{text}");
+    assert_eq!(number("Failed requests:"), 0, "{text}");
     assert!(lab.counter("table.sessions") >= 2_000, "{text}");
     lab.stop();
 }
