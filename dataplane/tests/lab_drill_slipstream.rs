@@ -12,7 +12,7 @@ use std::time::Duration;
 use lab::capture::{Capture, tcp_payload};
 use lab::drill::{Knocks, Talk, VICTIM_PORT, Victim, assert_nothing_open, config, endpoint_of};
 use lab::raw::{Raw, ipv4, piece, udp};
-use lab::{Lab, SERVER, Side, is_full, is_of_pool, wait_until};
+use lab::{Lab, PATIENCE, SERVER, Side, is_full, is_of_pool, wait_until};
 
 /// What a page slips in.
 struct Slip {
@@ -227,6 +227,6 @@ fn a_fragment_that_looks_like_sip_opens_nothing() {
     // The same text as a datagram of its own is read.
     let alone = udp(source, target, register("UDP").as_bytes());
     assert!(raw.send(&ipv4(*source.ip(), *target.ip(), 17, &alone)));
-    assert!(wait_until(Duration::from_secs(3), || lab.counter("alg.sip.rewritten") == 1));
+    assert!(wait_until(PATIENCE, || lab.counter("alg.sip.rewritten") == 1));
     lab.stop();
 }

@@ -6,11 +6,10 @@
 mod lab;
 
 use std::fs;
-use std::time::Duration;
 
 use lab::ftp_clients::{Client, use_server, use_server_over_a_bad_cable};
 use lab::hardship::{Hardship, today};
-use lab::{FORWARDED, Lab, SERVER, Side, assert_same, is_full, wait_until, write_random};
+use lab::{FORWARDED, Lab, PATIENCE, SERVER, Side, assert_same, is_full, wait_until, write_random};
 
 const FTP_SERVERS: [&str; 3] = ["vsftpd", "pure-ftpd", "proftpd"];
 
@@ -119,7 +118,7 @@ fn fetch_and_store_by_tftp(lab: &Lab) {
         assert!(!fetches || output.status.success(), "{program} {arguments:?}: {output:?}");
         let other = if fetches { &file } else { &stored };
         let is_whole = || fs::metadata(other).is_ok_and(|file| file.len() == 3_000);
-        wait_until(Duration::from_secs(5), is_whole);
+        wait_until(PATIENCE, is_whole);
         assert_same(other, &local);
     }
 }

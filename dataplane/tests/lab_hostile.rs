@@ -5,11 +5,10 @@ mod lab;
 
 use std::fs;
 use std::process::{Child, Stdio};
-use std::time::Duration;
 
 use lab::capture::{Capture, lines_beginning, tcp_payload};
 use lab::conversation::Conversation;
-use lab::{Lab, SERVER, Side, wait_until};
+use lab::{Lab, PATIENCE, SERVER, Side, wait_until};
 
 #[test]
 fn hostile_port_commands_open_nothing_and_tell_the_server_no_internal_address() {
@@ -88,7 +87,7 @@ fn slipstream(lab: &Lab, padding: usize, command: &str) {
     let is_read =
         || fs::read_to_string(&posted).is_ok_and(|text| text.ends_with(&format!("\r\n{command}\r\n")));
     assert!(
-        wait_until(Duration::from_secs(10), is_read),
+        wait_until(PATIENCE, is_read),
         "the POST with {padding} bytes of padding did not arrive unchanged"
     );
 }

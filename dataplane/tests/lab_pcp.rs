@@ -4,9 +4,8 @@
 mod lab;
 
 use std::process::{Child, Stdio};
-use std::time::Duration;
 
-use lab::{Lab, Side, wait_until};
+use lab::{Lab, PATIENCE, Side, wait_until};
 
 /// A lab whose internal hosts may ask, and a service inside that says hello on TCP 8000.
 fn with_service() -> Option<(Lab, Child)> {
@@ -59,7 +58,7 @@ fn p_06_natpmpc_opens_a_port_that_a_host_outside_uses() {
     assert_eq!(l4_port, "18000");
 
     natpmpc(&["-a", "0", "8000", "tcp", "0"]);
-    assert!(wait_until(Duration::from_secs(3), || explicit(&lab).is_empty()));
+    assert!(wait_until(PATIENCE, || explicit(&lab).is_empty()));
     assert_eq!(read_from_outside(&lab, endpoint), None);
     natpmpc(&["-a", "18000", "8000", "tcp", "3600"]);
     assert_eq!(read_from_outside(&lab, endpoint).as_deref(), Some("hello\n"));

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use lab::capture::{Capture, assert_nothing_internal};
 use lab::hardship::{Cables, Hardship};
-use lab::{FORWARDED, Lab, SERVER, Side, is_full, wait_until};
+use lab::{FORWARDED, Lab, PATIENCE, SERVER, Side, is_full, wait_until};
 
 /// The frame around these bytes (RFC 1662): flags, escapes, and the check sequence.
 fn framed(bytes: &[u8]) -> Vec<u8> {
@@ -318,7 +318,7 @@ fn without_the_alg_no_tunnel_comes_to_be() {
     let mut server = serve_pptp(&lab, Side::Ex, SERVER, Hardship::None);
     let mut tunnel = Tunnel::open(&lab, Side::In, "10.0.0.2", SERVER);
     let has_control = || lab.show("sessions").iter().any(|row| row["remote"] == "203.0.113.2:1723");
-    assert!(wait_until(Duration::from_secs(5), has_control), "no control session");
+    assert!(wait_until(PATIENCE, has_control), "no control session");
     tunnel.send(&packet(1, 40));
     assert!(tunnel.frames.recv_timeout(Duration::from_secs(3)).is_err());
     drop(tunnel);

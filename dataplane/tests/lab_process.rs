@@ -4,9 +4,8 @@
 mod lab;
 
 use std::process::Stdio;
-use std::time::Duration;
 
-use lab::{Lab, SERVER, Side, wait_until, write_random};
+use lab::{Lab, PATIENCE, SERVER, Side, wait_until, write_random};
 
 /// A lab with algate running and a slow download through it under way.
 fn with_transfer_under_way() -> Option<(Lab, std::process::Child)> {
@@ -23,7 +22,7 @@ fn with_transfer_under_way() -> Option<(Lab, std::process::Child)> {
         .spawn()
         .unwrap();
     let begun = || copy.metadata().is_ok_and(|file| file.len() > 100_000);
-    assert!(wait_until(Duration::from_secs(10), begun), "the download does not begin");
+    assert!(wait_until(PATIENCE, begun), "the download does not begin");
     Some((lab, curl))
 }
 

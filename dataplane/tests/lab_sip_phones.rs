@@ -12,7 +12,7 @@ use lab::capture::{Capture, assert_nothing_internal};
 use lab::hardship::{Cables, Hardship};
 use lab::phone::{self, Phone};
 use lab::rtp::{Packet, Tolerance, assert_arrived, packets};
-use lab::{Lab, SERVER, Side, is_full, is_of_pool, wait_until};
+use lab::{Lab, PATIENCE, SERVER, Side, is_full, is_of_pool, wait_until};
 
 /// A lab with kamailio outside, and SIP served.
 fn with_proxy(hardship: Hardship) -> Option<(Lab, Cables)> {
@@ -87,7 +87,7 @@ fn assert_closed(lab: &Lab) {
             .filter(|target| is_media(target))
             .count()
     };
-    assert!(wait_until(Duration::from_secs(3), || media() == 0), "{:?}", lab.show("expectations"));
+    assert!(wait_until(PATIENCE, || media() == 0), "{:?}", lab.show("expectations"));
 }
 
 /// Waits until a phone has got this many more packets of media.
@@ -97,7 +97,7 @@ fn listen(phone: &mut Phone, packets: u32) {
         thread::sleep(Duration::from_millis(100));
         phone.count()[1] >= before + packets
     };
-    assert!(wait_until(Duration::from_secs(10), has_heard), "{:?}", phone.count());
+    assert!(wait_until(PATIENCE, has_heard), "{:?}", phone.count());
 }
 
 /// The way of the media of one call between alice and bob, of which each sent `least` packets. Each capture is of one cable.

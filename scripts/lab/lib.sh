@@ -104,7 +104,7 @@ start_capture() {
   local log=$2.log
   ip netns exec "$1" tcpdump -i eth0 -s 0 -U --immediate-mode -Z root -w "$2" 2>"$log" &
   CAPTURE_PIDS+=($!)
-  wait_until 5 grep -qs 'listening on' "$log" || fail "tcpdump does not start: $(cat "$log")"
+  wait_until 20 grep -qs 'listening on' "$log" || fail "tcpdump does not start: $(cat "$log")"
 }
 
 # Ends all captures; their files are complete afterwards.

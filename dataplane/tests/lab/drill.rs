@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
 
-use super::{Lab, SERVER, Side, wait_until};
+use super::{Lab, PATIENCE, SERVER, Side, wait_until};
 
 /// The victim's service that the attacker is after, on every address of the internal host.
 pub const VICTIM_PORT: u16 = 8888;
@@ -83,7 +83,7 @@ impl Knocks {
 
     /// Expects that the victim notices somebody: the drill would have seen an open door.
     pub fn expect_somebody_in(&mut self, victim: &Victim, name: &str) {
-        assert!(wait_until(Duration::from_secs(3), || victim.visitor().is_some()), "{name}: nobody got in");
+        assert!(wait_until(PATIENCE, || victim.visitor().is_some()), "{name}: nobody got in");
         self.0.clear();
     }
 }

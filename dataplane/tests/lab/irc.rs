@@ -5,10 +5,9 @@ use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::time::Duration;
 
 use super::capture::{assert_nothing_internal, tcp_payload};
-use super::{Lab, SERVER, Side, assert_same, wait_until};
+use super::{Lab, PATIENCE, SERVER, Side, assert_same, wait_until};
 
 /// A client, welcomed by the server.
 pub struct Client {
@@ -70,7 +69,7 @@ impl Client {
         let received = self.home.join("received").join(name);
         let wanted = file.metadata().expect("the file is there").len();
         let has_come = || received.metadata().is_ok_and(|file| file.len() == wanted);
-        assert!(wait_until(Duration::from_secs(20), has_come), "{}: {}", self.name, self.said());
+        assert!(wait_until(PATIENCE, has_come), "{}: {}", self.name, self.said());
         assert_same(file, &received);
     }
 
@@ -98,12 +97,7 @@ impl Client {
     /// Waits until something has been written in one of its windows.
     fn expect(&self, text: &str) {
         let has_text = || self.said().contains(text);
-        assert!(
-            wait_until(Duration::from_secs(15), has_text),
-            "{}: no '{text}' in {}",
-            self.name,
-            self.said()
-        );
+        assert!(wait_until(PATIENCE, has_text), "{}: no '{text}' in {}", self.name, self.said());
     }
 
     /// What is written in its windows.
