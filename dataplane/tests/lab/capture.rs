@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 
-use super::{Lab, Side};
+use super::{Lab, PATIENCE, Side, wait_until};
 
 /// A running capture.
 pub struct Capture {
     tcpdump: Child,
+    messages: BufReader<ChildStderr>,
     file: PathBuf,
 }
 
@@ -27,12 +28,8 @@ impl Capture {
             .spawn()
             .expect("ip starts");
         let mut messages = BufReader::new(tcpdump.stderr.take().expect("messages are piped"));
-        let mut line = String::new();
-        while !line.contains("listening on") {
-            line.clear();
-            assert_ne!(messages.read_line(&mut line).expect("tcpdump speaks UTF-8"), 0, "tcpdump ended");
-        }
-        Self { tcpdump, file }
+        while !line_of(&mut messages).contains("listening on") {}
+        Self { tcpdump, messages, file }
     }
 
     /// The frames so far.
@@ -40,14 +37,36 @@ impl Capture {
         fs::read(&self.file).map_or_else(|_| Vec::new(), |bytes| read_frames(&bytes))
     }
 
-    /// Ends the capture and returns its frames.
+    /// Ends the capture and returns its frames: all that have passed, for what waits in the kernel would be lost with tcpdump.
     pub fn frames(mut self) -> Vec<Vec<u8>> {
-        let killed = Command::new("kill").arg("-INT").arg(self.tcpdump.id().to_string()).status();
-        assert!(killed.is_ok_and(|status| status.success()));
+        let mut counts = String::new();
+        let has_all = wait_until(PATIENCE, || {
+            self.signal("USR1");
+            counts = line_of(&mut self.messages);
+            let is_number = |word: &&str| word.bytes().all(|byte| byte.is_ascii_digit());
+            let numbers: Vec<u64> =
+                counts.split(' ').filter(is_number).map(|word| word.parse().expect("a count")).collect();
+            let [captured, received, dropped, ..] = numbers[..] else { panic!("tcpdump counts {counts:?}") };
+            captured + dropped >= received
+        });
+        assert!(has_all, "tcpdump does not keep up: {counts}");
+        self.signal("INT");
         self.tcpdump.wait().expect("tcpdump ends");
         let bytes = fs::read(&self.file).expect("tcpdump wrote its file");
         read_frames(&bytes)
     }
+
+    fn signal(&self, name: &str) {
+        let killed = Command::new("kill").arg(format!("-{name}")).arg(self.tcpdump.id().to_string()).status();
+        assert!(killed.is_ok_and(|status| status.success()));
+    }
+}
+
+/// The next of tcpdump's messages.
+fn line_of(messages: &mut BufReader<ChildStderr>) -> String {
+    let mut line = String::new();
+    assert_ne!(messages.read_line(&mut line).expect("tcpdump speaks UTF-8"), 0, "tcpdump ended");
+    line
 }
 
 /// The frames of a capture file with little-endian headers: 24 bytes for the file, 16 for each frame.
