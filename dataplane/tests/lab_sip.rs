@@ -4,17 +4,19 @@
 mod lab;
 
 use std::fs;
-use std::net::{SocketAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::time::Duration;
 
 use lab::capture::{Capture, assert_nothing_internal, tcp_payload, udp_payload};
-use lab::{FORWARDED, Lab, SERVER, Side, is_of_pool, wait_until};
+use lab::{FORWARDED, Lab, PATIENCE, SERVER, Side, is_of_pool, wait_until};
 
 /// A sipp under way; what it says is in the lab's directory.
 struct Sipp {
     child: Child,
+    /// Where it says that a call stands, and is told to end it; of those that begin a call.
+    line: Option<TcpListener>,
     log: PathBuf,
     errors: PathBuf,
 }
@@ -27,18 +29,39 @@ impl Sipp {
         let log = lab.state.join(format!("{scenario}.log"));
         let errors = lab.state.join(format!("{scenario}.errors"));
         let output = fs::File::create(&log).unwrap();
-        let mut sipp = lab.timed(side, 25, "sipp");
+        let line = format!("{address}:7000");
+        let mut sipp = lab.timed(side, 45, "sipp");
         sipp.current_dir(&lab.state)
             .args(more)
             .args(["-sf", file.to_str().unwrap(), "-t", mode, "-i", address, "-p", "5060", "-m", "1"])
             // The Call-ID would carry the address otherwise, which no ALG touches.
-            .args(["-cid_str", "%u-%p@lab", "-key", "media", media, "-mp", "20000", "-d", "2500"])
-            .args(["-timeout", "20", "-timeout_error", "-nostdin", "-trace_err", "-error_file"])
+            .args(["-cid_str", "%u-%p@lab", "-key", "media", media, "-mp", "20000"])
+            .args(["-timeout", "40", "-timeout_error", "-nostdin", "-trace_err", "-error_file"])
             .arg(&errors)
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
             .stderr(output);
-        Self { child: sipp.spawn().unwrap(), log, errors }
+        let begins_call = matches!(scenario, "caller" | "exchange");
+        let line = begins_call.then(|| {
+            sipp.args(["-3pcc", &line]);
+            lab.listener(side, &line)
+        });
+        Self { child: sipp.spawn().unwrap(), line, log, errors }
+    }
+
+    /// Has a call that it has begun end. What is returned must be there until the end.
+    fn hang_up(&self) -> Option<TcpStream> {
+        let (mut line, _) = self.line.as_ref()?.accept().unwrap();
+        line.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut message = Vec::new();
+        while !message.ends_with(&[END_OF_COMMAND]) {
+            let mut byte = [0];
+            line.read_exact(&mut byte).unwrap();
+            message.extend(byte);
+        }
+        // It goes on with the call that the message names.
+        line.write_all(&message).unwrap();
+        Some(line)
     }
 
     /// Waits for the end, which must be a good one.
@@ -127,7 +150,7 @@ fn announced(capture: &Capture, beginning: &str) -> SocketAddr {
         media = media_of(&frames, beginning);
         media.is_some() && messages(&frames).iter().any(|text| text.starts_with("ACK "))
     };
-    if !wait_until(Duration::from_secs(10), is_answered) {
+    if !wait_until(PATIENCE, is_answered) {
         panic!("no call: {:#?}", messages(&capture.peek()));
     }
     media.unwrap()
@@ -137,7 +160,7 @@ fn announced(capture: &Capture, beginning: &str) -> SocketAddr {
 fn wait_for_socket(lab: &Lab, side: Side, mode: &str) {
     let flags = if mode == "u1" { "-Hlun" } else { "-Hltn" };
     let listens = || !lab.expect(side, "ss", &[flags, "sport = :5060"]).is_empty();
-    assert!(wait_until(Duration::from_secs(5), listens), "sipp does not listen");
+    assert!(wait_until(PATIENCE, listens), "sipp does not listen");
 }
 
 /// One call with media between two scenarios, that which waits and that which begins; `announcer` is how the message with
@@ -152,10 +175,14 @@ fn call(lab: &Lab, mode: &str, scenarios: [(Side, &str, &[&str]); 2], announcer:
     let endpoint = announced(&capture, announcer);
     assert!(is_of_pool(endpoint.ip()), "{endpoint}");
     media.flow(endpoint);
+    let _lines = [&callee, &caller].map(Sipp::hang_up);
     caller.finish();
     callee.finish();
     assert_nothing_internal(&capture.frames());
 }
+
+/// How sipp ends what it tells another program.
+const END_OF_COMMAND: u8 = 0x1b;
 
 #[test]
 fn a_phone_inside_calls_over_udp_and_tcp() {
