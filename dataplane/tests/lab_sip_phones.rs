@@ -8,10 +8,10 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::thread;
 use std::time::Duration;
 
-use lab::capture::{Capture, assert_nothing_internal};
+use lab::capture::{Capture, Timed, assert_nothing_internal, tcp_payload, udp_payload, without_times};
 use lab::hardship::{Cables, Hardship};
 use lab::phone::{self, Phone};
-use lab::rtp::{Packet, Tolerance, assert_arrived, packets};
+use lab::rtp::{Packet, Talk, Tolerance, assert_arrived, packets};
 use lab::{Lab, PATIENCE, SERVER, Side, is_full, is_of_pool, wait_until};
 
 /// A lab with kamailio outside, and SIP served.
@@ -100,6 +100,23 @@ fn listen(phone: &mut Phone, packets: u32) {
     assert!(wait_until(PATIENCE, has_heard), "{:?}", phone.count());
 }
 
+/// When the call's answer came to its caller's cable, and the first BYE to either; `None` where no frame holds a whole message.
+fn talk([inside, outside]: &[Vec<Timed>; 2], caller: Side) -> Option<Talk> {
+    let text = |frame: &[u8]| {
+        let payload = udp_payload(frame).or_else(|| tcp_payload(frame)).unwrap_or_default();
+        String::from_utf8_lossy(payload).into_owned()
+    };
+    let alice = ALICE.parse::<Ipv4Addr>().unwrap().octets();
+    let is_answer = |(_, frame): &&Timed| {
+        let text = text(frame);
+        let is_to_caller = caller != Side::In || frame[30..34] == alice;
+        is_to_caller && text.contains("SIP/2.0 200") && text.contains("m=audio")
+    };
+    let (answered, _) = if caller == Side::In { inside } else { outside }.iter().find(is_answer)?;
+    let byes = [inside, outside].into_iter().flatten().filter(|(_, frame)| text(frame).contains("BYE sip:"));
+    Some(Talk { answered: *answered, ended: byes.map(|(at, _)| *at).min()? })
+}
+
 /// The way of the media of one call between alice and bob, of which each sent `least` packets. Each capture is of one cable.
 ///
 /// None of alice's may be missing at the beginning. Some of bob's are where media overtake the answer that speaks of them, which over
@@ -108,9 +125,13 @@ fn listen(phone: &mut Phone, packets: u32) {
 ///   side alone. The first few do not get in.
 /// - Alice answers. Her first few leave before her answer has told which port is hers, so from another one. Bob's phone follows them
 ///   there for ten packets (its probation of a new source), while her session has moved to the port that her answer names.
-fn assert_heard([inside, outside]: &[Vec<Packet>; 2], least: usize, tolerance: Tolerance) {
-    assert_arrived(inside, ALICE.parse().unwrap(), outside, least, Tolerance { early: 0, ..tolerance });
-    assert_arrived(outside, BOB.parse().unwrap(), inside, least, tolerance);
+fn assert_heard(cables: &[Vec<Timed>; 2], caller: Side, least: usize, tolerance: Tolerance) {
+    let talk = talk(cables, caller);
+    let [inside, outside] = &cables.each_ref().map(|frames| packets(frames));
+    let from_inside = talk.map(|talk| Talk { answered: 0, ..talk });
+    let none_early = Tolerance { early: 0, ..tolerance };
+    assert_arrived(inside, ALICE.parse().unwrap(), outside, least, none_early, from_inside);
+    assert_arrived(outside, BOB.parse().unwrap(), inside, least, tolerance, talk);
     let is_alices = |packet: &&Packet| packet.destination.ip().to_string() == BOB;
     assert!(outside.iter().filter(is_alices).all(|packet| is_of_pool(*packet.source.ip())));
 }
@@ -149,9 +170,10 @@ fn a_day(transport: &str, hardship: Hardship) {
     listen(&mut alice, 40);
     hang_up(&mut alice, &bob);
     assert_closed(&lab);
-    let cables = cables.map(Capture::frames);
-    assert_nothing_internal(&cables[1]);
-    assert_heard(&cables.map(|frames| packets(&frames)), 80, tolerance);
+    let cables = cables.map(Capture::timed_frames);
+    assert_heard(&cables, Side::In, 80, tolerance);
+    let [_, outside] = cables;
+    assert_nothing_internal(&without_times(outside));
 
     // In.
     let cables = captures();
@@ -159,9 +181,10 @@ fn a_day(transport: &str, hardship: Hardship) {
     listen(&mut alice, 40);
     hang_up(&mut bob, &alice);
     assert_closed(&lab);
-    let cables = cables.map(Capture::frames);
-    assert_nothing_internal(&cables[1]);
-    assert_heard(&cables.map(|frames| packets(&frames)), 40, tolerance);
+    let cables = cables.map(Capture::timed_frames);
+    assert_heard(&cables, Side::Ex, 40, tolerance);
+    let [_, outside] = cables;
+    assert_nothing_internal(&without_times(outside));
 
     // Inside, by way of the proxy outside: the media do not leave the gateway's inside.
     let cables = captures();
@@ -170,15 +193,18 @@ fn a_day(transport: &str, hardship: Hardship) {
     listen(&mut carol, 20);
     hang_up(&mut carol, &alice);
     assert_closed(&lab);
-    let [inside, outside] = cables.map(Capture::frames);
-    assert_nothing_internal(&outside);
+    let cables = cables.map(Capture::timed_frames);
+    let talk = talk(&cables, Side::In);
+    let [inside, outside] = cables;
     assert_eq!(packets(&outside), []);
+    assert_nothing_internal(&without_times(outside));
     let (sent, arrived): (Vec<Packet>, Vec<Packet>) =
         packets(&inside).into_iter().partition(|packet| is_of_pool(*packet.destination.ip()));
     // Carol has answered.
-    for (address, early) in [(ALICE, 0), (CAROL, early)] {
+    let from_caller = talk.map(|talk| Talk { answered: 0, ..talk });
+    for (address, early, talk) in [(ALICE, 0, from_caller), (CAROL, early, talk)] {
         let address: Ipv4Addr = address.parse().unwrap();
-        assert_arrived(&sent, address, &arrived, 40, Tolerance { early, ..tolerance });
+        assert_arrived(&sent, address, &arrived, 40, Tolerance { early, ..tolerance }, talk);
     }
 
     // The registration is kept where it is, and taken back.

@@ -34,11 +34,16 @@ impl Capture {
 
     /// The frames so far.
     pub fn peek(&self) -> Vec<Vec<u8>> {
-        fs::read(&self.file).map_or_else(|_| Vec::new(), |bytes| read_frames(&bytes))
+        fs::read(&self.file).map_or_else(|_| Vec::new(), |bytes| without_times(read_frames(&bytes)))
+    }
+
+    /// Ends the capture and returns its frames.
+    pub fn frames(self) -> Vec<Vec<u8>> {
+        without_times(self.timed_frames())
     }
 
     /// Ends the capture and returns its frames: all that have passed, for what waits in the kernel would be lost with tcpdump.
-    pub fn frames(mut self) -> Vec<Vec<u8>> {
+    pub fn timed_frames(mut self) -> Vec<Timed> {
         let mut counts = String::new();
         let has_all = wait_until(PATIENCE, || {
             self.signal("USR1");
@@ -69,15 +74,24 @@ fn line_of(messages: &mut BufReader<ChildStderr>) -> String {
     line
 }
 
+/// A frame, and when it passed: microseconds since 1970, by the clock of all captures.
+pub type Timed = (u64, Vec<u8>);
+
+/// The frames alone.
+pub fn without_times(frames: Vec<Timed>) -> Vec<Vec<u8>> {
+    frames.into_iter().map(|(_, frame)| frame).collect()
+}
+
 /// The frames of a capture file with little-endian headers: 24 bytes for the file, 16 for each frame.
-fn read_frames(bytes: &[u8]) -> Vec<Vec<u8>> {
+fn read_frames(bytes: &[u8]) -> Vec<Timed> {
     let mut frames = Vec::new();
     let Some((head, mut rest)) = bytes.split_at_checked(24) else { return frames };
     assert_eq!(head[..4], [0xd4, 0xc3, 0xb2, 0xa1], "not a capture file");
     while rest.len() >= 16 {
-        let captured = u32::from_le_bytes(rest[8..12].try_into().expect("four bytes")) as usize;
+        let number = |at: usize| u32::from_le_bytes(rest[at..at + 4].try_into().expect("four bytes"));
+        let captured = number(8) as usize;
         let Some(frame) = rest.get(16..16 + captured) else { break };
-        frames.push(frame.to_vec());
+        frames.push((u64::from(number(0)) * 1_000_000 + u64::from(number(4)), frame.to_vec()));
         rest = &rest[16 + captured..];
     }
     frames

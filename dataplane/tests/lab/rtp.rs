@@ -3,11 +3,13 @@
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use super::capture::udp_payload;
+use super::capture::{Timed, udp_payload};
 
 /// One packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packet {
+    /// When it passed, in microseconds.
+    pub at: u64,
     /// Where from.
     pub source: SocketAddrV4,
     /// Where to.
@@ -17,8 +19,8 @@ pub struct Packet {
 }
 
 /// The packets in a capture whose payload is PCMU (type 0), in order.
-pub fn packets(frames: &[Vec<u8>]) -> Vec<Packet> {
-    let packet = |frame: &Vec<u8>| {
+pub fn packets(frames: &[Timed]) -> Vec<Packet> {
+    let packet = |(at, frame): &Timed| {
         let bytes = udp_payload(frame).filter(|payload| payload.len() >= 12 && payload[0] == 0x80)?;
         let is_pcmu = bytes[1] & 0x7f == 0;
         let ip = &frame[14..];
@@ -31,6 +33,7 @@ pub fn packets(frames: &[Vec<u8>]) -> Vec<Packet> {
             )
         };
         is_pcmu.then(|| Packet {
+            at: *at,
             source: endpoint(&ip[12..16], &udp[..2]),
             destination: endpoint(&ip[16..20], &udp[2..4]),
             bytes: bytes.to_vec(),
@@ -42,12 +45,36 @@ pub fn packets(frames: &[Vec<u8>]) -> Vec<Packet> {
 /// What may be missing.
 #[derive(Debug, Clone, Copy)]
 pub struct Tolerance {
-    /// One run among so many at the beginning: media and its description overtook each other.
+    /// One run among so many at the beginning: media and its description overtook each other. More may be missing that [`Talk`]
+    /// explains.
     pub early: usize,
-    /// So many at the end: sent after a BYE had passed, which the sender had not seen yet.
+    /// So many at the end: sent after a BYE had passed, which the sender had not seen yet. As above.
     pub late: usize,
     /// One in five, and others may come twice or late: the cable is a bad one.
     pub loss: bool,
+}
+
+/// When a call's media may pass, in microseconds; what a sender sends before and after may be lost.
+#[derive(Debug, Clone, Copy)]
+pub struct Talk {
+    /// The caller has been sent the answer: it had left the gateway.
+    pub answered: u64,
+    /// A BYE was on a cable.
+    pub ended: u64,
+}
+
+impl Tolerance {
+    /// With what was lost for a reason: what was sent before the answer, or within a second of it to another place than in the end
+    /// (which an answer had not named yet), and all behind a BYE.
+    fn explained(self, sent: &[&Packet], talk: Option<Talk>) -> Self {
+        let (Some(talk), Some(last)) = (talk, sent.last()) else { return self };
+        let is_elsewhere =
+            |packet: &Packet| packet.at < talk.answered + 1_000_000 && packet.destination != last.destination;
+        let is_early = |packet: &&Packet| packet.at < talk.answered || is_elsewhere(packet);
+        let early = sent.iter().rposition(is_early).map_or(0, |at| at + 1);
+        let late = sent.iter().filter(|packet| packet.at >= talk.ended).count();
+        Self { early: self.early.max(early), late: self.late + late, ..self }
+    }
 }
 
 /// Expects what an address sent on one cable to be on the other, packet by packet in the same order, and at least so many.
@@ -57,9 +84,11 @@ pub fn assert_arrived(
     arrived: &[Packet],
     least: usize,
     tolerance: Tolerance,
+    talk: Option<Talk>,
 ) {
-    let sent: Vec<&[u8]> =
-        sent.iter().filter(|packet| *packet.source.ip() == from).map(|packet| &packet.bytes[..]).collect();
+    let sent: Vec<&Packet> = sent.iter().filter(|packet| *packet.source.ip() == from).collect();
+    let tolerance = tolerance.explained(&sent, talk);
+    let sent: Vec<&[u8]> = sent.iter().map(|packet| &packet.bytes[..]).collect();
     assert!(sent.len() >= least, "{from} sent {} packets only", sent.len());
     let of_sender: HashSet<&[u8]> = sent.iter().copied().collect();
     let arrived: Vec<&[u8]> =
