@@ -5,9 +5,9 @@ mod lab;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lab::raw::{Raw, assert_sctp_checksum, ipv4, payload_between, piece, sctp, source_of, tcp_syn, udp};
 use lab::{Lab, SERVER, Side, assert_same, is_of_pool, write_random};
@@ -144,11 +144,10 @@ const FROM_OUTSIDE: [Flood; 3] = [
     },
 ];
 
-/// Sends these kinds in turn until it is told to end, some 10,000 packets a second; returns how many went out.
-fn flood(raw: &Raw, kinds: &[Flood], is_over: &AtomicBool) -> u64 {
-    let mut sent = 0;
+/// Sends these kinds in turn until it is told to end, some 10,000 packets a second, and counts how many went out.
+fn flood(raw: &Raw, kinds: &[Flood], is_over: &AtomicBool, sent: &AtomicU64) {
     for (number, kind) in (0_u32..).zip(kinds.iter().cycle()) {
-        sent += u64::from(raw.send(&kind(number)));
+        sent.fetch_add(u64::from(raw.send(&kind(number))), Ordering::Relaxed);
         if number % 50 == 0 {
             thread::sleep(Duration::from_millis(5));
             if is_over.load(Ordering::Relaxed) {
@@ -156,7 +155,6 @@ fn flood(raw: &Raw, kinds: &[Flood], is_over: &AtomicBool) -> u64 {
             }
         }
     }
-    sent
 }
 
 /// Fetches a page from an internal address within so many seconds.
@@ -185,23 +183,26 @@ fn a_download_and_new_flows_of_others_survive_floods_from_both_sides() {
     let (inside, outside) = (Raw::open(&lab, Side::In, 255), Raw::open(&lab, Side::Ex, 255));
     let is_over = AtomicBool::new(false);
     let mut download = fetch(&lab, "10.0.0.2", "large", 50).arg("--limit-rate").arg("8M").spawn().unwrap();
-    let sent = thread::scope(|scope| {
-        let floods = [(&inside, &FROM_INSIDE), (&outside, &FROM_OUTSIDE)]
-            .map(|(raw, kinds)| scope.spawn(|| flood(raw, kinds, &is_over)));
-        let end = Instant::now() + Duration::from_secs(3);
-        let mut opened = 0;
-        while Instant::now() < end {
-            let is_served = fetch(&lab, "10.0.0.4", "small", 5).status().unwrap().success();
-            assert!(is_served, "after {opened} flows of another host");
+    let sent = [AtomicU64::new(0), AtomicU64::new(0)];
+    let are_floods = || sent.iter().all(|sent| sent.load(Ordering::Relaxed) > 20_000);
+    let mut opened = 0;
+    thread::scope(|scope| {
+        for ((raw, kinds), sent) in
+            [(&inside, &FROM_INSIDE), (&outside, &FROM_OUTSIDE)].into_iter().zip(&sent)
+        {
+            scope.spawn(|| flood(raw, kinds, &is_over, sent));
+        }
+        let mut is_served = true;
+        while is_served && (opened < 10 || !are_floods()) {
+            // A SYN may find the cable's ring full.
+            is_served = fetch(&lab, "10.0.0.4", "small", 20).status().unwrap().success();
             opened += 1;
         }
         is_over.store(true, Ordering::Relaxed);
-        assert!(opened > 2, "{opened} flows of another host");
-        floods.map(|flood| flood.join().unwrap())
+        assert!(is_served, "flow {opened} of another host");
     });
     assert!(download.wait().unwrap().success());
     assert_same(&lab.home(Side::Ex).join("large"), &lab.state.join("large"));
-    assert!(sent.iter().all(|&sent| sent > 5_000), "{sent:?} packets are no flood");
     let grown = lab.resident_kilobytes().saturating_sub(before);
     assert!(grown < 4_096, "{grown} kB more after {sent:?} packets");
     let held = lab
