@@ -69,9 +69,9 @@ pub fn frame(pool: &Mempool, bytes: &[u8]) -> Mbuf {
     frame
 }
 
-/// Polls until `done` returns a value; panics after five seconds.
+/// Polls until `done` returns a value; panics after twenty seconds.
 pub fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(20);
     while Instant::now() < deadline {
         if let Some(value) = done() {
             return value;
