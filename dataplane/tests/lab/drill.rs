@@ -16,7 +16,7 @@ pub const VICTIM_PORT: u16 = 8888;
 /// All protocols whose messages are forged, tables large enough for thousands of attempts, and whatever else a drill needs.
 pub fn config(lab: &Lab, more: &str) -> String {
     lab.config(&["alg_flows=4096"])
-        .replace("sessions = 4096", "sessions = 32768")
+        .replace("sessions = 4096", "sessions = 32768\nrelated_sessions = 32768")
         .replace("mappings = 4096", "mappings = 32768")
         + "\n[alg.sip]\nenabled = true\n[alg.irc]\nenabled = true\n"
         + more
