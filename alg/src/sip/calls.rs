@@ -19,48 +19,16 @@
 //! BYE over another connection), known by its Call-ID and tags. Where a flow has as many as it may ([`super::table`]), its oldest call without an answer
 //! makes room, then the oldest answered one; the latter's expectations are left to their lifetime, since it goes on.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use crate::contract::{Direction, Event, ExpectationId, Peer, Protocol};
+use crate::contract::{Event, Peer};
 
-use super::MediaPeer;
 use super::asking::Asking;
+use super::call::{Call, Media, Wanted, peer_of};
 use super::reader::{Message, Method};
-use super::sdp::{Connection, MAX_SECTIONS, Sdp};
+use super::sdp::{Connection, Sdp};
 use super::table::{CallTable, FlowCalls, Hosts, Place};
-
-/// One call.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Call {
-    /// Names the Call-ID, never 0.
-    name: u64,
-    /// Of who began it: the From tag of its first message.
-    caller: u32,
-    answered: bool,
-    /// Tags of those who answered with a 2xx and have not hung up.
-    forks: [u32; MAX_FORKS],
-    /// What each end has named in `c=`, per media section. Unspecified: nothing.
-    addresses: [[Ipv4Addr; MAX_SECTIONS]; 2],
-    media: [Option<Media>; MAX_MEDIA],
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Media {
-    owner: Direction,
-    section: u8,
-    protocol: Protocol,
-    target: SocketAddrV4,
-    announced: SocketAddrV4,
-    ids: [ExpectationId; 2],
-    /// `ids` are those of two adjacent ports.
-    pair: bool,
-    peer: Peer,
-    /// Opened by an offer that is not yet accepted.
-    fresh: bool,
-    /// Not named by the owner's last description.
-    stale: bool,
-}
 
 /// The call of one message, among those of its signalling flow.
 pub(super) struct Calls<'a> {
@@ -70,15 +38,6 @@ pub(super) struct Calls<'a> {
     hosts: Hosts,
     /// Where the call is kept, if it is.
     place: Option<Place>,
-}
-
-/// A flow, or a pair, that a description names.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Wanted {
-    pub(super) section: usize,
-    pub(super) protocol: Protocol,
-    pub(super) target: SocketAddrV4,
-    pub(super) pair: bool,
 }
 
 impl<'a> Calls<'a> {
@@ -302,112 +261,6 @@ impl<'a> Calls<'a> {
     }
 }
 
-impl Call {
-    pub(super) const fn new(name: u64, caller: u32) -> Self {
-        Self {
-            name,
-            caller,
-            answered: false,
-            forks: [0; MAX_FORKS],
-            addresses: [[Ipv4Addr::UNSPECIFIED; MAX_SECTIONS]; 2],
-            media: [None; MAX_MEDIA],
-        }
-    }
-
-    pub(super) const fn name(&self) -> u64 {
-        self.name
-    }
-
-    pub(super) const fn is_answered(&self) -> bool {
-        self.answered
-    }
-
-    /// Whether these are the tags of its caller and of one who has answered.
-    pub(super) fn is_between(&self, [one, other]: [u32; 2]) -> bool {
-        let is_fork = |tag| tag != 0 && self.forks.contains(&tag);
-        (one == self.caller && is_fork(other)) || (other == self.caller && is_fork(one))
-    }
-
-    /// Its ends change places: it goes on over a flow that the other one has opened.
-    pub(super) fn turn(&mut self) {
-        self.addresses.reverse();
-        for media in self.media.iter_mut().flatten() {
-            media.owner = media.owner.reversed();
-        }
-    }
-
-    /// One more fork; beyond the last place it counts with the others.
-    pub(super) fn answer(&mut self, tag: u32) {
-        self.answered = true;
-        if !self.forks.contains(&tag)
-            && let Some(free) = self.forks.iter_mut().find(|fork| **fork == 0)
-        {
-            *free = tag;
-        }
-    }
-
-    /// How long media may wait.
-    fn lifetime(&self, asking: &Asking<'_>) -> Duration {
-        if self.answered { asking.settings.call_lifetime } else { asking.settings.media_lifetime }
-    }
-
-    fn settle(&mut self) {
-        self.media.iter_mut().flatten().for_each(|media| media.fresh = false);
-    }
-
-    fn drop_media(&mut self, asking: &mut Asking<'_>, which: impl Fn(&Media) -> bool) {
-        for slot in &mut self.media {
-            if let Some(media) = slot.filter(|media| which(media)) {
-                media.withdraw(asking);
-                *slot = None;
-            }
-        }
-    }
-
-    fn renew(&self, lifetime: Duration, asking: &mut Asking<'_>) {
-        for id in self.media.iter().flatten().flat_map(Media::ids) {
-            asking.nat.renew(*id, lifetime, None);
-        }
-    }
-}
-
-impl Media {
-    fn ids(&self) -> &[ExpectationId] {
-        self.ids.get(..if self.pair { 2 } else { 1 }).unwrap_or_default()
-    }
-
-    fn is(&self, owner: Direction, wanted: &Wanted) -> bool {
-        (self.owner, self.protocol, self.target, self.pair)
-            == (owner, wanted.protocol, wanted.target, wanted.pair)
-    }
-
-    fn withdraw(&self, asking: &mut Asking<'_>) {
-        for id in self.ids() {
-            asking.nat.withdraw(*id);
-        }
-    }
-}
-
-/// Who may send to a section: who its other end has named there, if that may be another host; else that end itself.
-fn peer_of(
-    addresses: &[[Ipv4Addr; MAX_SECTIONS]; 2],
-    end: Direction,
-    section: usize,
-    asking: &Asking<'_>,
-) -> Peer {
-    if asking.settings.media_source == MediaPeer::Signalling {
-        return Peer::OtherEnd;
-    }
-    let named = addresses.get(end as usize).and_then(|named| named.get(section));
-    named.filter(|named| !named.is_unspecified()).map_or(Peer::OtherEnd, |named| Peer::Address(*named))
-}
-
 /// 64*T1, RFC 3261 section 17.1.1.2: after that no more copy of a message is on its way.
 const TRANSACTION: Duration = Duration::from_secs(32);
 const LONGEST_SESSION: u32 = 86_400;
-/// Flows, or pairs of them, of one call: both ends' descriptions, and those of an offer that is not yet accepted.
-const MAX_MEDIA: usize = 32;
-const MAX_FORKS: usize = 4;
-
-/// Bytes of one call: a table of them is taken at start, so growth is decided, not an accident.
-const _: () = assert!(size_of::<Call>() <= 1440);

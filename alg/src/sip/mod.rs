@@ -56,6 +56,7 @@ use tokens::Tokens;
 
 mod aliases;
 mod asking;
+mod call;
 mod calls;
 mod hiding;
 mod message;

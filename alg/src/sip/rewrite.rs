@@ -6,7 +6,8 @@ use crate::contract::{Event, Events, Protocol};
 
 use super::aliases::{Aliases, Class};
 use super::asking::Asking;
-use super::calls::{Calls, Wanted};
+use super::call::Wanted;
+use super::calls::Calls;
 use super::reader::{Message, Method};
 use super::sdp::{Connection, MAX_SECTIONS, Rtcp, Sdp, Section};
 use super::tokens::{Place, Token, Tokens, Value};

@@ -1,0 +1,158 @@
+//! One call: who speaks in it, and what is expected for its media.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+use crate::contract::{Direction, ExpectationId, Peer, Protocol};
+
+use super::MediaPeer;
+use super::asking::Asking;
+use super::sdp::MAX_SECTIONS;
+
+/// One call.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call {
+    /// Names the Call-ID, never 0.
+    pub(super) name: u64,
+    /// Of who began it: the From tag of its first message.
+    pub(super) caller: u32,
+    pub(super) answered: bool,
+    /// Tags of those who answered with a 2xx and have not hung up.
+    pub(super) forks: [u32; MAX_FORKS],
+    /// What each end has named in `c=`, per media section. Unspecified: nothing.
+    pub(super) addresses: [[Ipv4Addr; MAX_SECTIONS]; 2],
+    pub(super) media: [Option<Media>; MAX_MEDIA],
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Media {
+    pub(super) owner: Direction,
+    pub(super) section: u8,
+    pub(super) protocol: Protocol,
+    pub(super) target: SocketAddrV4,
+    pub(super) announced: SocketAddrV4,
+    pub(super) ids: [ExpectationId; 2],
+    /// `ids` are those of two adjacent ports.
+    pub(super) pair: bool,
+    pub(super) peer: Peer,
+    /// Opened by an offer that is not yet accepted.
+    pub(super) fresh: bool,
+    /// Not named by the owner's last description.
+    pub(super) stale: bool,
+}
+
+/// A flow, or a pair, that a description names.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    pub(super) section: usize,
+    pub(super) protocol: Protocol,
+    pub(super) target: SocketAddrV4,
+    pub(super) pair: bool,
+}
+
+impl Call {
+    pub(super) const fn new(name: u64, caller: u32) -> Self {
+        Self {
+            name,
+            caller,
+            answered: false,
+            forks: [0; MAX_FORKS],
+            addresses: [[Ipv4Addr::UNSPECIFIED; MAX_SECTIONS]; 2],
+            media: [None; MAX_MEDIA],
+        }
+    }
+
+    pub(super) const fn name(&self) -> u64 {
+        self.name
+    }
+
+    pub(super) const fn is_answered(&self) -> bool {
+        self.answered
+    }
+
+    /// Whether these are the tags of its caller and of one who has answered.
+    pub(super) fn is_between(&self, [one, other]: [u32; 2]) -> bool {
+        let is_fork = |tag| tag != 0 && self.forks.contains(&tag);
+        (one == self.caller && is_fork(other)) || (other == self.caller && is_fork(one))
+    }
+
+    /// Its ends change places: it goes on over a flow that the other one has opened.
+    pub(super) fn turn(&mut self) {
+        self.addresses.reverse();
+        for media in self.media.iter_mut().flatten() {
+            media.owner = media.owner.reversed();
+        }
+    }
+
+    /// One more fork; beyond the last place it counts with the others.
+    pub(super) fn answer(&mut self, tag: u32) {
+        self.answered = true;
+        if !self.forks.contains(&tag)
+            && let Some(free) = self.forks.iter_mut().find(|fork| **fork == 0)
+        {
+            *free = tag;
+        }
+    }
+
+    /// How long media may wait.
+    pub(super) fn lifetime(&self, asking: &Asking<'_>) -> Duration {
+        if self.answered { asking.settings.call_lifetime } else { asking.settings.media_lifetime }
+    }
+
+    pub(super) fn settle(&mut self) {
+        self.media.iter_mut().flatten().for_each(|media| media.fresh = false);
+    }
+
+    pub(super) fn drop_media(&mut self, asking: &mut Asking<'_>, which: impl Fn(&Media) -> bool) {
+        for slot in &mut self.media {
+            if let Some(media) = slot.filter(|media| which(media)) {
+                media.withdraw(asking);
+                *slot = None;
+            }
+        }
+    }
+
+    pub(super) fn renew(&self, lifetime: Duration, asking: &mut Asking<'_>) {
+        for id in self.media.iter().flatten().flat_map(Media::ids) {
+            asking.nat.renew(*id, lifetime, None);
+        }
+    }
+}
+
+impl Media {
+    pub(super) fn ids(&self) -> &[ExpectationId] {
+        self.ids.get(..if self.pair { 2 } else { 1 }).unwrap_or_default()
+    }
+
+    pub(super) fn is(&self, owner: Direction, wanted: &Wanted) -> bool {
+        (self.owner, self.protocol, self.target, self.pair)
+            == (owner, wanted.protocol, wanted.target, wanted.pair)
+    }
+
+    pub(super) fn withdraw(&self, asking: &mut Asking<'_>) {
+        for id in self.ids() {
+            asking.nat.withdraw(*id);
+        }
+    }
+}
+
+/// Who may send to a section: who its other end has named there, if that may be another host; else that end itself.
+pub(super) fn peer_of(
+    addresses: &[[Ipv4Addr; MAX_SECTIONS]; 2],
+    end: Direction,
+    section: usize,
+    asking: &Asking<'_>,
+) -> Peer {
+    if asking.settings.media_source == MediaPeer::Signalling {
+        return Peer::OtherEnd;
+    }
+    let named = addresses.get(end as usize).and_then(|named| named.get(section));
+    named.filter(|named| !named.is_unspecified()).map_or(Peer::OtherEnd, |named| Peer::Address(*named))
+}
+
+/// Flows, or pairs of them, of one call: both ends' descriptions, and those of an offer that is not yet accepted.
+const MAX_MEDIA: usize = 32;
+const MAX_FORKS: usize = 4;
+
+/// Bytes of one call: a table of them is taken at start, so growth is decided, not an accident.
+const _: () = assert!(size_of::<Call>() <= 1440);
