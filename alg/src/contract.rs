@@ -167,6 +167,12 @@ pub trait Nat {
         let _ = expectation;
     }
 
+    /// Says that the owner of an expectation may have begun to speak to `remote` before its endpoint was announced: from
+    /// now on such packets leave from there.
+    fn go_on(&mut self, expectation: ExpectationId, remote: SocketAddrV4) {
+        let _ = (expectation, remote);
+    }
+
     /// The host and port behind `announced`, where some ALG has announced it and the sender of `reader` is in the same
     /// network as that host.
     fn internal_of(

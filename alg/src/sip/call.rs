@@ -19,9 +19,19 @@ pub(super) struct Call {
     pub(super) answered: bool,
     /// Tags of those who answered with a 2xx and have not hung up.
     pub(super) forks: [u32; MAX_FORKS],
-    /// What each end has named in `c=`, per media section. Unspecified: nothing.
-    pub(super) addresses: [[Ipv4Addr; MAX_SECTIONS]; 2],
+    /// Where each end wants its media, per section.
+    pub(super) named: [[Named; MAX_SECTIONS]; 2],
     pub(super) media: [Option<Media>; MAX_MEDIA],
+}
+
+/// What a description has named for one section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Named {
+    /// Unspecified: nothing.
+    pub(super) address: Ipv4Addr,
+    pub(super) l4_port: u16,
+    /// Of RTCP.
+    pub(super) control: u16,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +49,8 @@ pub(super) struct Media {
     pub(super) fresh: bool,
     /// Not named by the owner's last description.
     pub(super) stale: bool,
+    /// NAT was told where the owner speaks to.
+    pub(super) goes_on: bool,
 }
 
 /// A flow, or a pair, that a description names.
@@ -57,7 +69,7 @@ impl Call {
             caller,
             answered: false,
             forks: [0; MAX_FORKS],
-            addresses: [[Ipv4Addr::UNSPECIFIED; MAX_SECTIONS]; 2],
+            named: [[Named::NOTHING; MAX_SECTIONS]; 2],
             media: [None; MAX_MEDIA],
         }
     }
@@ -78,7 +90,7 @@ impl Call {
 
     /// Its ends change places: it goes on over a flow that the other one has opened.
     pub(super) fn turn(&mut self) {
-        self.addresses.reverse();
+        self.named.reverse();
         for media in self.media.iter_mut().flatten() {
             media.owner = media.owner.reversed();
         }
@@ -101,6 +113,29 @@ impl Call {
 
     pub(super) fn settle(&mut self) {
         self.media.iter_mut().flatten().for_each(|media| media.fresh = false);
+    }
+
+    /// Whose description and whose port are known both: what has begun before leaves from the announced port now.
+    pub(super) fn go_on(&mut self, asking: &mut Asking<'_>) {
+        let named = self.named;
+        for media in self.media.iter_mut().flatten().filter(|media| !media.goes_on) {
+            let of_other = named.get(media.owner.reversed() as usize);
+            let Some(there) = of_other.and_then(|named| named.get(usize::from(media.section))) else {
+                continue;
+            };
+            let may_come = match media.peer {
+                Peer::Address(address) => address == there.address,
+                _ => there.address == *asking.own(media.owner.reversed()).ip(),
+            };
+            if !may_come {
+                continue;
+            }
+            media.goes_on = true;
+            let [first, second] = media.ids;
+            for (id, l4_port) in [(first, there.l4_port), (second, there.control)] {
+                asking.nat.go_on(id, SocketAddrV4::new(there.address, l4_port));
+            }
+        }
     }
 
     pub(super) fn drop_media(&mut self, asking: &mut Asking<'_>, which: impl Fn(&Media) -> bool) {
@@ -136,9 +171,13 @@ impl Media {
     }
 }
 
+impl Named {
+    const NOTHING: Self = Self { address: Ipv4Addr::UNSPECIFIED, l4_port: 0, control: 0 };
+}
+
 /// Who may send to a section: who its other end has named there, if that may be another host; else that end itself.
 pub(super) fn peer_of(
-    addresses: &[[Ipv4Addr; MAX_SECTIONS]; 2],
+    named: &[[Named; MAX_SECTIONS]; 2],
     end: Direction,
     section: usize,
     asking: &Asking<'_>,
@@ -146,8 +185,8 @@ pub(super) fn peer_of(
     if asking.settings.media_source == MediaPeer::Signalling {
         return Peer::OtherEnd;
     }
-    let named = addresses.get(end as usize).and_then(|named| named.get(section));
-    named.filter(|named| !named.is_unspecified()).map_or(Peer::OtherEnd, |named| Peer::Address(*named))
+    let named = named.get(end as usize).and_then(|named| named.get(section)).map(|named| named.address);
+    named.filter(|named| !named.is_unspecified()).map_or(Peer::OtherEnd, Peer::Address)
 }
 
 /// Flows, or pairs of them, of one call: both ends' descriptions, and those of an offer that is not yet accepted.
@@ -155,4 +194,4 @@ const MAX_MEDIA: usize = 32;
 const MAX_FORKS: usize = 4;
 
 /// Bytes of one call: a table of them is taken at start, so growth is decided, not an accident.
-const _: () = assert!(size_of::<Call>() <= 1440);
+const _: () = assert!(size_of::<Call>() <= 1568);

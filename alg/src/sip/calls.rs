@@ -25,7 +25,7 @@ use std::time::Duration;
 use crate::contract::{Event, Peer};
 
 use super::asking::Asking;
-use super::call::{Call, Media, Wanted, peer_of};
+use super::call::{Call, Media, Named, Wanted, peer_of};
 use super::reader::{Message, Method};
 use super::sdp::{Connection, Sdp};
 use super::table::{CallTable, FlowCalls, Hosts, Place};
@@ -110,18 +110,23 @@ impl<'a> Calls<'a> {
             return;
         }
         let lifetime = call.lifetime(asking);
-        let Some(addresses) = call.addresses.get_mut(sender as usize) else { return };
-        for (section, address) in sdp.sections().iter().zip(addresses) {
-            if let Connection::Address(named) = sdp.connection_of(section)
+        let Some(of_sender) = call.named.get_mut(sender as usize) else { return };
+        let mut is_new = false;
+        for (section, named) in sdp.sections().iter().zip(of_sender) {
+            if let Connection::Address(address) = sdp.connection_of(section)
                 && section.l4_port != 0
-                && !named.is_unspecified()
+                && !address.is_unspecified()
             {
-                *address = named;
+                let above = section.l4_port.checked_add(1).unwrap_or(0);
+                let control = section.rtcp.map_or(above, |rtcp| rtcp.l4_port);
+                let now = Named { address, l4_port: section.l4_port, control };
+                is_new |= now != std::mem::replace(named, now);
             }
         }
-        let addresses = call.addresses;
+        let named = call.named;
         for media in call.media.iter_mut().flatten().filter(|media| media.owner != sender) {
-            let peer = peer_of(&addresses, sender, usize::from(media.section), asking);
+            media.goes_on &= !is_new;
+            let peer = peer_of(&named, sender, usize::from(media.section), asking);
             if peer != media.peer && peer != Peer::OtherEnd {
                 media.peer = peer;
                 for id in media.ids() {
@@ -162,7 +167,7 @@ impl<'a> Calls<'a> {
     pub(super) fn open(&mut self, wanted: Wanted, asking: &mut Asking<'_>) -> Result<SocketAddrV4, Event> {
         let call = self.call().ok_or(Event::TooManyOutstanding)?;
         let owner = asking.sender;
-        let peer = peer_of(&call.addresses, owner.reversed(), wanted.section, asking);
+        let peer = peer_of(&call.named, owner.reversed(), wanted.section, asking);
         let lifetime = call.lifetime(asking);
         for slot in &mut call.media {
             let Some(media) = slot.as_mut().filter(|media| media.is(owner, &wanted)) else { continue };
@@ -194,8 +199,16 @@ impl<'a> Calls<'a> {
             peer,
             fresh: true,
             stale: false,
+            goes_on: false,
         });
         Ok(announced)
+    }
+
+    /// The description was read, and will leave as it was translated.
+    pub(super) fn go_on(&mut self, asking: &mut Asking<'_>) {
+        if let Some(call) = self.call() {
+            call.go_on(asking);
+        }
     }
 
     /// The call as it is, to be put back by [`Calls::restore`].

@@ -402,6 +402,9 @@ impl State {
             "half a message would leave"
         );
         // Nothing fails from here on.
+        if message.has_sdp {
+            calls.go_on(asking);
+        }
         if message.status.is_none() {
             self.registrations.on_request(message);
         } else {

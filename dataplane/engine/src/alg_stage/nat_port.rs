@@ -159,6 +159,13 @@ impl AlgNat for NatPort<'_> {
         }
     }
 
+    fn go_on(&mut self, expectation: ExpectationId, remote: SocketAddrV4) {
+        let handle = Handle::from_u64(expectation.0);
+        if self.held(handle).is_some() {
+            self.nat.go_on(self.worker, handle, remote.into(), self.now);
+        }
+    }
+
     fn internal_of(
         &self,
         protocol: Protocol,

@@ -3,17 +3,14 @@
 //! A session under address-dependent filtering notes whom its internal endpoint has contacted. What was taken for
 //! a session that cannot be made is given back here, so that the steps before need not.
 
-use algate_alg::Direction;
-
 use crate::drop_reason::DropReason;
 use crate::event::Kind;
 use crate::nat::allocation::Seat;
 use crate::nat::key::FlowKey;
 use crate::nat::mapping::{Filtering, Hold};
-use crate::nat::session::{CreateError, Facing, NewSession, Session};
-use crate::nat::tcp_state::TcpState;
+use crate::nat::session::{CreateError, NewSession, Session};
 use crate::nat::{Nat, NatWorker, Refusal, Retiree};
-use crate::time::Instant;
+use crate::time::{Instant, Tick};
 
 impl Nat {
     /// Makes `new`, which holds references on its mappings and has its `seat`. Where that fails, all of these are given
@@ -52,15 +49,20 @@ impl Nat {
             self.unseat(worker, seat);
             match (error, reason) {
                 (_, Some(reason)) => Err(Refusal::Drop(reason)),
-                (CreateError::Exists(slot), _) => self.sessions.same(slot, new).ok_or(Refusal::Raced),
+                (CreateError::Exists(slot), _) => {
+                    let same = self.sessions.same(slot, new).ok_or(Refusal::Raced)?;
+                    // Not made at this moment: it had given way to one that has ended.
+                    if self.sessions.created(&same) != Tick::of(now) {
+                        self.sessions.take_back(&same);
+                    }
+                    Ok(same)
+                }
                 (_, None) => Err(Refusal::Raced),
             }
         })
     }
 
-    /// Publishes a session. Where an expected one meets what its target has begun by rule, that ends: the peer was told the
-    /// announced endpoint, from which the target goes on. What is on its way to the other one may be lost, where nothing
-    /// else holds its mapping.
+    /// Publishes a session. Where an expected one meets what its target has begun by rule, that gives way.
     fn publish_session(
         &self,
         worker: &mut NatWorker,
@@ -72,33 +74,13 @@ impl Nat {
         };
         let made = create(worker);
         let Err(CreateError::Exists(slot)) = made else { return made };
-        match self.sessions.session(slot).filter(|other| self.gives_way(other, new)) {
-            Some(other) => {
-                self.end(worker, &other, now);
+        match self.sessions.session(slot).filter(|begun| self.gives_way(begun, new)) {
+            Some(begun) => {
+                self.give_way(worker, &begun, now);
                 create(worker)
             }
             None => made,
         }
-    }
-
-    /// Whether `other` keeps the expected session `new` out: the same flow of the same host, begun by it before the
-    /// announcement had passed, and so from another external endpoint. A connection that is established stays.
-    fn gives_way(&self, other: &Session<'_>, new: &NewSession) -> bool {
-        let answer = match new.initiator {
-            Facing::Internal => new.external_key,
-            Facing::External => new.internal_key,
-        };
-        let [own, _] = other.mappings();
-        let is_by_rule = own
-            .and_then(|own| self.mappings.filtering_of(own))
-            .is_some_and(|filtering| filtering != Filtering::Expected);
-        new.parent.is_some()
-            && other.internal_key() == answer
-            && other.external_key() != new.external_key
-            && other.facing(Direction::Original) == Facing::Internal
-            && is_by_rule
-            && !other.is_alg()
-            && other.tcp_state().is_none_or(|state| state == TcpState::Init)
     }
 
     /// Whether the mappings that a new session uses, its references on them counted already, may have it.

@@ -179,6 +179,17 @@ impl Expectations {
         self.index.find(hash, |slot| self.is_at(slot, protocol, announced) && self.has_peer(slot)).is_some()
     }
 
+    /// Whether flows from `address` are expected at `announced`.
+    #[must_use]
+    pub fn awaits(&self, protocol: u8, announced: Endpoint, address: u32) -> bool {
+        let hash = announced.hash(protocol, &self.key);
+        let awaits = |slot| {
+            let peer = self.expectation(slot).and_then(|expected| expected.peer);
+            self.is_at(slot, protocol, announced) && peer.is_some_and(|peer| peer.address == address)
+        };
+        self.index.find(hash, awaits).is_some()
+    }
+
     /// Marks the expectation that `handle` names: flows of what it announces are control sessions of `protocol`. The
     /// owner of the control session calls it, nobody else.
     pub fn mark_control(&self, handle: Handle, protocol: ProtocolId) {

@@ -37,6 +37,7 @@ mod slow_path;
 mod state_word;
 pub mod statics;
 pub mod subscriber;
+mod succession;
 mod sweep;
 pub mod tcp_state;
 pub mod tcp_window;

@@ -479,6 +479,7 @@ impl Nat {
         };
         let index = self
             .acquire_reserved(worker, protocol, internal, &translating)
+            .or_else(|| self.acquire_announced(worker, key, translating.pool))
             .or_else(|| self.mappings.acquire_internal(protocol, internal, translating.scope))
             .or_else(|| self.acquire_apart(protocol, internal, translating.pool));
         let index = match index {
@@ -523,7 +524,7 @@ impl Nat {
     }
 
     /// What an ALG has reserved for an endpoint beside its mapping, when that has ended.
-    fn acquire_apart(&self, protocol: u8, internal: Endpoint, pool: usize) -> Option<u32> {
+    pub(super) fn acquire_apart(&self, protocol: u8, internal: Endpoint, pool: usize) -> Option<u32> {
         let is_any = self.expectations.in_use() > 0;
         is_any.then(|| self.mappings.acquire_internal(protocol, internal, apart_scope(pool))).flatten()
     }

@@ -49,6 +49,7 @@ mod sim_rtsp;
 mod sim_sip;
 mod sim_sip_contacts;
 mod sim_sip_dialogs;
+mod sim_sip_early;
 mod sim_sip_media;
 mod sim_sip_stream;
 mod sim_slipstream;

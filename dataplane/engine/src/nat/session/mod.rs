@@ -395,6 +395,23 @@ impl Sessions {
         }
     }
 
+    /// Packets from the inside no longer find the session, those from the outside do: another one has that flow from now on.
+    pub fn let_go(&self, session: &Session<'_>) {
+        let key = session.internal_key();
+        self.index.remove(self.hash(key), value_of(session.index, Facing::Internal));
+    }
+
+    /// Packets from the inside find the session again, unless they find another one.
+    pub fn take_back(&self, session: &Session<'_>) {
+        let key = session.internal_key();
+        let value = value_of(session.index, Facing::Internal);
+        let inserted = self.index.insert(self.hash(key), value, |other| self.holds(other, key));
+        if inserted == Inserted::New && !session.is_live() {
+            // It was unlinked meanwhile.
+            self.index.remove(self.hash(key), value);
+        }
+    }
+
     /// Ends a session before its time. `true`: it was this call; the caller unlinks and retires it.
     pub fn end(&self, session: &Session<'_>) -> bool {
         let killed = session.kill();
