@@ -115,7 +115,7 @@ impl Tunnel {
     }
 
     fn receive(&self) -> Option<Vec<u8>> {
-        self.frames.recv_timeout(Duration::from_secs(8)).ok()
+        self.frames.recv_timeout(PATIENCE).ok()
     }
 
     /// Waits for the server's greeting: the tunnel is there.

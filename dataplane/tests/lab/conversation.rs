@@ -4,9 +4,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Duration;
 
-use super::{Lab, Side};
+use super::{Lab, PATIENCE, Side};
 
 /// One connection: `socat` in a namespace, with TCP_NODELAY, driven line by line.
 pub struct Conversation {
@@ -47,9 +46,9 @@ impl Conversation {
         self.to_peer.write_all(bytes).and_then(|()| self.to_peer.flush()).expect("the peer still listens");
     }
 
-    /// The next line from the peer, without its end; an end of the connection or ten silent seconds fail.
+    /// The next line from the peer, without its end; an end of the connection or silence for [`PATIENCE`] fails.
     pub fn line(&mut self) -> String {
-        self.from_peer.recv_timeout(Duration::from_secs(10)).expect("the peer says something")
+        self.from_peer.recv_timeout(PATIENCE).expect("the peer says something")
     }
 
     /// Expects the next line to begin like this, and returns it.

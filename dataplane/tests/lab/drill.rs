@@ -116,7 +116,7 @@ impl Talk {
     fn prompt(self) -> Self {
         for end in [&self.inside, &self.outside] {
             end.set_nodelay(true).expect("it is TCP");
-            end.set_read_timeout(Some(Duration::from_secs(5))).expect("it takes a timeout");
+            end.set_read_timeout(Some(PATIENCE)).expect("it takes a timeout");
         }
         self
     }
@@ -168,7 +168,7 @@ fn line_of(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&arrived).trim_end().to_owned()
 }
 
-/// What arrives of these bytes, as many as were sent; less if no more come in five seconds.
+/// What arrives of these bytes, as many as were sent; less if no more come.
 fn say(from: &mut TcpStream, to: &mut TcpStream, bytes: &[u8]) -> Vec<u8> {
     from.write_all(bytes).expect("the peer listens");
     let mut arrived = vec![0; bytes.len()];

@@ -37,8 +37,8 @@ pub const SERVER: &str = "203.0.113.2";
 /// An external address of the pool that port forwards use.
 pub const FORWARDED: &str = "203.0.113.10";
 
-/// How long sockets of this program wait.
-const SOCKET_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a connection may take that may come to nothing.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// How long what must happen may take on a machine that has other work. It slows down nothing: who waits that long, fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -111,10 +111,10 @@ impl Lab {
         })
     }
 
-    /// A UDP socket in a namespace that waits five seconds at most.
+    /// A UDP socket in a namespace that waits for [`PATIENCE`] at most.
     pub fn udp(&self, side: Side, endpoint: &str) -> UdpSocket {
         let socket = self.within(side, || UdpSocket::bind(endpoint)).expect("the endpoint is free");
-        socket.set_read_timeout(Some(SOCKET_PATIENCE)).expect("it takes a timeout");
+        socket.set_read_timeout(Some(PATIENCE)).expect("it takes a timeout");
         socket
     }
 
@@ -123,13 +123,14 @@ impl Lab {
         self.within(side, || TcpListener::bind(endpoint)).expect("the endpoint is free")
     }
 
-    /// A TCP connection from an endpoint of a namespace, port 0 for any; it waits five seconds at most for its peer's bytes.
+    /// A TCP connection from an endpoint of a namespace, port 0 for any, made in five seconds or not; it waits for [`PATIENCE`] at
+    /// most for its peer's bytes.
     pub fn connect(&self, side: Side, source: &str, destination: &str) -> rustix::io::Result<TcpStream> {
         let endpoint = |text: &str| text.parse::<SocketAddrV4>().expect("an endpoint");
         let socket = self.within(side, || socket(AddressFamily::INET, SocketType::STREAM, None))?;
         set_socket_reuseaddr(&socket, true)?;
-        set_socket_timeout(&socket, Timeout::Recv, Some(SOCKET_PATIENCE))?;
-        set_socket_timeout(&socket, Timeout::Send, Some(SOCKET_PATIENCE))?;
+        set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
+        set_socket_timeout(&socket, Timeout::Send, Some(CONNECT_PATIENCE))?;
         bind(&socket, &endpoint(source))?;
         connect(&socket, &endpoint(destination))?;
         Ok(TcpStream::from(socket))

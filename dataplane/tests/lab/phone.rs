@@ -5,10 +5,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use std::{env, fs, thread};
 
-use super::{Lab, Side};
+use super::{Lab, PATIENCE, Side};
 
 /// A phone. It plays a tone into each call, records what it hears, and answers each call itself.
 pub struct Phone {
@@ -60,9 +60,9 @@ impl Phone {
         writeln!(input, "{command}").expect("the phone listens");
     }
 
-    /// Waits up to fifteen seconds until something happens that begins like this. What happens before is passed over.
+    /// Waits until something happens that begins like this. What happens before is passed over.
     pub fn expect(&self, beginning: &str) -> String {
-        let end = Instant::now() + Duration::from_secs(15);
+        let end = Instant::now() + PATIENCE;
         let mut passed = Vec::new();
         while let Ok(line) = self.events.recv_timeout(end.saturating_duration_since(Instant::now())) {
             if line.starts_with(beginning) {

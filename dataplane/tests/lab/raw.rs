@@ -4,12 +4,11 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketType, recv, sendto, socket};
 
-use super::{Lab, Side};
+use super::{Lab, PATIENCE, Side};
 
 /// Raw sockets of one protocol in a namespace.
 pub struct Raw {
@@ -26,8 +25,7 @@ impl Raw {
             socket(AddressFamily::INET, SocketType::RAW, protocol).expect("root may open raw sockets")
         };
         let (sending, receiving) = lab.within(side, || (raw(ONLY_SENDS), raw(protocol)));
-        set_socket_timeout(&receiving, Timeout::Recv, Some(Duration::from_secs(5)))
-            .expect("it takes a timeout");
+        set_socket_timeout(&receiving, Timeout::Recv, Some(PATIENCE)).expect("it takes a timeout");
         Self { sending, receiving }
     }
 
@@ -38,7 +36,7 @@ impl Raw {
         sendto(&self.sending, packet, SendFlags::empty(), &destination).is_ok()
     }
 
-    /// The next packet, its header included; five silent seconds fail.
+    /// The next packet, its header included; silence for [`PATIENCE`] fails.
     pub fn receive(&self) -> Vec<u8> {
         let mut packet = vec![0; 65_535];
         let (length, _) =
