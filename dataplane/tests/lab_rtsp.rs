@@ -56,7 +56,7 @@ impl Cinema {
         // Each ends with the server's goodbye, or when it has waited in vain.
         let mut command = match player {
             Player::GStreamer => {
-                let mut command = self.lab.timed(side, 10, "gst-launch-1.0");
+                let mut command = self.lab.timed(side, PLAY_SECONDS, "gst-launch-1.0");
                 command
                     .args(["-q", "rtspsrc", &format!("location={url}"), &format!("protocols={transport}")])
                     .args(["nat-method=none", "timeout=3000000", "latency=50", "!", "rtppcmudepay", "!"])
@@ -64,14 +64,14 @@ impl Cinema {
                 command
             }
             Player::Ffmpeg => {
-                let mut command = self.lab.timed(side, 10, "ffmpeg");
+                let mut command = self.lab.timed(side, PLAY_SECONDS, "ffmpeg");
                 command.args([
                     "-loglevel",
                     "error",
                     "-rtsp_transport",
                     transport,
                     "-timeout",
-                    "3000000",
+                    "20000000",
                     "-i",
                 ]);
                 command.args([&url, "-codec", "copy", "-f", "mulaw"]).arg(&file);
@@ -79,7 +79,7 @@ impl Cinema {
             }
             Player::Aiortsp => {
                 let scheme = if is_udp { "rtsp" } else { "rtspt" };
-                let mut command = self.lab.timed(side, 10, phone::interpreter().to_str().unwrap());
+                let mut command = self.lab.timed(side, PLAY_SECONDS, phone::interpreter().to_str().unwrap());
                 command
                     .arg(program("rtsp_client.py"))
                     .arg(format!("{scheme}://{host}/tone"))
@@ -237,4 +237,6 @@ fn players_bear_hardships() {
     }
 }
 
+/// How long a second of a tone may take where others have the processor, byte by byte.
+const PLAY_SECONDS: u32 = 40;
 const SERVED: &str = "\n[alg.rtsp]\nenabled = true\n";

@@ -16,4 +16,4 @@ async def play():
                     return
 
 
-asyncio.run(asyncio.wait_for(play(), 8))
+asyncio.run(asyncio.wait_for(play(), 30))
