@@ -19,6 +19,8 @@ pub(super) struct Call {
     pub(super) answered: bool,
     /// Tags of those who answered with a 2xx and have not hung up.
     pub(super) forks: [u32; MAX_FORKS],
+    /// Tags of those at whom it rings.
+    pub(super) ringing: [u32; MAX_FORKS],
     /// Where each end wants its media, per section.
     pub(super) named: [[Named; MAX_SECTIONS]; 2],
     pub(super) media: [Option<Media>; MAX_MEDIA],
@@ -53,6 +55,17 @@ pub(super) struct Media {
     pub(super) goes_on: bool,
 }
 
+/// How a message names its call.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Heard {
+    /// Names the Call-ID.
+    pub(super) name: u64,
+    /// Names the tags of From and To, 0 where there is none.
+    pub(super) tags: [u32; 2],
+    /// It answers an INVITE, or takes it back.
+    pub(super) is_of_invite: bool,
+}
+
 /// A flow, or a pair, that a description names.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted {
@@ -69,6 +82,7 @@ impl Call {
             caller,
             answered: false,
             forks: [0; MAX_FORKS],
+            ringing: [0; MAX_FORKS],
             named: [[Named::NOTHING; MAX_SECTIONS]; 2],
             media: [None; MAX_MEDIA],
         }
@@ -82,10 +96,17 @@ impl Call {
         self.answered
     }
 
-    /// Whether these are the tags of its caller and of one who has answered.
-    pub(super) fn is_between(&self, [one, other]: [u32; 2]) -> bool {
-        let is_fork = |tag| tag != 0 && self.forks.contains(&tag);
-        (one == self.caller && is_fork(other)) || (other == self.caller && is_fork(one))
+    /// Whether `heard` is of this call: its tags are those of the caller and of one who has answered; as long as nobody has, of one at
+    /// whom it rings, or it answers the INVITE or takes it back, with the caller's tag alone.
+    pub(super) fn is_named_by(&self, heard: &Heard) -> bool {
+        let is_fork = |tag| {
+            let is_ringing = !self.answered && self.ringing.contains(&tag);
+            tag != 0 && (is_ringing || self.forks.contains(&tag))
+        };
+        let [from, to] = heard.tags;
+        let is_caller = |tag| tag != 0 && tag == self.caller;
+        let is_of_invite = heard.is_of_invite && !self.answered;
+        (is_caller(from) && (is_of_invite || is_fork(to))) || (is_caller(to) && is_fork(from))
     }
 
     /// Its ends change places: it goes on over a flow that the other one has opened.
@@ -99,11 +120,20 @@ impl Call {
     /// One more fork; beyond the last place it counts with the others.
     pub(super) fn answer(&mut self, tag: u32) {
         self.answered = true;
-        if !self.forks.contains(&tag)
-            && let Some(free) = self.forks.iter_mut().find(|fork| **fork == 0)
-        {
-            *free = tag;
-        }
+        note(&mut self.forks, tag);
+    }
+
+    /// It rings at one more.
+    pub(super) fn ring(&mut self, tag: u32) {
+        note(&mut self.ringing, tag);
+    }
+
+    /// One of `tags` has hung up. `true`: nobody is left.
+    pub(super) fn hang_up(&mut self, tags: [u32; 2]) -> bool {
+        let of = self.forks.iter_mut().chain(&mut self.ringing);
+        of.filter(|fork| tags.contains(*fork)).for_each(|fork| *fork = 0);
+        let is_left = |forks: &[u32; MAX_FORKS]| forks.iter().all(|fork| *fork == 0);
+        is_left(&self.forks) && (self.answered || is_left(&self.ringing))
     }
 
     /// How long media may wait.
@@ -171,6 +201,15 @@ impl Media {
     }
 }
 
+/// Takes the first free place, if there is one.
+fn note(tags: &mut [u32; MAX_FORKS], tag: u32) {
+    if !tags.contains(&tag)
+        && let Some(free) = tags.iter_mut().find(|known| **known == 0)
+    {
+        *free = tag;
+    }
+}
+
 impl Named {
     const NOTHING: Self = Self { address: Ipv4Addr::UNSPECIFIED, l4_port: 0, control: 0 };
 }
@@ -194,4 +233,4 @@ const MAX_MEDIA: usize = 32;
 const MAX_FORKS: usize = 4;
 
 /// Bytes of one call: a table of them is taken at start, so growth is decided, not an accident.
-const _: () = assert!(size_of::<Call>() <= 1568);
+const _: () = assert!(size_of::<Call>() <= 1584);

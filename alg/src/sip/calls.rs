@@ -4,7 +4,7 @@
 //! message                        what happens to the call's expectations
 //! INVITE, or own description     the call is kept; media wait for `media_lifetime`
 //! description of the other end   peers become the addresses it names (the signalling peer before)
-//! 1xx but 100, not yet answered  media wait for `media_lifetime` anew: it rings
+//! 1xx but 100, not yet answered  media wait for `media_lifetime` anew: it rings at one more
 //! 2xx to INVITE                  answered: media last `call_lifetime`, or Session-Expires; what the last
 //!                                description no longer names is withdrawn
 //! 2xx to UPDATE, PRACK           the same, without answering
@@ -15,9 +15,10 @@
 //! ```
 //!
 //! A call is known by its Call-ID: its forks (several To tags) share the media of the offer. Calls of
-//! one flow share nothing. Once answered it goes along when its ends speak by another flow (a re-INVITE from another port, a
-//! BYE over another connection), known by its Call-ID and tags. Where a flow has as many as it may ([`super::table`]), its oldest call without an answer
-//! makes room, then the oldest answered one; the latter's expectations are left to their lifetime, since it goes on.
+//! one flow share nothing. From the first 1xx but 100 on it goes along when its ends speak by another flow (a re-INVITE from
+//! another port, a BYE over another connection), known by its Call-ID and tags. Where a flow has as many as it may
+//! ([`super::table`]), its oldest call without an answer makes room, then the oldest answered one; the latter's
+//! expectations are left to their lifetime, since it goes on.
 
 use std::net::SocketAddrV4;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use std::time::Duration;
 use crate::contract::{Event, Peer};
 
 use super::asking::Asking;
-use super::call::{Call, Media, Named, Wanted, peer_of};
+use super::call::{Call, Heard, Media, Named, Wanted, peer_of};
 use super::reader::{Message, Method};
 use super::sdp::{Connection, Sdp};
 use super::table::{CallTable, FlowCalls, Hosts, Place};
@@ -48,8 +49,13 @@ impl<'a> Calls<'a> {
         of: &'a mut FlowCalls,
         hosts: Hosts,
     ) -> Self {
-        table.adopt(of, hosts, message.call, [message.from_tag, message.to_tag]);
-        let place = table.find(*of, message.call);
+        let is_answer = message.status.is_some() && message.method == Method::Invite;
+        let heard = || Heard {
+            name: message.call,
+            tags: [message.from_tag, message.to_tag],
+            is_of_invite: is_answer || message.method == Method::Cancel,
+        };
+        let place = table.find(*of, message.call).or_else(|| table.adopt(of, hosts, &heard()));
         Self { table, of, hosts, place }
     }
 
@@ -75,6 +81,8 @@ impl<'a> Calls<'a> {
         let Some(call) = self.call() else { return };
         if invite && (101..200).contains(&status) && !call.answered {
             call.renew(asking.settings.media_lifetime, asking);
+            self.place.into_iter().for_each(|place| self.table.ring(place, message.to_tag));
+            return;
         }
         if status < 200 || !changes {
             return;
@@ -227,12 +235,7 @@ impl<'a> Calls<'a> {
 
     fn on_bye(&mut self, message: &Message, asking: &mut Asking<'_>) {
         let Some(call) = self.call() else { return };
-        for fork in &mut call.forks {
-            if *fork == message.to_tag || *fork == message.from_tag {
-                *fork = 0;
-            }
-        }
-        if call.forks.iter().all(|fork| *fork == 0) {
+        if call.hang_up([message.from_tag, message.to_tag]) {
             self.end(asking);
         }
     }

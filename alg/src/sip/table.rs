@@ -4,9 +4,9 @@
 //! flow is sure of [`SURE_CALLS`]; beyond these, flows share what is left, and none has more than the operator lets it. So a
 //! trunk has its hundreds, and no flow can take away what a phone needs.
 //!
-//! A dialogue may go on over another flow: a phone has a new port, a proxy opens another connection. The first message of an
-//! answered call that comes by another flow between the same two hosts, with both tags, takes the call along
-//! ([`CallTable::adopt`]); nobody else can.
+//! A dialogue may go on over another flow: a phone has a new port, a proxy opens another connection. The first message of a
+//! call that comes by another flow between the same two hosts, with both tags, takes the call along ([`CallTable::adopt`]);
+//! nobody else can. As long as it rings an answer to its INVITE does so, too, which may be the first to bear its tag.
 //!
 //! The calls of a flow stand in two rows, by whether they were answered, each in the order in which they were last
 //! heard of: the first of the unanswered row is who makes room.
@@ -15,7 +15,7 @@ use std::collections::HashMap;
 
 use crate::contract::SessionEndpoints;
 
-use super::call::Call;
+use super::call::{Call, Heard};
 use super::scratch::Scratch;
 
 /// The calls of one thread.
@@ -27,7 +27,7 @@ pub struct CallTable {
     free_flows: Vec<u32>,
     /// Flow and name of the Call-ID, to slot. At most half full, so it cleans up in place and never grows.
     index: HashMap<(u32, u64), u32>,
-    /// Two hosts and name of the Call-ID, to the slot of an answered call. As full as the other at most.
+    /// Two hosts and name of the Call-ID, to the slot of a call that rings or was answered. As full as the other at most.
     by_hosts: HashMap<(u64, u64), u32>,
     /// Calls that flows may still have beyond those they are sure of.
     shared: usize,
@@ -41,6 +41,8 @@ struct Slot {
     call: Call,
     flow: u32,
     hosts: Hosts,
+    /// It is found by its hosts.
+    is_noted: bool,
     older: u32,
     newer: u32,
 }
@@ -103,7 +105,14 @@ impl CallTable {
     pub fn new(flows: usize, calls: usize, calls_per_flow: usize) -> Self {
         let capacity = u32::try_from(Self::room(flows, calls)).unwrap_or(NONE);
         let nobody = Hosts { name: 0, turned: false };
-        let free = Slot { call: Call::new(0, 0), flow: NONE, hosts: nobody, older: NONE, newer: NONE };
+        let free = Slot {
+            call: Call::new(0, 0),
+            flow: NONE,
+            hosts: nobody,
+            is_noted: false,
+            older: NONE,
+            newer: NONE,
+        };
         Self {
             slots: vec![free; capacity as usize].into(),
             free: (0..capacity).rev().collect(),
@@ -169,7 +178,7 @@ impl CallTable {
         let at = self.free.pop()?;
         if let Some(slot) = self.slots.get_mut(at as usize) {
             slot.call = *call;
-            (slot.flow, slot.hosts) = (of.0, hosts);
+            (slot.flow, slot.hosts, slot.is_noted) = (of.0, hosts, false);
         }
         if let Some(flow) = self.flows.get_mut(of.0 as usize) {
             self.shared -= usize::from(flow.count >= SURE_CALLS);
@@ -186,16 +195,16 @@ impl CallTable {
         count < self.calls_per_flow && (count < SURE_CALLS || self.shared > 0)
     }
 
-    /// Takes the answered call with this name and these two tags from another flow between the same `hosts`, unless the flow
-    /// has one of that name. It is turned if that flow had the ends the other way round.
-    pub(super) fn adopt(&mut self, of: &mut FlowCalls, hosts: Hosts, name: u64, tags: [u32; 2]) {
-        if self.by_hosts.is_empty() || tags.contains(&0) || self.index.contains_key(&(of.0, name)) {
-            return;
+    /// Takes the call that `heard` names from another flow between the same `hosts`, for a flow that has none of that name. It is
+    /// turned if that flow had the ends the other way round.
+    pub(super) fn adopt(&mut self, of: &mut FlowCalls, hosts: Hosts, heard: &Heard) -> Option<Place> {
+        if self.by_hosts.is_empty() {
+            return None;
         }
-        let Some(&at) = self.by_hosts.get(&(hosts.name, name)) else { return };
-        let Some(&slot) = self.slots.get(at as usize) else { return };
-        if !slot.call.is_between(tags) || !self.has_room(*of) {
-            return;
+        let at = *self.by_hosts.get(&(hosts.name, heard.name))?;
+        let slot = *self.slots.get(at as usize).filter(|slot| slot.call.is_named_by(heard))?;
+        if !self.has_room(*of) {
+            return None;
         }
         self.remove(Place(at));
         let mut call = slot.call;
@@ -203,9 +212,9 @@ impl CallTable {
             call.turn();
         }
         // In the slot that has just become free.
-        if let Some(place) = self.insert(of, hosts, &call) {
-            self.note_answered(place);
-        }
+        let place = self.insert(of, hosts, &call)?;
+        self.note(place);
+        Some(place)
     }
 
     /// Notes that the call was heard of; it is the last of its row then.
@@ -217,7 +226,15 @@ impl CallTable {
     /// Notes a 2xx of the fork `tag`.
     pub(super) fn answer(&mut self, place: Place, tag: u32) {
         self.change(place, |call| call.answer(tag));
-        self.note_answered(place);
+        self.note(place);
+    }
+
+    /// Notes a 1xx of the fork `tag`.
+    pub(super) fn ring(&mut self, place: Place, tag: u32) {
+        if tag != 0 {
+            self.call(place).into_iter().for_each(|call| call.ring(tag));
+            self.note(place);
+        }
     }
 
     /// Puts back what a call was.
@@ -237,11 +254,10 @@ impl CallTable {
     /// Forgets a call.
     pub(super) fn remove(&mut self, place: Place) {
         self.take_out(place.0);
-        let Some(Slot { call, flow, hosts, .. }) = self.slots.get(place.0 as usize) else { return };
+        let Some(Slot { call, flow, hosts, is_noted, .. }) = self.slots.get(place.0 as usize) else { return };
         self.index.remove(&(*flow, call.name()));
-        let shared = (hosts.name, call.name());
-        if call.is_answered() && self.by_hosts.get(&shared) == Some(&place.0) {
-            self.by_hosts.remove(&shared);
+        if *is_noted {
+            self.by_hosts.remove(&(hosts.name, call.name()));
         }
         if let Some(flow) = self.flows.get_mut(*flow as usize) {
             self.shared += usize::from(flow.count > SURE_CALLS);
@@ -272,9 +288,12 @@ impl CallTable {
     }
 
     /// From now on other flows between the same hosts find it, unless one has such a call already.
-    fn note_answered(&mut self, place: Place) {
-        let Some(slot) = self.slots.get(place.0 as usize).filter(|slot| slot.hosts.name != 0) else { return };
-        self.by_hosts.entry((slot.hosts.name, slot.call.name())).or_insert(place.0);
+    fn note(&mut self, place: Place) {
+        let Some(slot) = self.slots.get_mut(place.0 as usize) else { return };
+        if !slot.is_noted && slot.hosts.name != 0 {
+            let noted = self.by_hosts.entry((slot.hosts.name, slot.call.name())).or_insert(place.0);
+            slot.is_noted = *noted == place.0;
+        }
     }
 
     /// The row of the call at `at`, and its neighbours there.

@@ -24,6 +24,11 @@ fn oldest(table: &mut CallTable, of: FlowCalls, keep: u64) -> Option<u64> {
 
 const CALLER: u32 = 5;
 
+/// A message within the dialogue.
+const fn within(name: u64, tags: [u32; 2]) -> Heard {
+    Heard { name, tags, is_of_invite: false }
+}
+
 fn filled(table: &mut CallTable, names: std::ops::RangeInclusive<u64>) -> FlowCalls {
     let mut of = FlowCalls::new();
     for name in names {
@@ -90,7 +95,7 @@ fn an_answered_call_goes_with_who_has_both_tags_between_the_same_hosts() {
     let mut table = CallTable::new(3, 8, 8);
     let mut of = filled(&mut table, 1..=6);
     let mut other = FlowCalls::new();
-    table.adopt(&mut other, there, 2, [CALLER, 9]);
+    table.adopt(&mut other, there, &within(2, [CALLER, 9]));
     assert_eq!(other, FlowCalls::new(), "not answered");
     table.answer(table.find(of, 2).unwrap(), 9);
     for (hosts, tags) in [
@@ -101,24 +106,68 @@ fn an_answered_call_goes_with_who_has_both_tags_between_the_same_hosts() {
         (there, [0, 9]),
         (there, [CALLER, 0]),
     ] {
-        table.adopt(&mut other, hosts, 2, tags);
+        table.adopt(&mut other, hosts, &within(2, tags));
         assert_eq!(other, FlowCalls::new(), "{hosts:?} {tags:?}");
     }
     for (hosts, tags) in [(there, [CALLER, 9]), (back, [9, CALLER])] {
-        table.adopt(&mut other, hosts, 2, tags);
+        table.adopt(&mut other, hosts, &within(2, tags));
         assert!(table.find(of, 2).is_none() && table.find(other, 2).is_some());
         assert_eq!((table.len(), table.shared, oldest(&mut table, other, 0)), (6, 7, Some(2)));
         table.end(&mut other);
         assert!(begin(&mut table, &mut of, 2));
         table.answer(table.find(of, 2).unwrap(), 9);
     }
-    table.adopt(&mut other, there, 2, [9, CALLER]);
-    table.adopt(&mut of, there, 2, [CALLER, 9]);
+    table.adopt(&mut other, there, &within(2, [9, CALLER]));
+    table.adopt(&mut of, there, &within(2, [CALLER, 9]));
     assert!(table.find(of, 2).is_some() && table.find(other, 2).is_none(), "and back");
     table.end(&mut of);
     table.end(&mut other);
     assert!(table.is_empty() && table.by_hosts.is_empty());
     assert_eq!((table.free.len(), table.free_flows.len(), table.shared), (20, 3, 8));
+}
+
+#[test]
+fn a_call_that_rings_goes_with_who_has_a_tag_of_it_or_answers_its_invite() {
+    let there = hosts("10.0.0.2:5062", "198.51.100.1:5061");
+    let of_invite = |tags| Heard { is_of_invite: true, ..within(2, tags) };
+    let mut table = CallTable::new(2, 8, 8);
+    let mut of = filled(&mut table, 1..=3);
+    let mut other = FlowCalls::new();
+    table.adopt(&mut other, there, &of_invite([CALLER, 9]));
+    assert_eq!(other, FlowCalls::new(), "nobody has heard of it yet");
+    let ring = |table: &mut CallTable, of| table.ring(table.find(of, 2).unwrap(), 9);
+    ring(&mut table, of);
+    let refused = [
+        (there, within(2, [CALLER, 8])),
+        (there, within(2, [CALLER, 0])),
+        (there, within(2, [8, CALLER])),
+        (there, of_invite([8, 9])),
+        (there, of_invite([0, 9])),
+        (hosts("10.0.0.3:5060", "198.51.100.1:5060"), of_invite([CALLER, 9])),
+        (hosts("10.0.0.2:5060", "198.51.100.2:5060"), within(2, [CALLER, 9])),
+    ];
+    for (hosts, heard) in refused {
+        table.adopt(&mut other, hosts, &heard);
+        assert_eq!(other, FlowCalls::new(), "{hosts:?} {heard:?}");
+    }
+    let taken =
+        [within(2, [CALLER, 9]), within(2, [9, CALLER]), of_invite([CALLER, 7]), of_invite([CALLER, 0])];
+    for heard in taken {
+        table.adopt(&mut other, there, &heard);
+        assert!(table.find(of, 2).is_none() && table.find(other, 2).is_some(), "{heard:?}");
+        assert_eq!(oldest(&mut table, other, 0), Some(2), "not answered, as it was");
+        table.end(&mut other);
+        assert!(begin(&mut table, &mut of, 2));
+        ring(&mut table, of);
+    }
+    // Once it is answered, who has only rung is out of it, and answers come by its own flow.
+    table.answer(table.find(of, 2).unwrap(), 6);
+    for heard in [within(2, [CALLER, 9]), of_invite([CALLER, 9]), of_invite([CALLER, 0])] {
+        table.adopt(&mut other, there, &heard);
+        assert_eq!(other, FlowCalls::new(), "{heard:?}");
+    }
+    table.end(&mut of);
+    assert!(table.is_empty() && table.by_hosts.is_empty());
 }
 
 /// Against a plain list, with every operation in a thousand orders.

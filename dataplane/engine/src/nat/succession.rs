@@ -1,4 +1,4 @@
-//! Who goes on from an announced endpoint had begun from another one.
+//! Who goes on from an announced endpoint, and has begun from another one.
 //!
 //! A phone that is called speaks before its answer has told which port is its own: it has a session by rule then, from a
 //! port that nobody was told. When the answer has passed, an expected session takes its place: what the phone sends

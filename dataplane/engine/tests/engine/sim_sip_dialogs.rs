@@ -1,6 +1,9 @@
 //! SIP dialogues that go on by another flow than the one they began on, and who cannot make one do so.
 
 use std::net::SocketAddrV4;
+use std::time::Duration;
+
+use algate_config::Config;
 
 use crate::common::hosts::{Faults, Lab};
 use crate::common::packets::{at, udp, udp_between};
@@ -109,6 +112,96 @@ fn a_04_a_call_ends_by_whichever_port_of_its_two_ends() {
         assert_eq!(line.expected(), 3, "{name}");
         line.is_left("three");
         assert_eq!(line.expected(), 1, "{name}: left where it began");
+    }
+}
+
+/// It rings: nobody has answered yet.
+fn rings(change: fn(&mut Config), call: &str) -> (Line, SocketAddrV4) {
+    let mut line = Line::registered(Net::with(SIP, change), PHONE, 3_600);
+    let seen = line.seen.to_string();
+    line.hears(&request("INVITE", call, (PROXY, &seen), &audio(FAR)));
+    let told = line.says(&answer("183 Session Progress", call, (PROXY, PHONE), &audio(MEDIA)));
+    assert_eq!(line.expected(), 3, "the registration, and media");
+    (line, media_of(&told))
+}
+
+#[test]
+fn a_04_a_call_that_rings_goes_on_from_another_port_of_the_phone() {
+    let far = "198.51.100.12:30000";
+    let update = "UPDATE sip:carol@198.51.100.1 SIP/2.0";
+    for (name, change) in SITES {
+        let (mut line, announced) = rings(change, "early");
+        let own = (MOVED_PHONE, MOVED_PHONE);
+        let sent = of_callee(update, "early", TAGS, own, &audio(MEDIA));
+        let (seen, told) = from_inside(&mut line.net, MOVED_PHONE, &sent);
+        assert_eq!((media_of(&told), line.expected()), (announced, 3), "{name}: where they were");
+        let as_seen = seen.to_string();
+        let ok = of_callee("SIP/2.0 200 OK", "early", TAGS, (&as_seen, PROXY), &audio(far))
+            .replace("CSeq: 7 INVITE", "CSeq: 7 UPDATE");
+        line.net.one(OUTSIDE, &udp_between(at(PROXY), seen, ok.as_bytes()));
+        line.talks(MEDIA, far, announced);
+        // Its answer leaves from there, too, and counts: after a 2xx nothing is withdrawn by an error.
+        let answered = answer("200 OK", "early", (PROXY, MOVED_PHONE), &audio(MEDIA));
+        let (_, told) = from_inside(&mut line.net, MOVED_PHONE, &answered);
+        assert_eq!(media_of(&told), announced, "{name}");
+        line.net.advance(Duration::from_secs(200));
+        assert_eq!(line.expected(), 3, "{name}: it is answered");
+        line.is_left("early");
+        assert_eq!(line.expected(), 1, "{name}: left where it began");
+    }
+}
+
+#[test]
+fn a_04_a_call_that_rings_ends_by_whichever_port_of_its_two_ends() {
+    for (name, change) in SITES {
+        let refused = |via: &str| answer("486 Busy Here", "early", (via, MOVED_PHONE), "");
+        let (mut line, _) = rings(change, "early");
+        from_inside(&mut line.net, MOVED_PHONE, &refused(PROXY));
+        assert_eq!(line.expected(), 1, "{name}: refused from another port");
+
+        // Where filtering is strict nobody comes by another port.
+        if name == "strict" {
+            continue;
+        }
+        let (mut line, _) = rings(change, "early");
+        let to = line.seen;
+        let cancel = request("CANCEL", "early", (MOVED_PROXY, &to.to_string()), "").replace(";tag=to", "");
+        line.net.one(OUTSIDE, &udp_between(at(MOVED_PROXY), to, cancel.as_bytes()));
+        assert_eq!(line.expected(), 3, "{name}: a 2xx may cross it");
+        line.net.advance(Duration::from_secs(40));
+        assert_eq!(line.expected(), 1, "{name}: taken back from another port");
+    }
+}
+
+/// As of answered calls: it has to be one of the two hosts, with the tags.
+#[test]
+fn s_06_nobody_else_ends_a_call_that_rings_or_takes_it_along() {
+    for (name, change) in SITES {
+        let (mut line, announced) = rings(change, "early");
+        for (start, tags) in [
+            ("SIP/2.0 486 Busy Here", ("from", "to")),
+            ("SIP/2.0 200 OK", ("from", "to")),
+            (BYE, TAGS),
+            ("CANCEL sip:carol@198.51.100.1 SIP/2.0", ("from", "to")),
+        ] {
+            let sent = of_callee(start, "early", tags, (NEIGHBOUR, NEIGHBOUR), "");
+            from_inside(&mut line.net, NEIGHBOUR, &sent);
+            assert_eq!(line.expected(), 3, "{name}: a neighbour's {start}");
+        }
+        // The two hosts themselves, without the tags.
+        for (start, tags) in [
+            ("SIP/2.0 486 Busy Here", ("other", "to")),
+            (BYE, ("to", "other")),
+            (BYE, ("other", "from")),
+            ("CANCEL sip:carol@198.51.100.1 SIP/2.0", ("other", "to")),
+        ] {
+            let sent = of_callee(start, "early", tags, (MOVED_PHONE, MOVED_PHONE), "");
+            from_inside(&mut line.net, MOVED_PHONE, &sent);
+            assert_eq!(line.expected(), 3, "{name}: {start} with {tags:?}");
+        }
+        line.net.advance(Duration::from_secs(60));
+        assert_eq!(line.expected(), 3, "{name}: not taken back");
+        line.talks(MEDIA, FAR, announced);
     }
 }
 

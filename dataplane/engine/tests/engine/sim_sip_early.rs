@@ -1,4 +1,5 @@
-//! Media that overtake the answer which speaks of them: once both descriptions have passed, no packet is lost or leaves from another port than the announced one.
+//! Media that overtake the answer which speaks of them: once both descriptions have passed, no packet is lost or leaves from another
+//! port than the announced one.
 
 use std::net::SocketAddrV4;
 use std::time::Duration;
