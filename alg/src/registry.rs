@@ -46,6 +46,13 @@ impl ProtocolId {
         }
     }
 
+    /// Whether a dialogue that began on one control session may go on over another one between the same two hosts. All of these
+    /// should have one owner.
+    #[must_use]
+    pub const fn moves_dialogues(self) -> bool {
+        matches!(self, Self::Sip)
+    }
+
     /// Its number: its place in [`ProtocolId::ALL`].
     #[must_use]
     pub const fn number(self) -> u8 {

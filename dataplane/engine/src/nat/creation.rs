@@ -22,6 +22,9 @@ impl Nat {
         seat: Seat,
         now: Instant,
     ) -> Result<Session<'_>, Refusal> {
+        let owner = new.alg_owner.map(|asked| self.owners.of(new, asked));
+        let owned = owner.map(|_| NewSession { alg_owner: owner, ..*new });
+        let new = owned.as_ref().unwrap_or(new);
         let contact = self.contact_of(new.mapping, new.internal_key);
         let contact = contact.map(|contact| self.contacts.enter(contact, |_| {}));
         let made = match contact {

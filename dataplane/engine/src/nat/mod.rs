@@ -25,6 +25,7 @@ pub mod mapping;
 #[cfg(all(test, loom))]
 pub(crate) mod models;
 mod own_name;
+mod owners;
 pub mod policy;
 pub mod ports;
 mod records;
@@ -56,6 +57,7 @@ use crate::nat::hops::Hops;
 use crate::nat::idle_times::IdleTimes;
 use crate::nat::key::{Endpoint, FlowKey, Host};
 use crate::nat::mapping::{Hold, Mappings};
+use crate::nat::owners::Owners;
 use crate::nat::policy::Policy;
 use crate::nat::ports::PortPools;
 use crate::nat::session::{Capacity, Facing, Session, Sessions};
@@ -100,6 +102,7 @@ pub struct Nat {
     mapping_references: u64,
     hold: algate_config::Hold,
     control_ports: ControlPorts,
+    owners: Owners,
     key: HashKey,
 }
 
@@ -167,6 +170,7 @@ impl Nat {
             ports,
             hold: config.nat.hold,
             control_ports: ControlPorts::new(&config.alg),
+            owners: Owners::new(config, key),
             key: key.clone(),
         };
         config.nat.forwards.iter().for_each(|forward| nat.install(forward));

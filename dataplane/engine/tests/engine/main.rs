@@ -51,6 +51,7 @@ mod sim_sip_contacts;
 mod sim_sip_dialogs;
 mod sim_sip_early;
 mod sim_sip_media;
+mod sim_sip_owners;
 mod sim_sip_stream;
 mod sim_slipstream;
 mod sim_tftp;
