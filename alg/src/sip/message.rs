@@ -4,10 +4,10 @@
 //! (section 7.3.1). A CR that ends no line and a NUL are read differently by different readers, so
 //! with one of them in its header a message is not read at all.
 
-use memchr::{memchr, memchr3};
+use memchr::memchr;
 
 use super::Fault;
-use super::text::{Span, find, is_space, is_token, is_word, number};
+use super::text::{Span, find, find_end, is_space, is_token, is_word, number};
 
 /// The first line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,7 +144,7 @@ impl Iterator for Headers<'_> {
             return None;
         }
         let (mut end, mut stray, mut whole) = (0, false, None);
-        while let Some(at) = memchr3(b'\r', b'\n', 0, rest.get(end..).unwrap_or_default()) {
+        while let Some(at) = find_end(rest.get(end..).unwrap_or_default()) {
             let found = end + at;
             end = found + 1;
             match (rest.get(found), rest.get(end)) {
@@ -237,11 +237,11 @@ impl Name {
             (4, b'p') => (b"path", Self::Addresses),
             (4, b'j') => (b"join", Self::CallIds),
             (5, b'r') => (b"route", Self::Addresses),
-            (7, b'c') if text.contains(&b'-') => (b"call-id", Self::CallId),
+            (7, b'c') if text.get(4) == Some(&b'-') => (b"call-id", Self::CallId),
             (7, b'c') => (b"contact", Self::Contact),
             (7, b'e') => (b"expires", Self::Expires),
             (7, b'w') => (b"warning", Self::Warning),
-            (8, b'r') if text.contains(&b'-') => (b"refer-to", Self::Addresses),
+            (8, b'r') if text.get(5) == Some(&b'-') => (b"refer-to", Self::Addresses),
             (8, b'r') => (b"replaces", Self::CallIds),
             (11, b'r') => (b"referred-by", Self::Identities),
             (11, b'i') => (b"in-reply-to", Self::CallIds),

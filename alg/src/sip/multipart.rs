@@ -23,7 +23,7 @@ impl Content {
     /// From a Content-Type.
     pub(super) fn of_type(bytes: &[u8], value: Span) -> Self {
         let kind = value.split(bytes, b';').map_or(value, |(kind, _)| kind).trimmed(bytes).of(bytes);
-        if kind.eq_ignore_ascii_case(b"application/sdp") {
+        if kind == b"application/sdp" || kind.eq_ignore_ascii_case(b"application/sdp") {
             return Self::Sdp;
         }
         let multipart = [&b"multipart/mixed"[..], b"multipart/related", b"multipart/alternative"];

@@ -6,12 +6,10 @@
 
 use std::net::Ipv4Addr;
 
-use memchr::memchr3;
-
 use crate::contract::Protocol;
 
 use super::Fault;
-use super::text::{Span, address, l4_port, number, short_hash};
+use super::text::{Span, address, find_end, l4_port, number, short_hash};
 use super::tokens::{Kind, Place, Token, Tokens, Value};
 use super::uri::host_port;
 
@@ -132,7 +130,7 @@ impl Sdp {
         let mut at = body.start;
         let text = Span::new(0, body.end).of(bytes);
         while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
-            let length = memchr3(b'\r', b'\n', 0, rest).unwrap_or(rest.len());
+            let length = find_end(rest).unwrap_or(rest.len());
             let ending = match rest.get(length..).unwrap_or_default() {
                 [b'\r', b'\n', ..] => 2,
                 [b'\n', ..] | [b'\r'] => 1,
@@ -227,7 +225,7 @@ impl Section {
 /// Reads a line with a token again, and notes its tokens.
 pub(super) fn read_again(bytes: &[u8], line: Span, tokens: &mut Tokens) -> Result<(), Fault> {
     let text = line.of(bytes);
-    let end = memchr3(b'\r', b'\n', 0, text).unwrap_or(text.len());
+    let end = find_end(text).unwrap_or(text.len());
     if !matches!(text.get(end..), Some([] | b"\r" | b"\n" | b"\r\n")) {
         return Err(Fault::Malformed);
     }
@@ -248,6 +246,9 @@ fn read_line(bytes: &[u8], line: Span, in_section: bool, tokens: &mut Tokens) ->
             let mut rest = value;
             for _ in 0..3 {
                 rest = rest.word(bytes).1;
+            }
+            if rest.of(bytes).first() == Some(&b' ') {
+                rest.start += 1;
             }
             read_address(bytes, rest, Place::Origin, tokens)?;
             Ok(Said::Nothing)
@@ -292,14 +293,17 @@ fn read_address(
     place: Place,
     tokens: &mut Tokens,
 ) -> Result<(Connection, Option<usize>), Fault> {
-    let (network, rest) = value.word(bytes);
-    if network.of(bytes) != b"IN" {
-        return Ok((Connection::Other, None));
-    }
-    let (family, rest) = rest.word(bytes);
-    if family.of(bytes) != b"IP4" {
-        return Ok((Connection::Other, None));
-    }
+    let rest = if value.of(bytes).starts_with(INTERNET) {
+        Span::new(value.start + INTERNET.len(), value.end)
+    } else {
+        // In other white space.
+        let (network, rest) = value.word(bytes);
+        let (family, rest) = rest.word(bytes);
+        if (network.of(bytes), family.of(bytes)) != (b"IN", b"IP4") {
+            return Ok((Connection::Other, None));
+        }
+        rest
+    };
     let (text, _) = rest.word(bytes);
     match address(text.of(bytes)) {
         Some(address) => {
@@ -332,4 +336,6 @@ fn read_path(bytes: &[u8], value: Span, tokens: &mut Tokens) -> Result<(), Fault
 
 /// Media sections of one description; one with more passes unread.
 pub(super) const MAX_SECTIONS: usize = 16;
+/// How nearly all write what is before an address.
+const INTERNET: &[u8] = b"IN IP4 ";
 const BUNDLE: &[u8] = b"BUNDLE ";

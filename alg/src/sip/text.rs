@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hasher};
 use std::net::Ipv4Addr;
 
-use memchr::memchr;
+use memchr::{memchr, memchr3};
 
 /// A part of a message, as offsets from its first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -71,6 +71,33 @@ pub(super) fn find(byte: u8, text: &[u8]) -> Option<usize> {
             at.or_else(|| memchr(byte, far).map(|at| NEAR + at))
         }
     }
+}
+
+/// Where the first CR, LF or NUL is. Most lines are over before `memchr3` has begun: these are looked at in words of eight
+/// bytes.
+#[inline]
+pub(super) fn find_end(text: &[u8]) -> Option<usize> {
+    let (near, far) = text.split_at_checked(NEAR_END).unwrap_or((text, b""));
+    let (words, rest) = near.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let bytes = u64::from_le_bytes(*word);
+        // The highest bit of bytes up to CR. Behind the first of them others may have it, too.
+        let mut low = bytes.wrapping_sub(EACH * (CR + 1)) & !bytes & (EACH << 7);
+        while low != 0 {
+            let at = low.trailing_zeros() / 8;
+            if is_end((bytes >> (at * 8)) as u8) {
+                return Some(index * 8 + at as usize);
+            }
+            low &= low - 1;
+        }
+    }
+    let in_rest = rest.iter().position(|byte| is_end(*byte)).map(|at| words.len() * 8 + at);
+    in_rest.or_else(|| memchr3(b'\r', b'\n', 0, far).map(|at| NEAR_END + at))
+}
+
+#[inline]
+const fn is_end(byte: u8) -> bool {
+    matches!(byte, b'\r' | b'\n' | 0)
 }
 
 /// White space of SIP, RFC 3261 section 25.1 (LWS).
@@ -142,14 +169,18 @@ pub(super) fn address(text: &[u8]) -> Option<Ipv4Addr> {
         if place > 0 {
             rest = rest.strip_prefix(b".")?;
         }
-        let (mut octet, mut digits) = (0u64, 0);
+        let [first @ b'0'..=b'9', behind @ ..] = rest else { return None };
+        let mut octet = u64::from(first - b'0');
+        rest = behind;
         while let [byte @ b'0'..=b'9', behind @ ..] = rest {
+            // No zero leads.
+            if octet == 0 {
+                return None;
+            }
             octet = octet * 10 + u64::from(byte - b'0');
-            (digits, rest) = (digits + 1, behind);
+            rest = behind;
         }
-        // As many digits as its value has: no leading zero, and at least one.
-        let octet = u8::try_from(octet).ok().filter(|octet| digits == self::digits((*octet).into()))?;
-        address = (address << 8) | u32::from(octet);
+        address = (address << 8) | u32::from(u8::try_from(octet).ok()?);
     }
     rest.is_empty().then(|| Ipv4Addr::from(address))
 }
@@ -247,6 +278,11 @@ impl Written {
 const LONGEST_ADDRESS: usize = 15;
 /// Bytes that are looked at one by one.
 const NEAR: usize = 16;
+/// Bytes that are looked at in words.
+const NEAR_END: usize = 64;
+const CR: u64 = b'\r' as u64;
+/// One in each byte of a word.
+const EACH: u64 = 0x0101_0101_0101_0101;
 /// A hidden host; `255.255.255.255:65535` is shorter.
 const LONGEST: usize = 24;
 
@@ -311,6 +347,20 @@ mod tests {
             for at in (0..length).rev() {
                 text[at] = b';';
                 assert_eq!(find(b';', &text), Some(at), "of {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_line_is_found_wherever_it_is() {
+        for filler in [b'x', b'\t', 0x0b, 0x0e, 0x7f, 0x80, 0x8d, 0xff, 1] {
+            for length in 0..2 * NEAR_END {
+                let mut text = vec![filler; length];
+                assert_eq!(find_end(&text), None, "{filler}");
+                for at in (0..length).rev() {
+                    text[at] = [b'\r', b'\n', 0][at % 3];
+                    assert_eq!(find_end(&text), Some(at), "{filler}, of {length}");
+                }
             }
         }
     }
