@@ -76,8 +76,10 @@ fn may_be_uri(text: &[u8]) -> bool {
 
 /// Methods of HTTP that are none of SIP.
 fn is_http(method: &[u8]) -> bool {
-    [&b"GET"[..], b"POST", b"PUT", b"HEAD", b"DELETE", b"CONNECT", b"TRACE", b"PATCH", b"PRI"]
-        .contains(&method)
+    matches!(
+        method,
+        b"GET" | b"POST" | b"PUT" | b"HEAD" | b"DELETE" | b"CONNECT" | b"TRACE" | b"PATCH" | b"PRI"
+    )
 }
 
 /// Where the header ends (behind its empty line). Line ends before `from` have been looked at.

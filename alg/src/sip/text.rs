@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hasher};
 use std::net::Ipv4Addr;
 
-use memchr::{memchr, memchr3};
+use memchr::{memchr, memchr2, memchr3};
 
 /// A part of a message, as offsets from its first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -95,6 +95,24 @@ pub(super) fn find_end(text: &[u8]) -> Option<usize> {
     in_rest.or_else(|| memchr3(b'\r', b'\n', 0, far).map(|at| NEAR_END + at))
 }
 
+/// Where the first of two bytes is, looked for as [`find_end`] does.
+#[inline]
+pub(super) fn find_either(one: u8, other: u8, text: &[u8]) -> Option<usize> {
+    let (near, far) = text.split_at_checked(NEAR_EITHER).unwrap_or((text, b""));
+    let (words, rest) = near.as_chunks::<8>();
+    // The highest bit of bytes that are 0. Behind the first of them others may have it, too.
+    let zeros = |word: u64| word.wrapping_sub(EACH) & !word & (EACH << 7);
+    for (index, word) in words.iter().enumerate() {
+        let bytes = u64::from_le_bytes(*word);
+        let found = zeros(bytes ^ (EACH * u64::from(one))) | zeros(bytes ^ (EACH * u64::from(other)));
+        if found != 0 {
+            return Some(index * 8 + found.trailing_zeros() as usize / 8);
+        }
+    }
+    let in_rest = rest.iter().position(|byte| *byte == one || *byte == other).map(|at| words.len() * 8 + at);
+    in_rest.or_else(|| memchr2(one, other, far).map(|at| NEAR_EITHER + at))
+}
+
 #[inline]
 const fn is_end(byte: u8) -> bool {
     matches!(byte, b'\r' | b'\n' | 0)
@@ -110,7 +128,16 @@ pub(super) fn is_space(byte: u8) -> bool {
 /// line that has been read.
 #[inline]
 pub(super) fn is_word(text: &[u8], small: &[u8]) -> bool {
-    text.len() == small.len() && text.iter().zip(small).all(|(byte, small)| byte | 0x20 == *small)
+    if text.len() != small.len() {
+        return false;
+    }
+    if let (Some((head, behind)), Some((small_head, small_behind))) =
+        (text.split_first_chunk::<8>(), small.split_first_chunk::<8>())
+    {
+        let is_head = u64::from_le_bytes(*head) | (EACH << 5) == u64::from_le_bytes(*small_head);
+        return is_head && behind.iter().zip(small_behind).all(|(byte, small)| byte | 0x20 == *small);
+    }
+    text.iter().zip(small).all(|(byte, small)| byte | 0x20 == *small)
 }
 
 /// A character of a token, RFC 3261 section 25.1.
@@ -278,8 +305,9 @@ impl Written {
 const LONGEST_ADDRESS: usize = 15;
 /// Bytes that are looked at one by one.
 const NEAR: usize = 16;
-/// Bytes that are looked at in words.
+/// Bytes that are looked at in words: of a line, and of a part of one.
 const NEAR_END: usize = 64;
+const NEAR_EITHER: usize = 32;
 const CR: u64 = b'\r' as u64;
 /// One in each byte of a word.
 const EACH: u64 = 0x0101_0101_0101_0101;
@@ -337,6 +365,13 @@ mod tests {
             assert!(!is_word(&[b'a', dash], b"a-"), "{dash}");
         }
         assert!(!is_word(b"ca", b"c") && !is_word(b"", b"c"));
+        let (long, small) = (b"Content-Length", b"content-length");
+        assert!(is_word(long, small));
+        for at in 0..long.len() {
+            let mut other = *long;
+            other[at] ^= 1;
+            assert!(!is_word(&other, small), "{at}");
+        }
     }
 
     #[test]
@@ -360,6 +395,20 @@ mod tests {
                 for at in (0..length).rev() {
                     text[at] = [b'\r', b'\n', 0][at % 3];
                     assert_eq!(find_end(&text), Some(at), "{filler}, of {length}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_of_two_bytes_is_found_wherever_it_is() {
+        for filler in [b'x', b':', b'<', 0, 0x80, 0xbb, 0xff] {
+            for length in 0..2 * NEAR_EITHER {
+                let mut text = vec![filler; length];
+                assert_eq!(find_either(b';', b'"', &text), None, "{filler}");
+                for at in (0..length).rev() {
+                    text[at] = [b';', b'"'][at % 2];
+                    assert_eq!(find_either(b';', b'"', &text), Some(at), "{filler}, of {length}");
                 }
             }
         }

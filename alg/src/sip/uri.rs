@@ -4,13 +4,13 @@
 //! What is looked for are host literals of IPv4. A host name, an IPv6 literal and a URI of another
 //! scheme than `sip` and `sips` give no token: they are never replaced.
 
-use memchr::{memchr2, memchr3};
+use memchr::memchr3;
 
 use crate::contract::Protocol;
 
 use super::Fault;
 use super::hiding::hidden;
-use super::text::{Span, address, find, is_token, is_word, l4_port, number};
+use super::text::{Span, address, find, find_either, is_token, is_word, l4_port, number};
 use super::tokens::{Place, RPORT, Token, Tokens, Value};
 
 /// One element of a list of addresses.
@@ -76,7 +76,7 @@ impl Iterator for Elements<'_> {
 /// Behind the bracket that ends what begins at `at`.
 fn bracket_end(text: &[u8], at: usize) -> Result<Option<usize>, Fault> {
     let inside = text.get(at..).unwrap_or_default();
-    match memchr2(b'<', b'>', inside) {
+    match find_either(b'<', b'>', inside) {
         Some(length) if inside.get(length) == Some(&b'<') => Err(Fault::Malformed),
         length => Ok(length.map(|length| at + length + 1)),
     }
@@ -85,7 +85,7 @@ fn bracket_end(text: &[u8], at: usize) -> Result<Option<usize>, Fault> {
 /// Behind the quote that ends a text, which begins at `at`; a backslash hides what is behind it.
 fn quote_end(text: &[u8], mut at: usize) -> Option<usize> {
     loop {
-        let found = at + memchr2(b'"', b'\\', text.get(at..)?)?;
+        let found = at + find_either(b'"', b'\\', text.get(at..)?)?;
         if text.get(found) == Some(&b'"') {
             return Some(found + 1);
         }
@@ -97,7 +97,7 @@ fn quote_end(text: &[u8], mut at: usize) -> Option<usize> {
 pub(super) fn element(bytes: &[u8], span: Span) -> Result<Element, Fault> {
     let text = span.of(bytes);
     let mut at = 0;
-    while let Some(found) = memchr2(b'"', b'<', text.get(at..).unwrap_or_default()) {
+    while let Some(found) = find_either(b'"', b'<', text.get(at..).unwrap_or_default()) {
         let behind = at + found + 1;
         if text.get(at + found) == Some(&b'<') {
             let inside = Span::new(span.start + behind, span.end);
@@ -138,7 +138,7 @@ impl Iterator for Parameters<'_> {
         let text = self.rest.of(self.bytes);
         // What is in quotes separates nothing.
         let mut end = 0;
-        while let Some(found) = memchr2(b';', b'"', text.get(end..).unwrap_or_default()) {
+        while let Some(found) = find_either(b';', b'"', text.get(end..).unwrap_or_default()) {
             end += found;
             if text.get(end) == Some(&b';') {
                 break;
