@@ -119,19 +119,23 @@ fn talk([inside, outside]: &[Vec<Timed>; 2], caller: Side) -> Option<Talk> {
 
 /// The way of the media of one call between alice and bob, of which each sent `least` packets. Each capture is of one cable.
 ///
-/// None of alice's may be missing at the beginning. Some of bob's are where media overtake the answer that speaks of them, which over
-/// TCP waits 40 ms for an acknowledgement (its writer's Nagle, its reader's delay; both seen in captures outside of algate):
-/// - Bob answers. Media come from his own address, which nobody inside has heard of before the answer; the offer admits the proxy's
-///   side alone. The first few do not get in.
-/// - Alice answers. Her first few leave before her answer has told which port is hers, so from another one. Bob's phone follows them
-///   there for ten packets (its probation of a new source), while her session has moved to the port that her answer names.
+/// None of alice's may be missing at the beginning, and where she answers none of bob's: her first few leave before her answer has told
+/// which port is hers, so from another one, and bob's phone follows them there for ten packets (its probation of a new
+/// source).
+///
+/// Where bob answers, `tolerance` is for his first few that overtake the answer, which over TCP waits 40 ms for an
+/// acknowledgement (its writer's Nagle, its reader's delay; both seen in captures outside of algate): media come from his own address,
+/// which nobody inside has heard of before the answer; the offer admits the proxy's side alone.
 fn assert_heard(cables: &[Vec<Timed>; 2], caller: Side, least: usize, tolerance: Tolerance) {
-    let talk = talk(cables, caller);
     let [inside, outside] = &cables.each_ref().map(|frames| packets(frames));
-    let from_inside = talk.map(|talk| Talk { answered: 0, ..talk });
-    let none_early = Tolerance { early: 0, ..tolerance };
-    assert_arrived(inside, ALICE.parse().unwrap(), outside, least, none_early, from_inside);
-    assert_arrived(outside, BOB.parse().unwrap(), inside, least, tolerance, talk);
+    let talk = talk(cables, caller);
+    let from_start = (Tolerance { early: 0, ..tolerance }, talk.map(|talk| Talk { answered: 0, ..talk }));
+    let from_outside = if caller == Side::In { (tolerance, talk) } else { from_start };
+    for (sent, host, arrived, (tolerance, talk)) in
+        [(inside, ALICE, outside, from_start), (outside, BOB, inside, from_outside)]
+    {
+        assert_arrived(sent, host.parse().unwrap(), arrived, least, tolerance, talk);
+    }
     let is_alices = |packet: &&Packet| packet.destination.ip().to_string() == BOB;
     assert!(outside.iter().filter(is_alices).all(|packet| is_of_pool(*packet.source.ip())));
 }
