@@ -59,7 +59,9 @@ impl Tick {
     }
 
     fn ticks(duration: Duration) -> u32 {
-        u32::try_from(duration.as_millis().div_ceil(u128::from(1_000 / TICKS_PER_SECOND))).unwrap_or(u32::MAX)
+        let part = duration.subsec_millis().div_ceil(1_000 / TICKS_PER_SECOND as u32);
+        let ticks = duration.as_secs().saturating_mul(TICKS_PER_SECOND).saturating_add(part.into());
+        u32::try_from(ticks).unwrap_or(u32::MAX)
     }
 }
 

@@ -16,6 +16,7 @@ use crate::router::interface::Interface;
 use crate::router::route::Hop;
 
 /// Whether `source`, to which the way `back` leads, cannot have sent what arrived on `interface`. One binary search.
+#[inline]
 #[must_use]
 pub fn is_spoofed(router: &Router, interface: &Interface, source: u32, back: Option<Hop>) -> bool {
     let tenant = interface.tenant;

@@ -54,6 +54,7 @@ impl Nat {
     ///
     /// # Errors
     /// The table of subscribers is full, or a quota of this one is.
+    #[inline]
     pub(super) fn seat(
         &self,
         worker: &mut NatWorker,
@@ -66,13 +67,18 @@ impl Nat {
             self.note_full_table(worker, DropReason::SubscriberTableFull);
             return Err(Refusal::Drop(DropReason::SubscriberTableFull));
         };
-        self.subscribers.take_session(subscriber, space, now).map_err(|reason| {
-            self.note_full_quota(worker, subscriber, reason);
-            self.leave_subscriber(worker, subscriber);
-            Refusal::Drop(reason)
-        })?;
+        if let Err(reason) = self.subscribers.take_session(subscriber, space, now) {
+            return Err(self.refuse_seat(worker, subscriber, reason));
+        }
         self.note_relief(worker, subscriber);
         Ok(Seat { subscriber, space })
+    }
+
+    #[cold]
+    fn refuse_seat(&self, worker: &mut NatWorker, subscriber: u32, reason: DropReason) -> Refusal {
+        self.note_full_quota(worker, subscriber, reason);
+        self.leave_subscriber(worker, subscriber);
+        Refusal::Drop(reason)
     }
 
     /// Gives a seat back: its session ended, or never came to be.
@@ -95,11 +101,13 @@ impl Nat {
         }
     }
 
-    /// Makes a mapping of `internal`, which has none, for flows that `translating` covers, one reference taken. The
-    /// caller holds a reference on the subscriber. `taken` is told each external endpoint that is tried.
+    /// Makes a mapping of `internal`, which has none, for flows that `translating` covers, one reference taken, and tells
+    /// its external endpoint. The caller holds a reference on the subscriber. `taken` is told each external endpoint that is
+    /// tried.
     ///
     /// # Errors
     /// [`Refusal`]: no port, no slot, or another worker was faster.
+    #[inline]
     pub(super) fn create_mapping(
         &self,
         worker: &mut NatWorker,
@@ -108,20 +116,18 @@ impl Nat {
         translating: &Translating,
         now: Instant,
         taken: impl Fn(Endpoint),
-    ) -> Result<u32, Refusal> {
+    ) -> Result<(u32, Endpoint), Refusal> {
         let space = PortSpace::of_protocol(protocol).ok_or(Refusal::Drop(DropReason::UnsupportedProtocol))?;
-        self.subscribers.take_port(subscriber, space).map_err(|reason| {
+        if let Err(reason) = self.subscribers.take_port(subscriber, space) {
             self.note_full_quota(worker, subscriber, reason);
-            Refusal::Drop(reason)
-        })?;
-        let mut made = Err(Refusal::Drop(DropReason::PoolExhausted));
-        let mut attempts_left = SHARING_ATTEMPTS;
-        while attempts_left > 0 {
-            attempts_left -= 1;
+            return Err(Refusal::Drop(reason));
+        }
+        let mut refusal = Refusal::Drop(DropReason::PoolExhausted);
+        for _ in 0..SHARING_ATTEMPTS {
             let external = match self.take_endpoint(worker, internal, subscriber, space, translating, now) {
                 Ok(external) => external,
                 Err(reason) => {
-                    made = Err(Refusal::Drop(reason));
+                    refusal = Refusal::Drop(reason);
                     break;
                 }
             };
@@ -141,25 +147,31 @@ impl Nat {
                 Ok(index) => {
                     // The mapping's own reference.
                     self.subscribers.hold(subscriber);
-                    self.record_mapping(worker, Kind::MappingCreated, &new);
-                    return Ok(index);
+                    self.record_mapping(worker, Kind::MappingCreated, &new, Some(translating.pool));
+                    return Ok((index, external));
                 }
                 Err(error) => error,
             };
             self.free_port(external, space, now);
-            match error {
-                mapping::CreateError::Shared if attempts_left > 0 => continue,
-                mapping::CreateError::Shared => {}
-                mapping::CreateError::Exists(_) => made = Err(Refusal::Raced),
-                mapping::CreateError::Full => {
-                    self.note_full_table(worker, DropReason::MappingTableFull);
-                    made = Err(Refusal::Drop(DropReason::MappingTableFull));
-                }
+            refusal = self.refuse_mapping(worker, error);
+            if error != mapping::CreateError::Shared {
+                break;
             }
-            break;
         }
         self.subscribers.give_port(subscriber, space);
-        made
+        Err(refusal)
+    }
+
+    #[cold]
+    fn refuse_mapping(&self, worker: &mut NatWorker, error: mapping::CreateError) -> Refusal {
+        match error {
+            mapping::CreateError::Shared => Refusal::Drop(DropReason::PoolExhausted),
+            mapping::CreateError::Exists(_) => Refusal::Raced,
+            mapping::CreateError::Full => {
+                self.note_full_table(worker, DropReason::MappingTableFull);
+                Refusal::Drop(DropReason::MappingTableFull)
+            }
+        }
     }
 
     /// Ends a mapping that was just unlinked: its subscriber has the port no longer.
@@ -168,7 +180,8 @@ impl Nat {
             && let Some(subscriber) = mapping.subscriber
             && let Some(space) = PortSpace::of_protocol(mapping.protocol)
         {
-            self.record_mapping(worker, Kind::MappingDeleted, &mapping);
+            let place = self.ports.place_of(mapping.external.address);
+            self.record_mapping(worker, Kind::MappingDeleted, &mapping, place.map(|(pool, _)| pool));
             self.subscribers.give_port(subscriber, space);
             self.note_relief(worker, subscriber);
             self.leave_subscriber(worker, subscriber);
@@ -209,6 +222,7 @@ impl Nat {
 
     /// The external address of a host in `pool`: by its forward, by the pool's arithmetic, or the one it
     /// has been paired with, which is chosen here when there is none (RFC 4787 REQ-2).
+    #[inline]
     pub(super) fn external_address(
         &self,
         worker: &mut NatWorker,
@@ -225,16 +239,23 @@ impl Nat {
             let other = || self.ports.on(self.ports.address(pool, self.key.hash1(host.to_u64()))?);
             return here(address).or_else(other);
         }
+        here(self.pair_host(worker, subscriber, host, pool)?)
+    }
+
+    /// Pairs a host with an address of `pool`, unless another worker just has.
+    #[cold]
+    fn pair_host(&self, worker: &mut NatWorker, subscriber: u32, host: Host, pool: usize) -> Option<u32> {
         let address = self.ports.quietest_address(pool, worker.random.draw())?;
         if self.subscribers.pair(subscriber, address) {
             self.ports.add_host(address);
             self.record_binding(worker, Kind::AddressBound, host, address);
-            return here(address);
+            return Some(address);
         }
-        here(self.subscribers.paired(subscriber)?)
+        self.subscribers.paired(subscriber)
     }
 
     /// Takes an external endpoint for `internal`.
+    #[inline]
     fn take_endpoint(
         &self,
         worker: &mut NatWorker,
@@ -251,27 +272,32 @@ impl Nat {
         };
         let own = own.ok_or(DropReason::PoolExhausted)?;
         let wanted = Wanted { plan, internal, subscriber, space, translating, now };
-        let refused = match self.take_on(worker, &wanted, own) {
-            Ok(external) => return Ok(external),
-            Err(reason) => reason,
-        };
-        if plan.pairing == Pairing::Strict || translating.address.is_some() {
-            return Err(refused);
+        match self.take_on(worker, &wanted, own) {
+            Err(refused) if plan.pairing == Pairing::Strict || translating.address.is_some() => Err(refused),
+            Err(refused) => self.take_elsewhere(worker, &wanted, own).ok_or(refused),
+            taken => taken,
         }
+    }
+
+    /// Takes one on another address than the host's `own`.
+    #[cold]
+    fn take_elsewhere(
+        &self,
+        worker: &mut NatWorker,
+        wanted: &Wanted<'_>,
+        own: &AddressPorts,
+    ) -> Option<Endpoint> {
+        let pool = wanted.translating.pool;
         let first = worker.random.draw() >> 1;
-        let others = (0..CANDIDATES as u64).filter_map(|n| self.ports.address(translating.pool, first + n));
-        for other in others.filter_map(|other| self.ports.on(other)) {
-            if other.address != own.address
-                && let Ok(external) = self.take_on(worker, &wanted, other)
-            {
-                return Ok(external);
-            }
-        }
-        Err(refused)
+        let mut others = (0..CANDIDATES as u64)
+            .filter_map(|n| self.ports.on(self.ports.address(pool, first + n)?))
+            .filter(|other| other.address != own.address);
+        others.find_map(|other| self.take_on(worker, wanted, other).ok())
     }
 
     /// Takes a port of `ports`: one with the wanted parity, else any (RFC 4787 REQ-4); one of its
     /// own, else one that may be shared.
+    #[inline]
     fn take_on(
         &self,
         worker: &mut NatWorker,
@@ -286,14 +312,11 @@ impl Nat {
             false => Parity::Any,
         };
         let take_port = |low: u16, high: u16| {
-            let any = Window { low, high, parity: Parity::Any };
-            let take = |window| match may_share {
-                true => ports.take_shareable(space, window, random),
-                false => ports.take(space, window, random),
-            };
-            let with_parity = if parity == Parity::Any { None } else { take(Window { parity, ..any }) };
-            let taken = with_parity.or_else(|| take(any));
-            taken.or_else(|| if may_share { ports.share(space, any, random) } else { None })
+            let window = Window { low, high, parity };
+            match may_share {
+                true => ports.take_or_share(space, window, random),
+                false => ports.take_like(space, window, random),
+            }
         };
         let at = |l4_port| Endpoint::new(ports.address, l4_port);
         let place = (ports.pool, ports.number);
@@ -341,7 +364,7 @@ impl Nat {
 
 /// What a port is wanted for.
 struct Wanted<'a> {
-    plan: PoolPlan,
+    plan: &'a PoolPlan,
     internal: Endpoint,
     subscriber: u32,
     space: PortSpace,

@@ -129,12 +129,14 @@ impl Blocks {
     }
 
     /// Whether the pool is cut into blocks.
+    #[inline]
     #[must_use]
     pub fn has(&self, pool: usize) -> bool {
         self.plan(pool).is_some()
     }
 
     /// The arithmetic of a deterministic pool.
+    #[inline]
     #[must_use]
     pub fn deterministic(&self, pool: usize) -> Option<&Deterministic> {
         self.plan(pool)?.deterministic.as_ref()
@@ -145,6 +147,7 @@ impl Blocks {
     /// subscriber for it, before a sweep can give that back.
     ///
     /// [`Shortage`]: there is no port.
+    #[inline]
     pub fn take(
         &self,
         site: Site,
@@ -155,8 +158,7 @@ impl Blocks {
     ) -> (Result<u16, Shortage>, Option<Block>) {
         let Some(plan) = self.plan(site.pool) else { return (Err(Shortage::Pool), None) };
         let address = plan.first + site.address_number * plan.per_address;
-        let row = self.row_of(site.subscriber, plan);
-        for place in row {
+        for place in self.row_of(site.subscriber, plan) {
             let Some(block) = place.load(Ordering::Relaxed).checked_sub(1) else { continue };
             let within = block.checked_sub(address).filter(|within| *within < plan.per_address);
             if let Some(within) = within
@@ -169,6 +171,23 @@ impl Blocks {
                 self.leave_block(block, now);
             }
         }
+        self.take_another(plan, site, random, now, hold, take_port)
+    }
+
+    /// The same out of one block more.
+    #[cold]
+    #[inline(never)]
+    fn take_another(
+        &self,
+        plan: &Plan,
+        site: Site,
+        random: u64,
+        now: Instant,
+        hold: impl FnOnce(),
+        take_port: impl Fn(u16, u16) -> Option<u16>,
+    ) -> (Result<u16, Shortage>, Option<Block>) {
+        let address = plan.first + site.address_number * plan.per_address;
+        let row = self.row_of(site.subscriber, plan);
         let claim = |place: &&AtomicU32| {
             place.compare_exchange(0, BUSY, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         };
@@ -267,6 +286,7 @@ impl Blocks {
         self.plans.get(pool)?.as_ref()
     }
 
+    #[inline]
     fn row_of(&self, subscriber: u32, plan: &Plan) -> &[AtomicU32] {
         let row = subscriber as usize * self.row;
         self.owned.get(row + plan.places.start..row + plan.places.end).unwrap_or_default()
@@ -330,6 +350,7 @@ impl Blocks {
 
 impl Plan {
     /// The ports of the block that is number `within` of its address.
+    #[inline]
     fn l4_ports(&self, within: u32) -> (u16, u16) {
         // The configuration has been checked: the blocks lie within the port range.
         let low = self.low + within as u16 * self.block_ports;

@@ -50,9 +50,20 @@ impl Counted {
 
     /// A reference on the entry of `key`, which is made if there is none: `prepare` fills what belongs
     /// to its slot before anybody can find it. `None`: the table is full.
+    #[inline]
     #[must_use]
     pub fn enter(&self, key: u64, prepare: impl Fn(u32)) -> Option<u32> {
         let hash = self.key.hash1(key);
+        match self.index.find(hash, |slot| self.is_at(slot, key)) {
+            Some(slot) if self.hold(slot) => Some(slot),
+            _ => self.make(hash, key, prepare),
+        }
+    }
+
+    /// The same where a look has found nothing that lives.
+    #[cold]
+    #[inline(never)]
+    fn make(&self, hash: u64, key: u64, prepare: impl Fn(u32)) -> Option<u32> {
         for _ in 0..ROUNDS {
             if let Some(slot) = self.index.find(hash, |slot| self.is_at(slot, key)) {
                 if self.hold(slot) {
@@ -131,6 +142,13 @@ impl Counted {
     #[must_use]
     pub fn references(&self, slot: u32) -> u32 {
         self.entries.get(slot as usize).map_or(0, |entry| entry.references.load(Ordering::Relaxed))
+    }
+
+    /// How many entries there may be.
+    #[inline]
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.entries.len()
     }
 
     /// Slots that were ever used.

@@ -15,6 +15,7 @@ use crate::time::{Instant, Tick};
 impl Nat {
     /// Makes `new`, which holds references on its mappings and has its `seat`. Where that fails, all of these are given
     /// back; where another worker has just made the same session, that one is returned.
+    #[inline]
     pub(super) fn create(
         &self,
         worker: &mut NatWorker,
@@ -32,58 +33,80 @@ impl Nat {
             Some(None) => Err(CreateError::Full),
             _ => self.publish_session(worker, new, now),
         };
-        if made.is_ok() {
-            self.record_session(worker, Kind::SessionCreated, new.internal_key, new.external_key);
+        match made {
+            Ok(session) => {
+                self.record_session(worker, Kind::SessionCreated, new.internal_key, new.external_key);
+                Ok(session)
+            }
+            Err(error) => self.give_up(worker, new, (seat, contact.flatten()), error, now),
         }
-        made.or_else(|error| {
-            if let Some(Some(contact)) = contact {
-                self.leave_contact(worker, contact);
+    }
+
+    /// Gives back what was taken for a session that cannot be made.
+    #[cold]
+    fn give_up(
+        &self,
+        worker: &mut NatWorker,
+        new: &NewSession,
+        (seat, contact): (Seat, Option<u32>),
+        error: CreateError,
+        now: Instant,
+    ) -> Result<Session<'_>, Refusal> {
+        if let Some(contact) = contact {
+            self.leave_contact(worker, contact);
+        }
+        self.release_mapping(worker, new.mapping, new.hold);
+        self.release_mapping(worker, new.remote_mapping, Hold::Firm);
+        let reason = error.reason();
+        match reason {
+            Some(DropReason::QuotaMappingMemory) => {
+                self.note_full_quota(worker, seat.subscriber, DropReason::QuotaMappingMemory);
             }
-            self.release_mapping(worker, new.mapping, new.hold);
-            self.release_mapping(worker, new.remote_mapping, Hold::Firm);
-            let reason = error.reason();
-            match reason {
-                Some(DropReason::QuotaMappingMemory) => {
-                    self.note_full_quota(worker, seat.subscriber, DropReason::QuotaMappingMemory);
+            Some(reason) => self.note_full_table(worker, reason),
+            None => {}
+        }
+        self.unseat(worker, seat);
+        match (error, reason) {
+            (_, Some(reason)) => Err(Refusal::Drop(reason)),
+            (CreateError::Exists(slot), _) => {
+                let same = self.sessions.same(slot, new).ok_or(Refusal::Raced)?;
+                // Not made at this moment: it had given way to one that has ended.
+                if self.sessions.created(&same) != Tick::of(now) {
+                    self.sessions.take_back(&same);
                 }
-                Some(reason) => self.note_full_table(worker, reason),
-                None => {}
+                Ok(same)
             }
-            self.unseat(worker, seat);
-            match (error, reason) {
-                (_, Some(reason)) => Err(Refusal::Drop(reason)),
-                (CreateError::Exists(slot), _) => {
-                    let same = self.sessions.same(slot, new).ok_or(Refusal::Raced)?;
-                    // Not made at this moment: it had given way to one that has ended.
-                    if self.sessions.created(&same) != Tick::of(now) {
-                        self.sessions.take_back(&same);
-                    }
-                    Ok(same)
-                }
-                (_, None) => Err(Refusal::Raced),
-            }
-        })
+            (_, None) => Err(Refusal::Raced),
+        }
     }
 
     /// Publishes a session. Where an expected one meets what its target has begun by rule, that gives way.
+    #[inline]
     fn publish_session(
         &self,
         worker: &mut NatWorker,
         new: &NewSession,
         now: Instant,
     ) -> Result<Session<'_>, CreateError> {
-        let create = |worker: &mut NatWorker| {
-            self.sessions.create(new, now, |slot| worker.retire(Retiree::Session(slot)))
-        };
-        let made = create(worker);
-        let Err(CreateError::Exists(slot)) = made else { return made };
-        match self.sessions.session(slot).filter(|begun| self.gives_way(begun, new)) {
-            Some(begun) => {
-                self.give_way(worker, &begun, now);
-                create(worker)
-            }
-            None => made,
+        match self.sessions.create(new, now, |slot| worker.retire(Retiree::Session(slot))) {
+            Err(CreateError::Exists(slot)) => self.displace(worker, new, slot, now),
+            made => made,
         }
+    }
+
+    /// Publishes `new` in place of the session in `slot`, if that gives way.
+    #[cold]
+    fn displace(
+        &self,
+        worker: &mut NatWorker,
+        new: &NewSession,
+        slot: u32,
+        now: Instant,
+    ) -> Result<Session<'_>, CreateError> {
+        let begun = self.sessions.session(slot).filter(|begun| self.gives_way(begun, new));
+        let begun = begun.ok_or(CreateError::Exists(slot))?;
+        self.give_way(worker, &begun, now);
+        self.sessions.create(new, now, |slot| worker.retire(Retiree::Session(slot)))
     }
 
     /// Whether the mappings that a new session uses, its references on them counted already, may have it.
@@ -111,7 +134,11 @@ impl Nat {
     }
 
     /// What a session tells address-dependent filtering, if its mapping has that.
+    #[inline]
     fn contact_of(&self, mapping: Option<u32>, internal_key: FlowKey) -> Option<u64> {
+        if self.contacts.capacity() == 0 {
+            return None;
+        }
         let index = mapping?;
         if self.mappings.filtering_of(index)? != Filtering::AddressDependent {
             return None;

@@ -75,6 +75,7 @@ impl Nat {
             match self.create_suggested(worker, protocol, internal, subscriber, &translating, suggested) {
                 Err(AcquireError::OtherExternal) if !insists || suggested == ANY => self
                     .create_mapping(worker, (protocol, internal), subscriber, &translating, now, |_| {})
+                    .map(|(index, _)| index)
                     .map_err(|refusal| match refusal {
                         Refusal::Raced => AcquireError::Raced,
                         Refusal::Drop(DropReason::QuotaPorts | DropReason::QuotaMemory) => {
@@ -126,7 +127,7 @@ impl Nat {
             let retire = |slot| worker.retire(Retiree::MappingSlot(slot));
             let made = self.mappings.create(&new, retire);
             if made.is_ok() {
-                self.record_mapping(worker, Kind::MappingCreated, &new);
+                self.record_mapping(worker, Kind::MappingCreated, &new, Some(translating.pool));
             }
             made.map_err(|error| {
                 self.ports.release(address, space, external.l4_port);

@@ -45,6 +45,7 @@ impl Hops {
 
 /// The way `back` to a source, which must lead through the side that its packet came from: what comes from
 /// elsewhere lies about its address (RFC 2827).
+#[inline]
 pub(super) fn way_back(router: &Router, back: Option<Hop>, side: Side) -> Result<Hop, Refusal> {
     let is_right = |hop: &Hop| router.interfaces.side_of(hop.interface) == Some(side);
     back.filter(is_right).ok_or(Refusal::Drop(DropReason::MartianSource))

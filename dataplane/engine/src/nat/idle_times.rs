@@ -48,6 +48,7 @@ impl IdleTimes {
 
     /// Of a session of `protocol` with the `service` port of the side that did not begin. `is_pressed`: it
     /// was begun while many sessions were half-open.
+    #[inline]
     #[must_use]
     pub fn of(&self, protocol: u8, service: u16, tcp: TcpState, is_pressed: bool) -> Duration {
         match protocol {

@@ -24,6 +24,7 @@ pub struct FlowKey {
 impl FlowKey {
     /// From its parts, in the tenant of the sender; ICMP queries carry their identifier as the port of the side
     /// that asks.
+    #[inline]
     #[must_use]
     pub const fn new(protocol: u8, source: Endpoint, destination: Endpoint) -> Self {
         Self {
@@ -54,6 +55,7 @@ impl FlowKey {
     }
 
     /// The flow in the opposite direction, in the same tenant.
+    #[inline]
     #[must_use]
     pub const fn reversed(self) -> Self {
         Self {
@@ -65,6 +67,7 @@ impl FlowKey {
     }
 
     /// The sender's endpoint.
+    #[inline]
     #[must_use]
     pub const fn source(self) -> Endpoint {
         Endpoint {
@@ -75,18 +78,28 @@ impl FlowKey {
     }
 
     /// The receiver's endpoint, taken for an external one: only routing tells whether it is the tenant's own.
+    #[inline]
     #[must_use]
     pub const fn destination(self) -> Endpoint {
         Endpoint::new(self.addresses as u32, (self.ports >> 32) as u16)
     }
 
+    /// Source port and destination port.
+    #[inline]
+    #[must_use]
+    pub const fn l4_ports(self) -> u32 {
+        (self.ports >> 32) as u32
+    }
+
     /// The tenant on whose interface the packet arrives.
+    #[inline]
     #[must_use]
     pub const fn tenant(self) -> TenantId {
         TenantId((self.ports >> 16) as u16)
     }
 
     /// The IP protocol.
+    #[inline]
     #[must_use]
     pub const fn protocol(self) -> u8 {
         self.ports as u8
@@ -111,12 +124,14 @@ pub struct Host {
 
 impl Host {
     /// Both in one word.
+    #[inline]
     #[must_use]
     pub const fn to_u64(self) -> u64 {
         ((self.tenant.0 as u64) << 32) | self.address as u64
     }
 
     /// The reverse of [`Host::to_u64`].
+    #[inline]
     #[must_use]
     pub const fn from_u64(word: u64) -> Self {
         Self { tenant: TenantId((word >> 32) as u16), address: word as u32 }
@@ -136,30 +151,35 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// An endpoint of no tenant.
+    #[inline]
     #[must_use]
     pub const fn new(address: u32, l4_port: u16) -> Self {
         Self { tenant: TenantId::NONE, address, l4_port }
     }
 
     /// The same numbers in `tenant`.
+    #[inline]
     #[must_use]
     pub const fn in_tenant(self, tenant: TenantId) -> Self {
         Self { tenant, ..self }
     }
 
     /// The host whose endpoint it is.
+    #[inline]
     #[must_use]
     pub const fn host(self) -> Host {
         Host { tenant: self.tenant, address: self.address }
     }
 
     /// All of it in one word: tenant (bits 48..64), address, port.
+    #[inline]
     #[must_use]
     pub const fn to_u64(self) -> u64 {
         ((self.tenant.0 as u64) << 48) | ((self.address as u64) << 16) | self.l4_port as u64
     }
 
     /// The reverse of [`Endpoint::to_u64`].
+    #[inline]
     #[must_use]
     pub const fn from_u64(word: u64) -> Self {
         Self { tenant: TenantId((word >> 48) as u16), address: (word >> 16) as u32, l4_port: word as u16 }

@@ -128,6 +128,7 @@ struct Record {
 const _: () = assert!(size_of::<Record>() == 32);
 
 impl Record {
+    #[inline]
     fn fill(&self, mapping: &Mapping, references: u64) {
         self.internal.store(mapping.internal.to_u64(), Ordering::Relaxed);
         let external = mapping.external.in_tenant(TenantId::NONE).to_u64();
@@ -173,6 +174,7 @@ impl Mappings {
     }
 
     /// The mapping of an internal endpoint for a scope, with a firm reference taken.
+    #[inline]
     #[must_use]
     pub fn acquire_internal(&self, protocol: u8, endpoint: Endpoint, scope: Scope) -> Option<u32> {
         let index = self.find(&Key::internal(protocol, endpoint, scope))?;
@@ -218,10 +220,12 @@ impl Mappings {
     ///
     /// # Errors
     /// As [`Mappings::create`].
+    #[inline]
     pub fn create_absent(&self, mapping: &Mapping, retire: impl FnOnce(u32)) -> Result<u32, CreateError> {
         self.make(mapping, true, retire)
     }
 
+    #[inline]
     fn make(&self, mapping: &Mapping, is_absent: bool, retire: impl FnOnce(u32)) -> Result<u32, CreateError> {
         let slot = self.slots.alloc().ok_or(CreateError::Full)?;
         let Some(record) = self.records.get(slot as usize) else { return Err(CreateError::Full) };
@@ -233,8 +237,7 @@ impl Mappings {
         match self.publish(first, is_alone) {
             Inserted::New => {}
             refused => {
-                record.references.store(0, Ordering::Relaxed);
-                self.slots.free(slot);
+                self.discard(record, slot);
                 return Err(refusal(first.1, refused));
             }
         }
@@ -249,6 +252,13 @@ impl Mappings {
         self.index.remove(first.1.hash(&self.key), first.0);
         retire(slot);
         Err(refused)
+    }
+
+    /// Gives a slot back that nobody has found.
+    #[cold]
+    fn discard(&self, record: &Record, slot: u32) {
+        record.references.store(0, Ordering::Relaxed);
+        self.slots.free(slot);
     }
 
     /// Makes a mapping that is found from outside only: a second forward to the same internal
@@ -314,12 +324,14 @@ impl Mappings {
     }
 
     /// Who may use the mapping in slot `index`, live or not, from outside.
+    #[inline]
     #[must_use]
     pub fn filtering_of(&self, index: u32) -> Option<Filtering> {
         self.records.get(index as usize).map(|record| record.external().2)
     }
 
     /// References held on slot `index`; zero when it is free.
+    #[inline]
     #[must_use]
     pub fn references(&self, index: u32) -> u64 {
         self.records.get(index as usize).map_or(0, |record| record.references.load(Ordering::Relaxed) % FIRM)
@@ -337,6 +349,7 @@ impl Mappings {
         self.slots.in_use()
     }
 
+    #[inline]
     fn find(&self, key: &Key) -> Option<u32> {
         let is_match = |value| {
             self.is_at(value, key) && self.records.get((value >> 1) as usize).is_some_and(Record::is_alive)
@@ -365,6 +378,7 @@ impl Mappings {
     }
 
     /// Fills what belongs to `slot`, before anybody can find it.
+    #[inline]
     fn fill(&self, slot: u32, record: &Record, mapping: &Mapping, references: u64) {
         record.fill(mapping, references);
         if let Some(subscriber) = self.slots.word(slot) {
@@ -414,6 +428,7 @@ impl Key {
         }
     }
 
+    #[inline]
     fn hash(&self, key: &HashKey) -> u64 {
         key.hash2(
             self.endpoint.to_u64(),
@@ -462,6 +477,7 @@ impl Filtering {
 /// Index values and keys in the order in which they are published: the one first that may be refused
 /// because it is taken. The external endpoint of a mapping for all remotes is its maker's alone. That
 /// of a mapping for one remote may be taken, and nobody looks for such a mapping from outside.
+#[inline]
 fn keys_of(slot: u32, mapping: &Mapping) -> [(u32, Key); 2] {
     let internal = (slot << 1, Key::internal(mapping.protocol, mapping.internal, mapping.scope));
     let external = ((slot << 1) | 1, Key::external_of(mapping.protocol, mapping.external, mapping.scope));

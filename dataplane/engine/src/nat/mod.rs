@@ -24,6 +24,7 @@ pub mod key;
 pub mod mapping;
 #[cfg(all(test, loom))]
 pub(crate) mod models;
+mod outbound;
 mod own_name;
 mod owners;
 pub mod policy;

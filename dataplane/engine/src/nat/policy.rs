@@ -121,6 +121,7 @@ impl Policy {
     }
 
     /// What is done with an outbound flow, `key` as its first packet arrives. `None`: no rule covers it.
+    #[inline]
     #[must_use]
     pub fn treatment(&self, key: FlowKey) -> Option<Treatment> {
         let home = self.home(key.source().host());
@@ -236,6 +237,7 @@ fn rewritten(rule: &NatRule, key: FlowKey) -> Option<Endpoint> {
 }
 
 impl Rule {
+    #[inline]
     fn covers(&self, key: FlowKey) -> bool {
         let Endpoint { address, l4_port, .. } = key.destination();
         let covers_protocol = || match self.config.protocol {

@@ -155,9 +155,10 @@ impl PortPools {
     }
 
     /// What the configuration says about `pool`.
+    #[inline]
     #[must_use]
-    pub fn plan(&self, pool: usize) -> Option<PoolPlan> {
-        self.pools.get(pool).copied()
+    pub fn plan(&self, pool: usize) -> Option<&PoolPlan> {
+        self.pools.get(pool)
     }
 
     /// The pool of `address`, and the address's number in it.
@@ -178,7 +179,7 @@ impl PortPools {
     /// The `choice`-th address of `pool`, counted round and round.
     #[must_use]
     pub fn address(&self, pool: usize, choice: u64) -> Option<u32> {
-        let PoolPlan { first, count, .. } = self.plan(pool)?;
+        let PoolPlan { first, count, .. } = *self.plan(pool)?;
         let offset = usize::try_from(choice % (count.max(1) as u64)).ok()?;
         self.addresses.get(first + offset).map(|held| held.address)
     }
@@ -187,7 +188,7 @@ impl PortPools {
     /// hosts.
     #[must_use]
     pub fn quietest_address(&self, pool: usize, random: u64) -> Option<u32> {
-        let PoolPlan { first, count, .. } = self.plan(pool)?;
+        let PoolPlan { first, count, .. } = *self.plan(pool)?;
         let start = usize::try_from(random % (count.max(1) as u64)).ok()?;
         let candidates = (start..count).chain(0..start).take(CANDIDATES);
         let addresses = candidates.filter_map(|offset| self.addresses.get(first + offset));
@@ -289,9 +290,29 @@ impl AddressPorts {
     }
 
     /// Takes a free port within `window`, searching from a `random` place; `None` when all are taken.
+    #[inline]
     #[must_use]
     pub fn take(&self, space: PortSpace, window: Window, random: u64) -> Option<u16> {
         self.space(space).take_within(window, random)
+    }
+
+    /// Takes a port as [`AddressPorts::take`] does; where none has the wanted parity, any other (RFC 4787 REQ-4).
+    #[inline]
+    #[must_use]
+    pub fn take_like(&self, space: PortSpace, window: Window, random: u64) -> Option<u16> {
+        match self.take(space, window, random) {
+            None if window.parity != Parity::Any => self.take(space, window.of_any_parity(), random),
+            taken => taken,
+        }
+    }
+
+    /// Takes one that mappings of other remote endpoints may share, or, where none is left, a share of one.
+    #[must_use]
+    pub fn take_or_share(&self, space: PortSpace, window: Window, random: u64) -> Option<u16> {
+        let any = window.of_any_parity();
+        let same = self.take_shareable(space, window, random);
+        let taken = same.or_else(|| self.take_shareable(space, any, random));
+        taken.or_else(|| self.share(space, any, random))
     }
 
     /// Takes a port as [`AddressPorts::take`] does, but one that mappings of other remote endpoints may share.

@@ -27,6 +27,7 @@ impl NatWorker {
 
 impl Nat {
     /// A session began or ended.
+    #[inline]
     pub(super) fn record_session(
         &self,
         worker: &mut NatWorker,
@@ -46,27 +47,23 @@ impl Nat {
         }
     }
 
-    /// A mapping began or ended.
-    pub(super) fn record_mapping(&self, worker: &mut NatWorker, kind: Kind, mapping: &Mapping) {
-        let selection = worker.events.selection;
-        let in_block = || {
-            let place = self.ports.place_of(mapping.external.address);
-            place.is_some_and(|(pool, _)| self.blocks.has(pool))
-        };
-        let is_wanted = match selection.mappings {
+    /// A mapping began or ended, whose external address is of `pool`.
+    #[inline]
+    pub(super) fn record_mapping(
+        &self,
+        worker: &mut NatWorker,
+        kind: Kind,
+        mapping: &Mapping,
+        pool: Option<usize>,
+    ) {
+        let is_wanted = match worker.events.selection.mappings {
             MappingEvents::Never => false,
             MappingEvents::Always => true,
-            MappingEvents::WithoutBlocks => !in_block(),
+            MappingEvents::WithoutBlocks => !pool.is_some_and(|pool| self.blocks.has(pool)),
         };
-        if !is_wanted {
-            return;
+        if is_wanted {
+            write_mapping(worker, kind, mapping);
         }
-        let remote = match mapping.scope {
-            Scope::Remote(remote) if selection.destinations => Some(remote),
-            Scope::Remote(_) | Scope::Pool { .. } => None,
-        };
-        let Mapping { protocol, internal, external, .. } = *mapping;
-        worker.events.record(Record { protocol, internal, external, remote, ..Record::of(kind) });
     }
 
     /// A host got a block, or has it no longer. Of those that the configuration determines there are no records
@@ -105,6 +102,7 @@ impl Nat {
     }
 
     /// A subscriber has given something back.
+    #[inline]
     pub(super) fn note_relief(&self, worker: &mut NatWorker, subscriber: u32) {
         for reason in self.subscribers.end_shortages(subscriber, Some(worker.events.now())) {
             self.record_quota(worker, Kind::QuotaAvailable, subscriber, reason);
@@ -127,6 +125,15 @@ impl Nat {
         let internal = self.subscribers.host(subscriber).map_or(Endpoint::new(0, 0), whole);
         worker.events.record(Record { internal, cause: Some(reason), ..Record::of(kind) });
     }
+}
+
+fn write_mapping(worker: &mut NatWorker, kind: Kind, mapping: &Mapping) {
+    let remote = match mapping.scope {
+        Scope::Remote(remote) if worker.events.selection.destinations => Some(remote),
+        Scope::Remote(_) | Scope::Pool { .. } => None,
+    };
+    let Mapping { protocol, internal, external, .. } = *mapping;
+    worker.events.record(Record { protocol, internal, external, remote, ..Record::of(kind) });
 }
 
 const fn whole(host: Host) -> Endpoint {

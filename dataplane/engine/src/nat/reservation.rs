@@ -114,7 +114,9 @@ impl Nat {
         let subscriber = self.subscribers.enter(target.host()).ok_or(ExpectError::TableFull)?;
         let mut acquire = || match self.mappings.acquire_internal(protocol, target, translating.scope) {
             Some(index) => Ok(index),
-            None => self.create_mapping(worker, (protocol, target), subscriber, translating, now, |_| {}),
+            None => self
+                .create_mapping(worker, (protocol, target), subscriber, translating, now, |_| {})
+                .map(|(index, _)| index),
         };
         let acquired = match acquire() {
             Err(Refusal::Raced) => acquire(),

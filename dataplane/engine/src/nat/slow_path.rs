@@ -31,13 +31,12 @@ use crate::drop_reason::DropReason;
 use crate::ids::WorkerId;
 use crate::nat::allocation::Seat;
 use crate::nat::creation::contact_key;
-use crate::nat::expectation::{Admission, Expectation};
-use crate::nat::hops::{next_hop, reverse_hop, way_back};
+use crate::nat::expectation::Admission;
+use crate::nat::hops::{next_hop, reverse_hop};
 use crate::nat::key::{Endpoint, FlowKey, Host};
 use crate::nat::mapping::{Filtering, Hold, Mapping};
-use crate::nat::policy::{Translating, Treatment, reserved_scope};
+use crate::nat::policy::{Translating, Treatment};
 use crate::nat::ports::PortSpace;
-use crate::nat::reservation::apart_scope;
 use crate::nat::session::{AlgOwner, Facing, NewSession, Session};
 use crate::nat::tcp_state::{FLAG_ACK, FLAG_RST, FLAG_SYN};
 use crate::nat::{Nat, NatWorker};
@@ -89,7 +88,7 @@ impl Source {
 }
 
 impl Nat {
-    /// Opens a session for the first packet of a flow.
+    /// Opens a session for the first packet of a flow, of which `view` is what it says and `key` is the flow's.
     ///
     /// # Errors
     /// [`Refusal`]: nothing was opened.
@@ -97,7 +96,7 @@ impl Nat {
         &self,
         worker: &mut NatWorker,
         router: &Router,
-        view: &Ipv4View,
+        (view, key): (&Ipv4View, FlowKey),
         asker: Asker<'_>,
         now: Instant,
     ) -> Result<Opened<'_>, Refusal> {
@@ -106,7 +105,6 @@ impl Nat {
             // Another thread holds up the grace period; nothing is lost but this packet.
             return Err(Refusal::Drop(DropReason::SessionTableFull));
         }
-        let key = FlowKey::of(view, asker.arrived.tenant);
         if PortSpace::of_protocol(key.protocol()).is_none() {
             return self.open_other(worker, router, key, asker, now);
         }
@@ -149,56 +147,6 @@ impl Nat {
             ..NewSession::between((key.reversed(), internal_hop), (key, external_hop), seat.subscriber)
         };
         self.create(worker, &new, seat, now).map(|session| (session, Facing::External))
-    }
-
-    pub(super) fn open_outbound(
-        &self,
-        worker: &mut NatWorker,
-        router: &Router,
-        key: FlowKey,
-        asker: Asker<'_>,
-        now: Instant,
-    ) -> Result<Opened<'_>, Refusal> {
-        let back = way_back(router, asker.back, Side::Internal)?;
-        let internal_hop = worker.hops.resolve(Side::Internal, router, back, now)?;
-        let is_static = self.statics.external_of(key.source().host()).is_some();
-        let elsewhere = if is_static { None } else { self.policy.destination(key) };
-        let remote = elsewhere.unwrap_or(key.destination()).in_tenant(key.tenant());
-        let hop = router.routes.lookup(remote.tenant, remote.address);
-        let hop = hop.ok_or(Refusal::Drop(DropReason::NoRoute))?;
-        let external_hop = worker.hops.resolve(Side::External, router, hop, now)?;
-        // What it answers arrives in the tenant of the interface behind which it is.
-        let remote = remote.in_tenant(router.interfaces.tenant_of(external_hop.interface));
-        let is_outside = router.interfaces.side_of(external_hop.interface) == Some(Side::External);
-        let is_translated = is_outside || elsewhere.is_some();
-        let treatment = if is_translated { self.treatment(key)? } else { Treatment::None };
-        let seat = self.seat(worker, key.protocol(), key.source().host(), now)?;
-        // The session's other key, as soon as it is known.
-        let begin = |external| self.sessions.prefetch_insert(FlowKey::new(key.protocol(), remote, external));
-        let source = match self.map_source(worker, key, treatment, seat, now, begin) {
-            Ok(source) => source,
-            Err(refusal) => {
-                self.unseat(worker, seat);
-                return Err(refusal);
-            }
-        };
-        // An ALG has announced what the host was to see; untranslated, to be met in the host's tenant.
-        let announced = key.destination();
-        let announced = if elsewhere.is_some() { announced } else { announced.in_tenant(key.tenant()) };
-        let parent = self.admit_outbound(worker, key, announced, now);
-        let new = NewSession {
-            mapping: source.mapping,
-            hold: source.hold,
-            is_alone: source.mapping.is_some_and(|mapping| self.mappings.references(mapping) == 1),
-            parent,
-            alg_owner: self.alg_owner((key.protocol(), source.endpoint), &[remote], parent, asker.owner),
-            ..NewSession::between(
-                (key, internal_hop),
-                (FlowKey::new(key.protocol(), remote, source.endpoint), external_hop),
-                seat.subscriber,
-            )
-        };
-        self.create(worker, &new, seat, now).map(|session| (session, Facing::Internal))
     }
 
     pub(super) fn open_inbound(
@@ -400,48 +348,6 @@ impl Nat {
         Err(Refusal::Drop(DropReason::NoMapping))
     }
 
-    /// The parent of an outbound flow that an ALG expects (the data connection of an internal server).
-    /// Outbound flows need no permission, so a refusal changes nothing.
-    pub(super) fn admit_outbound(
-        &self,
-        worker: &mut NatWorker,
-        key: FlowKey,
-        remote: Endpoint,
-        now: Instant,
-    ) -> Option<Handle> {
-        // Most of the time nothing is expected, and this is every new flow's way.
-        let is_any = self.expectations.in_use() > 0;
-        let expected = if is_any { self.expected_outbound(worker, key, remote, now) } else { None };
-        expected.map(|expectation| expectation.parent)
-    }
-
-    /// The expectation that an outbound flow fulfils.
-    pub(super) fn expected_outbound(
-        &self,
-        worker: &mut NatWorker,
-        key: FlowKey,
-        remote: Endpoint,
-        now: Instant,
-    ) -> Option<Expectation> {
-        match self.expectations.admit(key.protocol(), key.source(), remote, now) {
-            Admission::Admitted { expectation, used_up } => {
-                if let Some(slot) = used_up {
-                    self.end_expectation(worker, slot);
-                }
-                Some(expectation)
-            }
-            Admission::Unknown | Admission::Refused => None,
-        }
-    }
-
-    /// What is done with an outbound flow: by the static address of its host, else by rule.
-    pub(super) fn treatment(&self, key: FlowKey) -> Result<Treatment, Refusal> {
-        if let Some(address) = self.statics.external_of(key.source().host()) {
-            return Ok(Treatment::Static(address));
-        }
-        self.policy.treatment(key).ok_or(Refusal::Drop(DropReason::NoNatRule))
-    }
-
     /// The sender's address as the receiver of a hairpin flow will see it.
     fn seen_as(&self, worker: &mut NatWorker, key: FlowKey, treatment: Treatment, seat: Seat) -> u32 {
         let host = key.source().host();
@@ -457,80 +363,9 @@ impl Nat {
         address.unwrap_or(host.address)
     }
 
-    /// The mapping of the sender that its rule asks for, made if there is none. What a forward or an ALG
-    /// has reserved for its endpoint comes first. `taken` is told a new mapping's external endpoint before the mapping is
-    /// made.
-    pub(super) fn map_source(
-        &self,
-        worker: &mut NatWorker,
-        key: FlowKey,
-        treatment: Treatment,
-        seat: Seat,
-        now: Instant,
-        taken: impl Fn(Endpoint),
-    ) -> Result<Source, Refusal> {
-        let (protocol, internal) = (key.protocol(), key.source());
-        let translating = match treatment {
-            Treatment::None => return Ok(Source::unmapped(internal)),
-            Treatment::Static(address) => {
-                return Ok(Source::unmapped(Endpoint::new(address, internal.l4_port)));
-            }
-            Treatment::Translate(translating) => translating,
-        };
-        let index = self
-            .acquire_reserved(worker, protocol, internal, &translating)
-            .or_else(|| self.acquire_announced(worker, key, translating.pool))
-            .or_else(|| self.mappings.acquire_internal(protocol, internal, translating.scope))
-            .or_else(|| self.acquire_apart(protocol, internal, translating.pool));
-        let index = match index {
-            Some(index) => index,
-            None => {
-                self.create_mapping(worker, (protocol, internal), seat.subscriber, &translating, now, taken)?
-            }
-        };
-        let endpoint = self.mappings.external_of(index).ok_or(Refusal::Drop(DropReason::MappingTableFull))?;
-        Ok(Source { endpoint, mapping: Some(index), hold: Hold::Firm })
-    }
-
-    /// Starts to fetch what an outbound flow of `key` will take when it is new.
-    pub fn prefetch_outbound(&self, key: FlowKey) {
-        self.subscribers.prefetch(key.source().host());
-        if let Some(scope) = self.policy.likely_scope(key) {
-            self.mappings.prefetch_internal(key.protocol(), key.source(), scope);
-        }
-    }
-
-    /// The reserved mapping of an endpoint whose rule would make one of its own.
-    fn acquire_reserved(
-        &self,
-        worker: &mut NatWorker,
-        protocol: u8,
-        internal: Endpoint,
-        translating: &Translating,
-    ) -> Option<u32> {
-        let scope = reserved_scope(translating.pool);
-        if translating.scope == scope {
-            return None;
-        }
-        let index = self.mappings.acquire_internal(protocol, internal, scope)?;
-        let is_reserved = self
-            .mappings
-            .mapping(index)
-            .is_some_and(|mapping| mapping.filtering == Filtering::Expected || mapping.subscriber.is_none());
-        if !is_reserved {
-            self.release_mapping(worker, Some(index), Hold::Firm);
-        }
-        is_reserved.then_some(index)
-    }
-
-    /// What an ALG has reserved for an endpoint beside its mapping, when that has ended.
-    pub(super) fn acquire_apart(&self, protocol: u8, internal: Endpoint, pool: usize) -> Option<u32> {
-        let is_any = self.expectations.in_use() > 0;
-        is_any.then(|| self.mappings.acquire_internal(protocol, internal, apart_scope(pool))).flatten()
-    }
-
     /// A control session is known by its well-known port, which no expected flow has; or by the endpoint that an ALG has
     /// `announced` for signalling.
+    #[inline]
     pub(super) fn alg_owner(
         &self,
         (protocol, announced): (u8, Endpoint),
@@ -561,6 +396,7 @@ const fn is_query(key: FlowKey) -> bool {
 }
 
 /// Whether a packet may begin a flow at all.
+#[inline]
 fn check_opener(view: &Ipv4View) -> Result<(), DropReason> {
     match view.class {
         L4Class::Tcp if view.tcp_flags & (FLAG_SYN | FLAG_ACK | FLAG_RST) == FLAG_SYN => Ok(()),

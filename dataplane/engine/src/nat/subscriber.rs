@@ -67,6 +67,7 @@ impl Subscribers {
     }
 
     /// A reference on the subscriber that this host is, which is made if it is new. `None`: the table is full.
+    #[inline]
     #[must_use]
     pub fn enter(&self, host: Host) -> Option<u32> {
         self.table.enter(host.to_u64(), |slot| {
@@ -189,6 +190,7 @@ impl Subscribers {
 
     /// Forgets the quotas that have room again at `now`, or all of them at the subscriber's end, and tells
     /// what packets died of. One load while nothing is short.
+    #[inline]
     pub fn end_shortages(&self, slot: u32, now: Option<Instant>) -> impl Iterator<Item = DropReason> + use<> {
         let ended = self.lines.line(slot).map_or(0, |line| match line.word(SHORT).load(Ordering::Relaxed) {
             0 => 0,
@@ -256,6 +258,7 @@ impl Subscribers {
     }
 
     /// The external address that the subscriber is paired with.
+    #[inline]
     #[must_use]
     pub fn paired(&self, slot: u32) -> Option<u32> {
         let word = self.lines.line(slot)?.word(PAIRED).load(Ordering::Relaxed);
@@ -302,6 +305,7 @@ struct Tally<'a>(&'a Line, usize);
 
 impl Tally<'_> {
     /// Counts one more, unless the class or all classes together are at their limit; 0: no limit.
+    #[inline]
     fn take(&self, space: PortSpace, limit: u32, limit_in_all: u32, writers: Writers) -> bool {
         let shift = shift_of(space);
         let next = |word: u64| {
@@ -327,6 +331,7 @@ impl Tally<'_> {
 }
 
 /// Whether a session fits into the schedule of `rate` a second; moves it on if so.
+#[inline]
 fn is_in_time(line: &Line, rate: u32, now: Instant) -> bool {
     let Some(interval) = ONE_SECOND.checked_div(u64::from(rate)) else { return true };
     let now = now.as_nanos();

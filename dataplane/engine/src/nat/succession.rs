@@ -65,6 +65,7 @@ impl Nat {
     }
 
     /// What an ALG has reserved for the sender of `key` beside its mapping by rule, and announced to the receiver.
+    #[inline]
     pub(super) fn acquire_announced(&self, worker: &mut NatWorker, key: FlowKey, pool: usize) -> Option<u32> {
         let index = self.acquire_apart(key.protocol(), key.source(), pool)?;
         let announced = self.mappings.external_of(index);

@@ -88,7 +88,8 @@ impl Nat {
         let own_rows = self.sessions.rows().div_ceil(worker.sweep.workers);
         let elapsed = now.since(worker.sweep.began);
         // The row that should be reached by now, were the pass spread evenly over its time.
-        let share = elapsed.as_micros().min(PASS.as_micros()) * u128::from(own_rows) / PASS.as_micros();
+        let pass = PASS.as_micros() as u64;
+        let share = (elapsed.as_micros() as u64).min(pass) * u64::from(own_rows) / pass;
         let target = u32::try_from(share).unwrap_or(own_rows);
         let mut ended = 0;
         while worker.sweep.row < target && worker.has_room_to_retire() {

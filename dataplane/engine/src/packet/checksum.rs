@@ -28,6 +28,14 @@ impl Delta {
         Self::normal(fold((!old) as u64 + new as u64))
     }
 
+    /// The change when two 32-bit fields at even offsets become others.
+    #[must_use]
+    #[inline]
+    pub const fn of_u64(old: u64, new: u64) -> Self {
+        let old = !old;
+        Self::normal(fold((old >> 32) + (old as u32 as u64) + (new >> 32) + (new as u32 as u64)))
+    }
+
     /// The change back, from new words to old ones.
     #[must_use]
     #[inline]

@@ -147,6 +147,7 @@ impl AddressFilter {
         }
     }
 
+    #[inline]
     fn may_hold(&self, address: u32) -> bool {
         let (word, bit) = Self::place(address);
         self.0.get(word).is_some_and(|word| word & bit != 0)
@@ -301,17 +302,24 @@ impl Interfaces {
     }
 
     /// The interface whose own address `address` is, as `tenant` sees it.
+    #[inline]
     #[must_use]
     pub fn owner(&self, tenant: TenantId, address: u32) -> Option<InterfaceId> {
         if !self.special.may_hold(address) {
             return None;
         }
+        self.special_owner(tenant, address)
+    }
+
+    #[cold]
+    fn special_owner(&self, tenant: TenantId, address: u32) -> Option<InterfaceId> {
         let owner = self.own.get(&(Some(tenant), address)).or_else(|| self.own.get(&(None, address)));
         owner.copied()
     }
 
     /// Whether `address` is algate's own on any interface that `tenant` sees (RFC 1812 section 5.2.3: local
     /// delivery).
+    #[inline]
     #[must_use]
     pub fn is_own(&self, tenant: TenantId, address: u32) -> bool {
         self.owner(tenant, address).is_some()
@@ -319,11 +327,17 @@ impl Interfaces {
 
     /// Whether `address` is the broadcast address of a connected prefix that `tenant` sees. One load for most
     /// addresses; where it is one, or may be, walks all interfaces.
+    #[inline]
     #[must_use]
     pub fn is_broadcast(&self, tenant: TenantId, address: u32) -> bool {
         if !self.special.may_hold(address) {
             return false;
         }
+        self.is_special_broadcast(tenant, address)
+    }
+
+    #[cold]
+    fn is_special_broadcast(&self, tenant: TenantId, address: u32) -> bool {
         let seen = self.list.iter().filter(|interface| interface.is_seen_by(tenant));
         seen.flat_map(|interface| &interface.addresses).any(|own| own.is_broadcast(address))
     }

@@ -70,6 +70,7 @@ impl Router {
 
     /// Whether `address` is an external address of the NAT: in a pool, or of a forward or static host.
     #[must_use]
+    #[inline]
     pub fn is_nat_address(&self, address: u32) -> bool {
         let after = self.nat_addresses.partition_point(|(first, _)| *first <= address);
         let range = after.checked_sub(1).and_then(|at| self.nat_addresses.get(at));

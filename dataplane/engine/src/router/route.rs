@@ -103,6 +103,7 @@ impl Routes {
     }
 
     /// The next hop of a packet of `tenant` towards `dst`, or `None` where no route leads. O(log n).
+    #[inline]
     #[must_use]
     pub fn lookup(&self, tenant: TenantId, dst: u32) -> Option<Hop> {
         let table = match self.tenants.binary_search_by_key(&tenant, |(tenant, _)| *tenant) {

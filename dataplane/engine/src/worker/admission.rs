@@ -24,6 +24,7 @@ pub(super) enum Admission {
 
 impl<P: PacketIo> Turn<'_, P> {
     /// Judges a packet of no session, whose source the way `back` leads to. `None`: it is dropped, counted, and answered if it must be.
+    #[inline]
     pub(super) fn admit(
         &mut self,
         frame: &P::Frame,
@@ -39,10 +40,16 @@ impl<P: PacketIo> Turn<'_, P> {
             self.drop(DropReason::SpoofedSource);
             return None;
         }
-        let filter = &self.engine.filter;
-        if !filter.has_rules() {
+        if !self.engine.filter.has_rules() {
             return Some(Admission::ByDefault);
         }
+        self.judge(frame, view, arrived)
+    }
+
+    /// What the filter says.
+    #[inline(never)]
+    fn judge(&mut self, frame: &P::Frame, view: &Ipv4View, arrived: &Interface) -> Option<Admission> {
+        let filter = &self.engine.filter;
         let mut opener = Opener::new(frame.head(), view, arrived.id);
         if filter.looks_at_out_interface() {
             opener.out_interface = self.out_interface(view, arrived);

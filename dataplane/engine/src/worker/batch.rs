@@ -95,7 +95,7 @@ impl<P: PacketIo> Turn<'_, P> {
         let tick = Tick::of(self.context.now);
         let mut forwarded = 0;
         for (lane, frame) in batch.lanes.iter().zip(frames) {
-            match self.forward(frame, lane, tick) {
+            match self.forward(frame, lane, lane.candidate, tick) {
                 Ok(()) => forwarded += 1,
                 Err(frame) => self.forward_otherwise(frame, lane, (nic_port, tick)),
             }

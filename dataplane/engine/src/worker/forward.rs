@@ -17,6 +17,7 @@ use crate::packet::rewrite::{clamp_mss, decrement_ttl, set_identification, trans
 use crate::packet::shift::{shift_ack, shift_seq};
 use crate::router::egress::NextHop;
 use crate::router::icmp::{IcmpError, Offender};
+use crate::router::interface::Interface;
 use crate::worker::admission::Admission;
 use crate::worker::sctp::check_association_opener;
 use crate::worker::{Owned, Turn};
@@ -114,6 +115,7 @@ impl<'a, P: PacketIo> Turn<'a, P> {
     }
 
     /// The session that a packet of none opens; or deals with it otherwise.
+    #[inline]
     pub(super) fn open(
         &mut self,
         mut frame: P::Frame,
@@ -141,8 +143,7 @@ impl<'a, P: PacketIo> Turn<'a, P> {
             self.local(frame, view, arrived);
             return None;
         }
-        let side = arrived.side;
-        if side == Side::Internal && view.ttl <= 1 {
+        if arrived.side == Side::Internal && view.ttl <= 1 {
             // Before anything is made for it: traceroute must not use up ports.
             let error = (DropReason::TtlExceeded, IcmpError::TimeExceeded);
             self.refuse(&frame, view, interface, error);
@@ -155,37 +156,58 @@ impl<'a, P: PacketIo> Turn<'a, P> {
             self.drop(reason);
             return None;
         }
-        let nat = &engine.nat;
-        let now = self.context.now;
-        let mut open = || nat.open(&mut self.owned.nat, router, view, asker, now);
-        let opened = match open() {
-            // Another worker has just made the session, or the mapping it needs: once more. What has the flow then is
-            // translated in another way.
-            Err(Refusal::Raced) => match nat.find(hash, key) {
-                Some(found) => return Some((frame, found)),
-                None => open(),
-            },
-            opened => opened,
-        };
-        match opened {
+        match engine.nat.open(&mut self.owned.nat, router, (view, key), asker, self.context.now) {
+            Ok(opened) => {
+                self.counters.sessions_created.add(1);
+                Some((frame, opened))
+            }
+            Err(Refusal::Raced) => self.open_again(frame, view, asker, (key, hash)),
+            Err(Refusal::Drop(reason)) => {
+                self.refuse_opener(&frame, view, arrived, reason);
+                None
+            }
+        }
+    }
+
+    /// Another worker has just made the session, or the mapping it needs: once more. What has the flow then is translated
+    /// in another way.
+    #[cold]
+    #[inline(never)]
+    fn open_again(
+        &mut self,
+        frame: P::Frame,
+        view: &Ipv4View,
+        asker: Asker<'_>,
+        (key, hash): (FlowKey, u64),
+    ) -> Option<(P::Frame, Opened<'a>)> {
+        let engine = self.engine;
+        if let Some(found) = engine.nat.find(hash, key) {
+            return Some((frame, found));
+        }
+        match engine.nat.open(&mut self.owned.nat, &engine.router, (view, key), asker, self.context.now) {
             Ok(opened) => {
                 self.counters.sessions_created.add(1);
                 return Some((frame, opened));
             }
-            Err(Refusal::Drop(reason)) => {
-                match unreachable(reason, engine.config.icmp.refusal).filter(|_| side == Side::Internal) {
-                    Some(error) => self.refuse(&frame, view, interface, (reason, error)),
-                    None => {
-                        if reason == DropReason::NoMapping {
-                            self.hold_syn(&frame, view, interface);
-                        }
-                        self.drop(reason);
-                    }
-                }
-            }
+            Err(Refusal::Drop(reason)) => self.refuse_opener(&frame, view, asker.arrived, reason),
             Err(Refusal::Raced) => self.drop(DropReason::FlowInUse),
         }
         None
+    }
+
+    /// A packet that opens nothing is dropped for `reason`.
+    #[inline(never)]
+    fn refuse_opener(&mut self, frame: &P::Frame, view: &Ipv4View, arrived: &Interface, reason: DropReason) {
+        let error = unreachable(reason, self.engine.config.icmp.refusal);
+        match error.filter(|_| arrived.side == Side::Internal) {
+            Some(error) => self.refuse(frame, view, arrived.id, (reason, error)),
+            None => {
+                if reason == DropReason::NoMapping {
+                    self.hold_syn(frame, view, arrived.id);
+                }
+                self.drop(reason);
+            }
+        }
     }
 
     /// A packet of an ALG flow, in its owner's hands.

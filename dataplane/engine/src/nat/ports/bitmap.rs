@@ -1,5 +1,7 @@
 //! The ports of one address and transport, a bit for each.
 
+use std::ops::RangeInclusive;
+
 use crate::table::sync::{AtomicU64, Ordering, Writers};
 
 /// Which ports of an address will do.
@@ -11,6 +13,13 @@ pub struct Window {
     pub high: u16,
     /// Only even ones, only odd ones, or all.
     pub parity: Parity,
+}
+
+impl Window {
+    /// The same with neighbours of both parities.
+    pub(super) const fn of_any_parity(self) -> Self {
+        Self { parity: Parity::Any, ..self }
+    }
 }
 
 /// Which of two neighbouring ports will do.
@@ -54,8 +63,31 @@ impl Bitmap {
     }
 
     /// Takes the first free port at or after a random one, going round within the window.
+    #[inline]
     pub(super) fn take_within(&self, window: Window, random: u64) -> Option<u16> {
-        around(window, random, |low, high| self.take_first_free(low, high, window.parity, 1))
+        let Window { low, high, parity } = window;
+        if low / 64 == high / 64 && low <= high {
+            let start = random_port(low, high, random);
+            return self.take_in_word(low..=high, start, parity);
+        }
+        around(window, random, |low, high| self.take_first_free(low, high, parity, 1))
+    }
+
+    /// The same where all of the window lies in one word, as most blocks do: both ways round in one look.
+    #[inline]
+    fn take_in_word(&self, window: RangeInclusive<u16>, start: u16, parity: Parity) -> Option<u16> {
+        let (low, high) = window.into_inner();
+        let word = self.words.get(usize::from(low) / 64)?;
+        let wanted = (u64::MAX << (low % 64)) & (u64::MAX >> (63 - high % 64)) & parity.mask();
+        loop {
+            let free = !word.load(Ordering::Relaxed) & wanted;
+            let behind = free & (u64::MAX << (start % 64));
+            let bit = if behind == 0 { free } else { behind }.trailing_zeros() as u16;
+            // What another worker takes meanwhile is not free at the next look.
+            if free == 0 || self.try_set(word, 1 << bit) {
+                return (free != 0).then_some(low / 64 * 64 + bit);
+            }
+        }
     }
 
     pub(super) fn take_pair_within(&self, window: Window, random: u64) -> Option<u16> {
@@ -121,13 +153,19 @@ impl Bitmap {
 #[inline]
 fn around(window: Window, random: u64, search: impl Fn(u16, u16) -> Option<u16>) -> Option<u16> {
     let Window { low, high, .. } = window;
-    let count = u32::from(high.checked_sub(low)?) + 1;
-    // The lower bits are the better ones, and a division of half the width takes half the time.
-    let start = low + (random as u32 % count) as u16;
+    high.checked_sub(low)?;
+    let start = random_port(low, high, random);
     // No pair may lie across the start.
     let start = if window.parity == Parity::Even { (start & !1).max(low) } else { start };
     let before = || start.checked_sub(1).filter(|last| *last >= low);
     search(start, high).or_else(|| before().and_then(|last| search(low, last)))
+}
+
+/// One of `low..=high`: a part of the range as large as that of a `random` number among all, which takes no division.
+#[inline]
+fn random_port(low: u16, high: u16, random: u64) -> u16 {
+    let count = u64::from(high - low) + 1;
+    low + ((u64::from(random as u32) * count) >> 32) as u16
 }
 
 const PORTS: usize = 65_536;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::record::STATE;
 use super::{Ageing, Facing, Passage, Session, Sessions};
+use crate::nat::key::FlowKey;
 use crate::nat::state_word::{INBOUND_FLAG, LIVE, LOOSE_FLAG, PRESSED_FLAG, StateWord};
 use crate::nat::tcp_state::{TcpEvent, TcpState, is_tracked};
 use crate::table::slots::Handle;
@@ -121,7 +122,7 @@ impl Sessions {
     /// How long `session` may still be silent.
     #[must_use]
     pub fn idle_of(&self, session: &Session<'_>) -> Duration {
-        self.idle_in(session, session.state())
+        self.idle_in(session.internal_key(), session.state())
     }
 
     /// TCP and SCTP sessions that wait for the other side's SYN or INIT ACK.
@@ -133,11 +134,11 @@ impl Sessions {
 
     /// When the session whose state word is `word` has been silent for too long.
     fn due(&self, session: &Session<'_>, word: u64) -> Tick {
-        StateWord(word).last_seen().plus(self.idle_in(session, StateWord(word)))
+        StateWord(word).last_seen().plus(self.idle_in(session.internal_key(), StateWord(word)))
     }
 
-    fn idle_in(&self, session: &Session<'_>, word: StateWord) -> Duration {
-        let key = session.internal_key();
+    #[inline]
+    pub(super) fn idle_in(&self, key: FlowKey, word: StateWord) -> Duration {
         let service = match word.0 & INBOUND_FLAG {
             0 => key.destination().l4_port,
             _ => key.source().l4_port,

@@ -263,8 +263,9 @@ impl Sessions {
         if let Some(created) = self.slots.word(slot) {
             created.store(Tick::of(now).0, Ordering::Relaxed);
         }
-        session.fill(new, Tick::of(now), if is_pressed { PRESSED_FLAG } else { 0 });
-        let idle = self.idle_of(&session);
+        let pressed = if is_pressed { PRESSED_FLAG } else { 0 };
+        let state = StateWord(StateWord::first(new, Tick::of(now)).0 | pressed);
+        session.fill(new, state);
         if is_tracked {
             // Before anybody can find it, whose packet would uncount it.
             self.writers.add(&self.half_open, 1);
@@ -295,7 +296,7 @@ impl Sessions {
         match published {
             Inserted::New => {
                 self.adopt(new.parent);
-                self.schedule_by(slot, Tick::of(now).plus(idle));
+                self.schedule_by(slot, Tick::of(now).plus(self.idle_in(new.internal_key, state)));
                 Ok(session)
             }
             refused => {

@@ -243,7 +243,8 @@ impl<'a> Session<'a> {
         self.parts.relations.get(self.index as usize)
     }
 
-    pub(super) fn fill(&self, new: &NewSession, now: Tick, flags: u64) {
+    /// Writes all that is there of it, `state` last.
+    pub(super) fn fill(&self, new: &NewSession, state: StateWord) {
         let set = |word: usize, value: u64| self.line.word(word).store(value, Ordering::Relaxed);
         set(INTERNAL_ADDRESSES, new.internal_key.addresses);
         set(INTERNAL_PORTS, new.internal_key.ports);
@@ -265,7 +266,7 @@ impl<'a> Session<'a> {
             windows.clear();
         }
         // Release: pairs with the Acquire of `Sessions::age`.
-        self.line.word(STATE).store(StateWord::first(new, now).0 | flags, Ordering::Release);
+        self.line.word(STATE).store(state.0, Ordering::Release);
     }
 
     /// Makes the session `dying`. Its last word, if it was this call that did.
@@ -296,10 +297,8 @@ impl<'a> Session<'a> {
 /// IPv4 delta and L4 delta of a packet that turns from `old` into `new` (high half), and of one that is turned back. An
 /// ICMP checksum covers the identifier only, those with a pseudo header cover the addresses too.
 fn deltas(old: FlowKey, new: FlowKey) -> u64 {
-    let address = Delta::of_u32(old.source().address, new.source().address)
-        + Delta::of_u32(old.destination().address, new.destination().address);
-    let l4_ports = Delta::of_u16(old.source().l4_port, new.source().l4_port)
-        + Delta::of_u16(old.destination().l4_port, new.destination().l4_port);
+    let address = Delta::of_u64(old.addresses, new.addresses);
+    let l4_ports = Delta::of_u32(old.l4_ports(), new.l4_ports());
     let l4 = if has_pseudo_header(old.protocol()) { address + l4_ports } else { l4_ports };
     let word = |address: Delta, l4: Delta| (u64::from(address.to_bits()) << 16) | u64::from(l4.to_bits());
     (word(address, l4) << 32) | word(address.reversed(), l4.reversed())
