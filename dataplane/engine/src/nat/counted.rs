@@ -120,7 +120,15 @@ impl Counted {
     pub fn release(&self, slot: u32) -> bool {
         let Some(entry) = self.entries.get(slot as usize) else { return false };
         // AcqRel: what other holders did with the entry happens before its end.
-        if entry.references.fetch_sub(1, Ordering::AcqRel) != 1 {
+        let held = match self.writers {
+            Writers::Many => entry.references.fetch_sub(1, Ordering::AcqRel),
+            Writers::One => {
+                let held = entry.references.load(Ordering::Relaxed);
+                entry.references.store(held.wrapping_sub(1), Ordering::Relaxed);
+                held
+            }
+        };
+        if held != 1 {
             return false;
         }
         self.index.remove(self.key.hash1(entry.key.load(Ordering::Relaxed)), slot);

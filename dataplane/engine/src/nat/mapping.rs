@@ -109,6 +109,7 @@ pub struct Mappings {
     slots: SlotPool,
     records: Box<[Record]>,
     key: HashKey,
+    writers: Writers,
 }
 
 /// Half a cache line.
@@ -154,10 +155,10 @@ impl Record {
     }
 
     /// Adds `count` while a firm reference is there.
-    fn add(&self, count: u64) -> bool {
+    fn add(&self, count: u64, writers: Writers) -> bool {
         let add = |held| is_alive(held).then_some(held + count);
         // Relaxed: the record was published by the index; the count only keeps it alive.
-        self.references.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
+        writers.update(&self.references, Ordering::Relaxed, add)
     }
 }
 
@@ -170,6 +171,7 @@ impl Mappings {
             slots: SlotPool::new(u32::try_from(capacity).unwrap_or(u32::MAX), writers),
             records: (0..capacity).map(|_| Record::default()).collect(),
             key,
+            writers,
         }
     }
 
@@ -274,7 +276,7 @@ impl Mappings {
     /// Takes a reference; `false` when the mapping is ending.
     #[must_use]
     pub fn acquire(&self, index: u32, hold: Hold) -> bool {
-        self.records.get(index as usize).is_some_and(|record| record.add(hold.count()))
+        self.records.get(index as usize).is_some_and(|record| record.add(hold.count(), self.writers))
     }
 
     /// Gives a reference back; the last firm one takes the mapping out of the table. `true` when it was
@@ -283,7 +285,7 @@ impl Mappings {
     pub fn release(&self, index: u32, hold: Hold) -> bool {
         let Some(record) = self.records.get(index as usize) else { return false };
         // AcqRel: what other holders did with the mapping happens before its end.
-        let held = record.references.fetch_sub(hold.count(), Ordering::AcqRel);
+        let held = self.writers.subtract(&record.references, hold.count(), Ordering::AcqRel);
         if hold == Hold::Firm
             && held / FIRM == 1
             && let Some(mapping) = self.mapping(index)

@@ -73,6 +73,7 @@ pub struct PortPools {
     ranges: Vec<AddressRange>,
     /// Ports that are taken but rest.
     held: AtomicU64,
+    writers: Writers,
 }
 
 /// What a pool's configuration says about its ports.
@@ -144,7 +145,7 @@ impl PortPools {
             });
         }
         ranges.sort_by_key(|range| range.first);
-        Self { addresses, pools, ranges, held: AtomicU64::new(0) }
+        Self { addresses, pools, ranges, held: AtomicU64::new(0), writers }
     }
 
     /// Whether `address` belongs to a pool.
@@ -242,12 +243,12 @@ impl PortPools {
 
     /// Counts a port that nobody uses any more, and that will be released later.
     pub fn begin_rest(&self) {
-        self.held.fetch_add(1, Ordering::Relaxed);
+        self.writers.update(&self.held, Ordering::Relaxed, |held| Some(held + 1));
     }
 
     /// Counts the end of such a rest.
     pub fn end_rest(&self) {
-        self.held.fetch_sub(1, Ordering::Relaxed);
+        self.writers.subtract(&self.held, 1, Ordering::Relaxed);
     }
 
     /// Ports that rest.

@@ -121,11 +121,11 @@ impl Subscribers {
             return Err(DropReason::QuotaSessions);
         }
         if !self.take_memory(line, session::RECORD_BYTES) {
-            Tally(line, SESSIONS).give(space);
+            Tally(line, SESSIONS).give(space, self.writers);
             return Err(DropReason::QuotaMemory);
         }
-        if !is_in_time(line, limits.sessions_per_second, now) {
-            Tally(line, SESSIONS).give(space);
+        if !is_in_time(line, limits.sessions_per_second, now, self.writers) {
+            Tally(line, SESSIONS).give(space, self.writers);
             self.give_memory(line, session::RECORD_BYTES);
             return Err(DropReason::QuotaRate);
         }
@@ -135,7 +135,7 @@ impl Subscribers {
     /// Counts the end of a session.
     pub fn give_session(&self, slot: u32, space: PortSpace) {
         if let Some(line) = self.lines.line(slot) {
-            Tally(line, SESSIONS).give(space);
+            Tally(line, SESSIONS).give(space, self.writers);
             self.give_memory(line, session::RECORD_BYTES);
         }
     }
@@ -151,7 +151,7 @@ impl Subscribers {
             return Err(DropReason::QuotaPorts);
         }
         if !self.take_memory(line, mapping::RECORD_BYTES) {
-            Tally(line, PORTS).give(space);
+            Tally(line, PORTS).give(space, self.writers);
             return Err(DropReason::QuotaMemory);
         }
         Ok(())
@@ -160,7 +160,7 @@ impl Subscribers {
     /// Counts a port given back.
     pub fn give_port(&self, slot: u32, space: PortSpace) {
         if let Some(line) = self.lines.line(slot) {
-            Tally(line, PORTS).give(space);
+            Tally(line, PORTS).give(space, self.writers);
             self.give_memory(line, mapping::RECORD_BYTES);
         }
     }
@@ -169,12 +169,12 @@ impl Subscribers {
     fn take_memory(&self, line: &Line, bytes: u64) -> bool {
         let limit = self.limits.memory_bytes;
         let next = |held: u64| (held + bytes <= limit).then_some(held + bytes);
-        limit == 0 || line.word(MEMORY).fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
+        limit == 0 || self.writers.update(line.word(MEMORY), Ordering::Relaxed, next)
     }
 
     fn give_memory(&self, line: &Line, bytes: u64) {
         if self.limits.memory_bytes > 0 {
-            line.word(MEMORY).fetch_sub(bytes, Ordering::Relaxed);
+            self.writers.subtract(line.word(MEMORY), bytes, Ordering::Relaxed);
         }
     }
 
@@ -320,8 +320,8 @@ impl Tally<'_> {
         writers.update(self.0.word(self.1), Ordering::Relaxed, next)
     }
 
-    fn give(&self, space: PortSpace) {
-        let before = self.0.word(self.1).fetch_sub(1 << shift_of(space), Ordering::Relaxed);
+    fn give(&self, space: PortSpace, writers: Writers) {
+        let before = writers.subtract(self.0.word(self.1), 1 << shift_of(space), Ordering::Relaxed);
         debug_assert!((before >> shift_of(space)) & COUNT_MASK > 0, "given back more than taken");
     }
 
@@ -332,14 +332,14 @@ impl Tally<'_> {
 
 /// Whether a session fits into the schedule of `rate` a second; moves it on if so.
 #[inline]
-fn is_in_time(line: &Line, rate: u32, now: Instant) -> bool {
+fn is_in_time(line: &Line, rate: u32, now: Instant, writers: Writers) -> bool {
     let Some(interval) = ONE_SECOND.checked_div(u64::from(rate)) else { return true };
     let now = now.as_nanos();
     let next = |due: u64| {
         let due = due.max(now) + interval;
         (due - now <= ONE_SECOND).then_some(due)
     };
-    line.word(RATE).fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
+    writers.update(line.word(RATE), Ordering::Relaxed, next)
 }
 
 fn total(line: &Line, word: usize) -> u64 {

@@ -63,6 +63,19 @@ impl Writers {
         }
     }
 
+    /// Subtracts `count`, and says what was there before. `order` is that of the exchange, as in [`Writers::update`].
+    #[inline(always)]
+    pub fn subtract(self, word: &AtomicU64, count: u64, order: Ordering) -> u64 {
+        match self {
+            Self::Many => word.fetch_sub(count, order),
+            Self::One => {
+                let before = word.load(Ordering::Relaxed);
+                word.store(before.wrapping_sub(count), Ordering::Relaxed);
+                before
+            }
+        }
+    }
+
     /// Adds `count`, modulo 2^32. Relaxed: the word stands for itself.
     #[inline(always)]
     pub fn add(self, word: &AtomicU32, count: u32) {

@@ -110,13 +110,18 @@ impl Sessions {
         // Against the word that was judged: a packet in between keeps the session. Release pairs with
         // the Acquire of `is_live`, Acquire keeps the unlinking behind it.
         let dying = StateWord(seen).dying().0;
-        match word.compare_exchange(seen, dying, Ordering::AcqRel, Ordering::Relaxed) {
-            Ok(_) => {
-                self.uncount(&session, StateWord(seen));
-                Ageing::Expired
+        let ends = match self.writers {
+            Writers::Many => word.compare_exchange(seen, dying, Ordering::AcqRel, Ordering::Relaxed).is_ok(),
+            Writers::One => {
+                word.store(dying, Ordering::Release);
+                true
             }
-            Err(_) => Ageing::Stays,
+        };
+        if !ends {
+            return Ageing::Stays;
         }
+        self.uncount(&session, StateWord(seen));
+        Ageing::Expired
     }
 
     /// How long `session` may still be silent.
@@ -150,17 +155,17 @@ impl Sessions {
     /// Keeps the count of half-open sessions when a session goes from one state to another.
     pub(super) fn count_half_open(&self, from: TcpState, to: TcpState) {
         match (from == TcpState::Init, to == TcpState::Init) {
-            (true, false) => self.half_open.fetch_sub(1, Ordering::Relaxed),
-            (false, true) => self.half_open.fetch_add(1, Ordering::Relaxed),
-            _ => return,
-        };
+            (true, false) => self.writers.add(&self.half_open, u32::MAX),
+            (false, true) => self.writers.add(&self.half_open, 1),
+            _ => {}
+        }
     }
 
     /// Takes a session whose state word was `last` out of the count of half-open ones.
     pub(super) fn uncount(&self, session: &Session<'_>, last: StateWord) {
         let protocol = session.internal_key().protocol();
         if is_tracked(protocol) && TcpState::from_u8(last.tcp()) == TcpState::Init {
-            self.half_open.fetch_sub(1, Ordering::Relaxed);
+            self.writers.add(&self.half_open, u32::MAX);
         }
     }
 
