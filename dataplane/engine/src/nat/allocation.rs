@@ -63,7 +63,7 @@ impl Nat {
         now: Instant,
     ) -> Result<Seat, Refusal> {
         let space = PortSpace::counted_as(protocol);
-        let Some(subscriber) = self.subscribers.enter(host) else {
+        let Some(subscriber) = self.enter(worker, host) else {
             self.note_full_table(worker, DropReason::SubscriberTableFull);
             return Err(Refusal::Drop(DropReason::SubscriberTableFull));
         };
@@ -72,6 +72,19 @@ impl Nat {
         }
         self.note_relief(worker, subscriber);
         Ok(Seat { subscriber, space })
+    }
+
+    /// A reference on the subscriber that `host` is.
+    #[inline]
+    fn enter(&self, worker: &mut NatWorker, host: Host) -> Option<u32> {
+        match worker.hops.host {
+            Some((last, slot)) if last == host && self.subscribers.enter_again(slot, host) => Some(slot),
+            _ => {
+                let slot = self.subscribers.enter(host)?;
+                worker.hops.host = Some((host, slot));
+                Some(slot)
+            }
+        }
     }
 
     #[cold]

@@ -1,4 +1,4 @@
-//! The neighbours on both sides of a new session.
+//! What the first packets of a burst have in common: the neighbours on both sides, the host that sends.
 
 use algate_config::Side;
 
@@ -11,11 +11,13 @@ use crate::router::route::Hop;
 use crate::time::Instant;
 
 /// The neighbours of a burst, one of each side: most of its first packets come from, and go to, the same router. One that
-/// is forgotten meanwhile is found missing as later packets of its sessions find it.
+/// is forgotten meanwhile is found missing as later packets of its sessions find it. And the last host that opened
+/// something, with its slot among the subscribers, for hosts seldom open one session alone.
 #[derive(Debug, Default)]
 pub(super) struct Hops {
     internal: Option<(Hop, NextHop)>,
     external: Option<(Hop, NextHop)>,
+    pub(super) host: Option<(Host, u32)>,
 }
 
 impl Hops {

@@ -77,6 +77,14 @@ impl Subscribers {
         })
     }
 
+    /// A reference on the subscriber in `slot`, which was this host's at an earlier packet of the burst: the slot is nobody
+    /// else's before the next quiescent point. `false`: it is ending, or was.
+    #[inline]
+    #[must_use]
+    pub fn enter_again(&self, slot: u32, host: Host) -> bool {
+        self.table.key(slot) == Some(host.to_u64()) && self.table.hold(slot)
+    }
+
     /// Starts to fetch what [`Subscribers::enter`] looks at first.
     pub fn prefetch(&self, host: Host) {
         self.table.prefetch(host.to_u64());

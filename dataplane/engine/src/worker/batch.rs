@@ -94,8 +94,8 @@ impl<P: PacketIo> Turn<'_, P> {
         }
         let tick = Tick::of(self.context.now);
         let mut forwarded = 0;
-        for (lane, frame) in batch.lanes.iter().zip(frames) {
-            match self.forward(frame, lane, lane.candidate, tick) {
+        for (lane, frame) in batch.lanes.iter_mut().zip(frames) {
+            match self.forward(frame, lane, tick) {
                 Ok(()) => forwarded += 1,
                 Err(frame) => self.forward_otherwise(frame, lane, (nic_port, tick)),
             }

@@ -7,7 +7,7 @@
 
 use crate::frame::{Frame, PacketIo};
 use crate::ids::{InterfaceId, NicPortId};
-use crate::nat::session::{Candidate, Facing, Passage};
+use crate::nat::session::{Facing, Passage};
 use crate::nat::tcp_state::{FLAG_FIN, FLAG_RST, FLAG_SYN};
 use crate::packet::PROTOCOL_TCP;
 use crate::packet::parse::check_martians;
@@ -18,22 +18,15 @@ use crate::worker::Turn;
 use crate::worker::batch::Lane;
 
 impl<P: PacketIo> Turn<'_, P> {
-    /// Sends the packet of `lane` on its way, where that is an ordinary one of the session that `candidate` names; the
-    /// caller counts it.
+    /// Sends the packet of `lane` on its way, where that is an ordinary one; the caller counts it.
     ///
     /// # Errors
     /// Gives the frame back as it came.
     #[inline(always)]
-    pub(super) fn forward(
-        &mut self,
-        mut frame: P::Frame,
-        lane: &Lane,
-        candidate: Option<Candidate>,
-        tick: Tick,
-    ) -> Result<(), P::Frame> {
-        let Lane { key, plain, interface, .. } = lane;
+    pub(super) fn forward(&mut self, mut frame: P::Frame, lane: &Lane, tick: Tick) -> Result<(), P::Frame> {
+        let Lane { key, plain, candidate, interface, .. } = lane;
         let sessions = &self.engine.nat.sessions;
-        let Some(passage) = sessions.find_ordinary(candidate, *key) else { return Err(frame) };
+        let Some(passage) = sessions.find_ordinary(*candidate, *key) else { return Err(frame) };
         let Some((exit, dst)) = self.way(&frame, plain, *interface, &passage) else { return Err(frame) };
         if plain.protocol() == PROTOCOL_TCP {
             self.note_segment(frame.head(), plain, passage.index(), passage.facing());
@@ -85,7 +78,7 @@ impl<P: PacketIo> Turn<'_, P> {
     pub(super) fn forward_otherwise(
         &mut self,
         frame: P::Frame,
-        lane: &Lane,
+        lane: &mut Lane,
         (nic_port, tick): (NicPortId, Tick),
     ) {
         if lane.is_empty() {
@@ -98,17 +91,17 @@ impl<P: PacketIo> Turn<'_, P> {
     }
 
     /// A packet of no session.
-    fn open_lane(&mut self, frame: P::Frame, lane: &Lane, tick: Tick) {
-        let Lane { key, hash, ref plain, interface, .. } = *lane;
-        let view = plain.view();
+    fn open_lane(&mut self, frame: P::Frame, lane: &mut Lane, tick: Tick) {
+        let Lane { key, hash, interface, .. } = *lane;
+        let view = lane.plain.view();
         if let Err(reason) = check_martians(view.src, view.dst) {
             return self.drop(reason);
         }
         let Some((frame, (session, facing))) = self.open(frame, &view, interface, (key, hash)) else {
             return;
         };
-        let candidate = self.engine.nat.sessions.candidate(&session, facing);
-        match self.forward(frame, lane, Some(candidate), tick) {
+        lane.candidate = Some(self.engine.nat.sessions.candidate(&session, facing));
+        match self.forward(frame, lane, tick) {
             Ok(()) => self.counters.forwarded.add(1),
             Err(frame) => self.hit(frame, &view, interface, session, facing),
         }
