@@ -193,11 +193,12 @@ pub fn assert_nothing_internal(frames: &[Vec<u8>]) {
     }
 }
 
-/// The segments' payloads that begin like this, as text.
+/// The lines that begin like this in what TCP connections carried, each once, however often it was sent.
 pub fn lines_beginning(frames: &[Vec<u8>], beginning: &str) -> Vec<String> {
-    let text =
-        |frame: &Vec<u8>| tcp_payload(frame).map(|payload| String::from_utf8_lossy(payload).into_owned());
-    frames.iter().filter_map(text).filter(|line| line.starts_with(beginning)).collect()
+    let texts: Vec<String> =
+        streams(frames).iter().map(|stream| String::from_utf8_lossy(stream).into_owned()).collect();
+    let lines = texts.iter().flat_map(|text| text.lines());
+    lines.filter(|line| line.starts_with(beginning)).map(str::to_owned).collect()
 }
 
 /// The IPv4 packet of a frame without its link header.
