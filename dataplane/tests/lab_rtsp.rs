@@ -59,7 +59,7 @@ impl Cinema {
                 let mut command = self.lab.timed(side, PLAY_SECONDS, "gst-launch-1.0");
                 command
                     .args(["-q", "rtspsrc", &format!("location={url}"), &format!("protocols={transport}")])
-                    .args(["nat-method=none", "timeout=3000000", "latency=50", "!", "rtppcmudepay", "!"])
+                    .args(["nat-method=none", "timeout=10000000", "latency=50", "!", "rtppcmudepay", "!"])
                     .args(["filesink", &format!("location={}", file.display())]);
                 command
             }
@@ -189,7 +189,7 @@ fn a_client_inside_plays_two_streams_at_once() {
                 &location,
                 "protocols=udp",
                 "nat-method=none",
-                "timeout=3000000",
+                "timeout=10000000",
             ][..],
             &["source.", "!", "rtppcmudepay", "!", "filesink", &sinks[0]],
             &["source.", "!", "rtppcmudepay", "!", "filesink", &sinks[1]],
