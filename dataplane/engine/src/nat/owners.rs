@@ -1,7 +1,7 @@
 //! Which thread owns a control session.
 //!
 //! Mostly whoever has received its first packet, or the ALG core that its hash names. Where dialogues of one control session go on
-//! over others between the same two hosts ([`ProtocolId::moves_dialogues`]), those hosts choose: their addresses, as they
+//! over others between the same two hosts (`ProtocolId::moves_dialogues`), those hosts choose: their addresses, as they
 //! know themselves and whatever the side, give the same thread for all of them. A keyed hash spreads the pairs; nothing
 //! outside can compute whose sessions share a thread. Packets come to it by handover, as to any other owner.
 
