@@ -22,6 +22,7 @@ fn pools() -> Arc<PortPools> {
         pools: vec![],
         ranges: vec![range],
         held: AtomicU64::new(0),
+        writers: Writers::Many,
     })
 }
 
