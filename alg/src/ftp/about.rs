@@ -9,6 +9,7 @@
 use crate::decimal::Text;
 
 use super::reply::{self, Code};
+use super::verb::Verb;
 
 /// What is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,15 +29,12 @@ pub(super) enum About {
 impl About {
     /// What a command asks for, if it is about the server itself.
     pub(super) fn of(verb: &[u8], argument: &[u8]) -> Option<Self> {
-        let is = |name: &[u8]| verb.eq_ignore_ascii_case(name);
-        if is(b"FEAT") {
-            Some(Self::Features)
-        } else if is(b"SYST") {
-            Some(Self::System)
-        } else if is(b"HELP") {
-            Some(Self::Help)
-        } else {
-            (is(b"STAT") && argument.is_empty()).then_some(Self::Status)
+        match Verb::of(verb) {
+            FEAT => Some(Self::Features),
+            SYST => Some(Self::System),
+            HELP => Some(Self::Help),
+            STAT if argument.is_empty() => Some(Self::Status),
+            _ => None,
         }
     }
 
@@ -87,6 +85,11 @@ impl About {
         (reply::parse(whole.finished()?) == reply::parse(line)).then_some(text)
     }
 }
+
+const FEAT: Verb = Verb::of(b"FEAT");
+const SYST: Verb = Verb::of(b"SYST");
+const HELP: Verb = Verb::of(b"HELP");
+const STAT: Verb = Verb::of(b"STAT");
 
 #[cfg(test)]
 mod tests {

@@ -10,6 +10,7 @@ use super::command::{self, Command};
 use super::data::refuse;
 use super::outstanding::Awaited;
 use super::policy::{LONGEST_REFUSAL, Name, Refusal};
+use super::verb::Verb;
 use super::{Ftp, State};
 
 impl Ftp {
@@ -131,16 +132,14 @@ impl Ftp {
 
     /// A command that only policy cares about.
     fn other(&mut self, text: &[u8]) -> Awaited {
-        match command::words(text) {
-            Some((verb, argument)) if verb.eq_ignore_ascii_case(b"USER") => {
+        let Some((verb, argument)) = command::words(text) else { return Awaited::Other };
+        match Verb::of(verb) {
+            USER => {
                 self.claimed = Name::new(argument);
                 Awaited::User
             }
-            Some((verb, _)) if [b"PASS", b"ACCT"].iter().any(|one| verb.eq_ignore_ascii_case(*one)) => {
-                Awaited::Login
-            }
-            Some((verb, argument)) => About::of(verb, argument).map_or(Awaited::Other, Awaited::About),
-            None => Awaited::Other,
+            PASS | ACCT => Awaited::Login,
+            _ => About::of(verb, argument).map_or(Awaited::Other, Awaited::About),
         }
     }
 
@@ -203,3 +202,6 @@ impl Ftp {
 
 /// Refused commands that are answered at once: as many replies as fit into what a message may add.
 const REFUSALS: usize = 40;
+const USER: Verb = Verb::of(b"USER");
+const PASS: Verb = Verb::of(b"PASS");
+const ACCT: Verb = Verb::of(b"ACCT");

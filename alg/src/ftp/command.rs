@@ -6,6 +6,7 @@
 //! HTTP although they have this one, is not FTP.
 
 use super::address::{self, AddressError, AddressText};
+use super::verb::Verb;
 
 /// A command, as far as the ALG cares.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +31,7 @@ pub(super) enum Command {
 
 /// What the first bytes of a line can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verb<'a> {
+enum Start<'a> {
     /// A verb, and where its argument starts.
     Whole { verb: &'a [u8], argument_at: usize },
     /// Nothing yet that could not be a verb.
@@ -41,40 +42,35 @@ enum Verb<'a> {
 
 /// Reads a complete line. `None`: not FTP.
 pub(super) fn parse(line: &[u8]) -> Option<Command> {
-    let (verb, argument_at) = match verb(line) {
-        Verb::Whole { verb, argument_at } => (verb, argument_at),
-        Verb::Unfinished if line.len() <= telnet_prefix(line) => return Some(Command::Blank),
+    let (verb, argument_at) = match start(line) {
+        Start::Whole { verb, argument_at } => (verb, argument_at),
+        Start::Unfinished if line.len() <= telnet_prefix(line) => return Some(Command::Blank),
         // The line's end ends the verb.
-        Verb::Unfinished => match line.get(telnet_prefix(line)..) {
+        Start::Unfinished => match line.get(telnet_prefix(line)..) {
             Some(verb) if is_verb(verb) => (verb, line.len()),
             _ => return None,
         },
-        Verb::Wrong => return None,
+        Start::Wrong => return None,
     };
     if HTTP_VERSIONS.iter().any(|version| line.ends_with(version)) {
         return None;
     }
     let argument = line.get(argument_at..).unwrap_or_default();
-    Some(if verb.eq_ignore_ascii_case(b"PORT") {
-        Command::Active(address::read_port(argument, argument_at))
-    } else if verb.eq_ignore_ascii_case(b"EPRT") {
-        Command::Active(address::read_eprt(argument, argument_at))
-    } else if verb.eq_ignore_ascii_case(b"PASV") {
-        Command::Pasv
-    } else if verb.eq_ignore_ascii_case(b"EPSV") {
-        if argument.trim_ascii().eq_ignore_ascii_case(b"ALL") { Command::EpsvAll } else { Command::Epsv }
-    } else if verb.eq_ignore_ascii_case(b"AUTH") {
-        Command::Auth
-    } else if is_long(verb) {
-        Command::Long
-    } else {
-        Command::Other
+    Some(match Verb::of(verb) {
+        PORT => Command::Active(address::read_port(argument, argument_at)),
+        EPRT => Command::Active(address::read_eprt(argument, argument_at)),
+        PASV => Command::Pasv,
+        EPSV if argument.trim_ascii().eq_ignore_ascii_case(b"ALL") => Command::EpsvAll,
+        EPSV => Command::Epsv,
+        AUTH => Command::Auth,
+        LPRT | LPSV => Command::Long,
+        _ => Command::Other,
     })
 }
 
 /// Whether `verb` announces, or asks for, an address of any family (RFC 1639).
 pub(super) fn is_long(verb: &[u8]) -> bool {
-    verb.eq_ignore_ascii_case(b"LPRT") || verb.eq_ignore_ascii_case(b"LPSV")
+    matches!(Verb::of(verb), LPRT | LPSV)
 }
 
 /// The verb of a line and its argument. `None`: it has no verb.
@@ -87,24 +83,24 @@ pub(super) fn words(line: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// Whether the start of a line can still become a command. Once `false`, it stays so with more bytes.
-pub(super) fn may_become_command(start: &[u8]) -> bool {
-    verb(start) != Verb::Wrong
+pub(super) fn may_become_command(head: &[u8]) -> bool {
+    start(head) != Start::Wrong
 }
 
-fn verb(text: &[u8]) -> Verb<'_> {
+fn start(text: &[u8]) -> Start<'_> {
     let start = telnet_prefix(text);
     let Some(rest) = text.get(start..).filter(|rest| !rest.is_empty()) else {
-        return Verb::Unfinished;
+        return Start::Unfinished;
     };
     let length = rest.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
     let verb = rest.get(..length).unwrap_or_default();
     let is_alphabetic_first = verb.first().is_none_or(u8::is_ascii_alphabetic);
     match rest.get(length) {
-        None if length <= LONGEST_VERB && is_alphabetic_first => Verb::Unfinished,
+        None if length <= LONGEST_VERB && is_alphabetic_first => Start::Unfinished,
         // A CR that the line's end may follow.
-        Some(b'\r') if length == 0 && rest.len() == 1 => Verb::Unfinished,
-        Some(b' ' | b'\r') if is_verb(verb) => Verb::Whole { verb, argument_at: start + length },
-        _ => Verb::Wrong,
+        Some(b'\r') if length == 0 && rest.len() == 1 => Start::Unfinished,
+        Some(b' ' | b'\r') if is_verb(verb) => Start::Whole { verb, argument_at: start + length },
+        _ => Start::Wrong,
     }
 }
 
@@ -112,7 +108,7 @@ fn is_verb(verb: &[u8]) -> bool {
     (SHORTEST_VERB..=LONGEST_VERB).contains(&verb.len())
         && verb.first().is_some_and(u8::is_ascii_alphabetic)
         && verb.iter().all(u8::is_ascii_alphanumeric)
-        && !HTTP_METHODS.iter().any(|method| verb.eq_ignore_ascii_case(method))
+        && !HTTP_METHODS.contains(&Verb::of(verb))
 }
 
 /// Bytes of Telnet commands at the head of `text` (RFC 854), the unfinished last one included.
@@ -131,6 +127,13 @@ fn telnet_prefix(text: &[u8]) -> usize {
     }
 }
 
+const PORT: Verb = Verb::of(b"PORT");
+const EPRT: Verb = Verb::of(b"EPRT");
+const PASV: Verb = Verb::of(b"PASV");
+const EPSV: Verb = Verb::of(b"EPSV");
+const AUTH: Verb = Verb::of(b"AUTH");
+const LPRT: Verb = Verb::of(b"LPRT");
+const LPSV: Verb = Verb::of(b"LPSV");
 const SHORTEST_VERB: usize = 3;
 const LONGEST_VERB: usize = 7;
 const IAC: u8 = 0xff;
@@ -140,8 +143,18 @@ const DATA_MARK: u8 = 0xf2;
 
 /// Of the shape of a verb, and sent by what a browser can be made to open (RFC 9110 section 9.1,
 /// RFC 5789, RFC 9113 section 3.4).
-const HTTP_METHODS: [&[u8]; 10] =
-    [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH", b"PRI"];
+const HTTP_METHODS: [Verb; 10] = [
+    Verb::of(b"GET"),
+    Verb::of(b"HEAD"),
+    Verb::of(b"POST"),
+    Verb::of(b"PUT"),
+    Verb::of(b"DELETE"),
+    Verb::of(b"CONNECT"),
+    Verb::of(b"OPTIONS"),
+    Verb::of(b"TRACE"),
+    Verb::of(b"PATCH"),
+    Verb::of(b"PRI"),
+];
 
 /// A page can make up methods; it cannot leave this out.
 const HTTP_VERSIONS: [&[u8]; 2] = [b" HTTP/1.0", b" HTTP/1.1"];

@@ -71,6 +71,7 @@ mod reply;
 mod server;
 #[cfg(test)]
 mod tests;
+mod verb;
 
 /// How FTP is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
