@@ -16,6 +16,7 @@ pub(super) struct Call {
     pub(super) name: u64,
     /// Of who began it: the From tag of its first message.
     pub(super) caller: u32,
+    /// Somebody has accepted it.
     pub(super) answered: bool,
     /// Tags of those who answered with a 2xx and have not hung up.
     pub(super) forks: [u32; MAX_FORKS],
@@ -86,14 +87,6 @@ impl Call {
             named: [[Named::NOTHING; MAX_SECTIONS]; 2],
             media: [None; MAX_MEDIA],
         }
-    }
-
-    pub(super) const fn name(&self) -> u64 {
-        self.name
-    }
-
-    pub(super) const fn is_answered(&self) -> bool {
-        self.answered
     }
 
     /// Whether `heard` is of this call: its tags are those of the caller and of one who has answered; as long as nobody has, of one at
@@ -201,6 +194,10 @@ impl Media {
     }
 }
 
+impl Named {
+    const NOTHING: Self = Self { address: Ipv4Addr::UNSPECIFIED, l4_port: 0, control: 0 };
+}
+
 /// Takes the first free place, if there is one.
 fn note(tags: &mut [u32; MAX_FORKS], tag: u32) {
     if !tags.contains(&tag)
@@ -208,10 +205,6 @@ fn note(tags: &mut [u32; MAX_FORKS], tag: u32) {
     {
         *free = tag;
     }
-}
-
-impl Named {
-    const NOTHING: Self = Self { address: Ipv4Addr::UNSPECIFIED, l4_port: 0, control: 0 };
 }
 
 /// Who may send to a section: who its other end has named there, if that may be another host; else that end itself.

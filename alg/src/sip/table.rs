@@ -184,7 +184,7 @@ impl CallTable {
             self.shared -= usize::from(flow.count >= SURE_CALLS);
             flow.count += 1;
         }
-        self.index.insert((of.0, call.name()), at);
+        self.index.insert((of.0, call.name), at);
         self.append(at);
         Some(Place(at))
     }
@@ -255,9 +255,9 @@ impl CallTable {
     pub(super) fn remove(&mut self, place: Place) {
         self.take_out(place.0);
         let Some(Slot { call, flow, hosts, is_noted, .. }) = self.slots.get(place.0 as usize) else { return };
-        self.index.remove(&(*flow, call.name()));
+        self.index.remove(&(*flow, call.name));
         if *is_noted {
-            self.by_hosts.remove(&(hosts.name, call.name()));
+            self.by_hosts.remove(&(hosts.name, call.name));
         }
         if let Some(flow) = self.flows.get_mut(*flow as usize) {
             self.shared += usize::from(flow.count > SURE_CALLS);
@@ -291,7 +291,7 @@ impl CallTable {
     fn note(&mut self, place: Place) {
         let Some(slot) = self.slots.get_mut(place.0 as usize) else { return };
         if !slot.is_noted && slot.hosts.name != 0 {
-            let noted = self.by_hosts.entry((slot.hosts.name, slot.call.name())).or_insert(place.0);
+            let noted = self.by_hosts.entry((slot.hosts.name, slot.call.name)).or_insert(place.0);
             slot.is_noted = *noted == place.0;
         }
     }
@@ -299,7 +299,7 @@ impl CallTable {
     /// The row of the call at `at`, and its neighbours there.
     fn row_of(&mut self, at: u32) -> Option<(&mut Row, u32, u32)> {
         let slot = self.slots.get(at as usize)?;
-        let row = if slot.call.is_answered() { ANSWERED } else { UNANSWERED };
+        let row = if slot.call.answered { ANSWERED } else { UNANSWERED };
         let row = self.flows.get_mut(slot.flow as usize)?.rows.get_mut(row)?;
         Some((row, slot.older, slot.newer))
     }

@@ -19,7 +19,7 @@ fn begin(table: &mut CallTable, of: &mut FlowCalls, name: u64) -> bool {
 fn oldest(table: &mut CallTable, of: FlowCalls, keep: u64) -> Option<u64> {
     let keep = table.find(of, keep);
     let oldest = table.oldest(of, keep)?;
-    table.call(oldest).map(|call| call.name())
+    table.call(oldest).map(|call| call.name)
 }
 
 const CALLER: u32 = 5;
