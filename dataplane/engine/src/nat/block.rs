@@ -157,7 +157,7 @@ impl Blocks {
         take_port: impl Fn(u16, u16) -> Option<u16>,
     ) -> (Result<u16, Shortage>, Option<Block>) {
         let Some(plan) = self.plan(site.pool) else { return (Err(Shortage::Pool), None) };
-        let address = plan.first + site.address_number * plan.per_address;
+        let address = plan.first_on(site.address_number);
         for place in self.row_of(site.subscriber, plan) {
             let Some(block) = place.load(Ordering::Relaxed).checked_sub(1) else { continue };
             let within = block.checked_sub(address).filter(|within| *within < plan.per_address);
@@ -171,10 +171,20 @@ impl Blocks {
                 self.leave_block(block, now);
             }
         }
-        self.take_another(plan, site, random, now, hold, take_port)
+        let another = match self.take_another(plan, site, random, hold) {
+            Ok(another) => another,
+            Err(shortage) => return (Err(shortage), None),
+        };
+        let (low, high) = another.l4_ports;
+        let l4_port = take_port(low, high);
+        if l4_port.is_none() {
+            // Forwards and resting ports fill it.
+            self.leave(site.pool, site.address_number, low, now);
+        }
+        (l4_port.ok_or(Shortage::Pool), Some(another))
     }
 
-    /// The same out of one block more.
+    /// One block more for the subscriber, with one port counted.
     #[cold]
     #[inline(never)]
     fn take_another(
@@ -182,30 +192,20 @@ impl Blocks {
         plan: &Plan,
         site: Site,
         random: u64,
-        now: Instant,
         hold: impl FnOnce(),
-        take_port: impl Fn(u16, u16) -> Option<u16>,
-    ) -> (Result<u16, Shortage>, Option<Block>) {
-        let address = plan.first + site.address_number * plan.per_address;
+    ) -> Result<Block, Shortage> {
         let row = self.row_of(site.subscriber, plan);
         let claim = |place: &&AtomicU32| {
             place.compare_exchange(0, BUSY, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         };
-        let Some(place) = row.iter().find(claim) else { return (Err(Shortage::Quota), None) };
-        let Some(block) = self.take_block(plan, site, address, random) else {
+        let place = row.iter().find(claim).ok_or(Shortage::Quota)?;
+        let Some(block) = self.take_block(plan, site, random) else {
             place.store(0, Ordering::Relaxed);
-            return (Err(Shortage::Pool), None);
+            return Err(Shortage::Pool);
         };
         hold();
         place.store(block + 1, Ordering::Relaxed);
-        let (low, high) = plan.l4_ports(block - address);
-        let l4_port = take_port(low, high);
-        if l4_port.is_none() {
-            // Forwards and resting ports fill it.
-            self.leave_block(block, now);
-        }
-        let assigned = self.block(site.pool, plan, block, site.subscriber);
-        (l4_port.ok_or(Shortage::Pool), Some(assigned))
+        Ok(self.block(site.pool, plan, block, site.subscriber))
     }
 
     /// Counts one more port of a block that the subscriber has: `l4_port`, which the caller takes. `false`: the block is
@@ -215,8 +215,7 @@ impl Blocks {
         let Some(plan) = self.plan(pool) else { return false };
         let Some(offset) = l4_port.checked_sub(plan.low) else { return false };
         let within = u32::from(offset / plan.block_ports);
-        within < plan.per_address
-            && self.enter(plan.first + address_number * plan.per_address + within, subscriber)
+        within < plan.per_address && self.enter(plan.first_on(address_number) + within, subscriber)
     }
 
     /// Says that a port that [`Blocks::take`] gave is free again.
@@ -224,7 +223,7 @@ impl Blocks {
         let Some(plan) = self.plan(pool) else { return };
         let Some(offset) = l4_port.checked_sub(plan.low) else { return };
         let within = u32::from(offset / plan.block_ports);
-        self.leave_block(plan.first + address_number * plan.per_address + within, now);
+        self.leave_block(plan.first_on(address_number) + within, now);
     }
 
     /// Frees those of the blocks `numbers` that have been idle for long enough, and tells each one: its
@@ -262,7 +261,7 @@ impl Blocks {
     pub fn free_on(&self, pool: usize, address_number: u32) -> (u32, u32) {
         let Some(plan) = self.plan(pool) else { return (0, 0) };
         let computed = plan.deterministic.as_ref().map_or(0, Deterministic::per_address);
-        let first = plan.first + address_number * plan.per_address;
+        let first = plan.first_on(address_number);
         let numbers = (first + computed).min(first + plan.per_address)..first + plan.per_address;
         let count = numbers.end - numbers.start;
         let free = numbers.filter(|number| self.state(*number).load(Ordering::Relaxed) == 0).count();
@@ -327,7 +326,8 @@ impl Blocks {
 
     /// The host's computed block if that is free, else one that chance chooses among those that are
     /// nobody's first.
-    fn take_block(&self, plan: &Plan, site: Site, address: u32, random: u64) -> Option<u32> {
+    fn take_block(&self, plan: &Plan, site: Site, random: u64) -> Option<u32> {
+        let address = plan.first_on(site.address_number);
         let taken = State { owner: Some(site.subscriber), ports: 1, idle_since: 0 }.word();
         let try_take = |block: &u32| {
             self.state(*block).compare_exchange(0, taken, Ordering::AcqRel, Ordering::Relaxed).is_ok()
@@ -349,6 +349,12 @@ impl Blocks {
 }
 
 impl Plan {
+    /// The number of the first block of an address.
+    #[inline]
+    fn first_on(&self, address_number: u32) -> u32 {
+        self.first + address_number * self.per_address
+    }
+
     /// The ports of the block that is number `within` of its address.
     #[inline]
     fn l4_ports(&self, within: u32) -> (u16, u16) {
