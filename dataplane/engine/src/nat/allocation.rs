@@ -77,11 +77,11 @@ impl Nat {
     /// A reference on the subscriber that `host` is.
     #[inline]
     fn enter(&self, worker: &mut NatWorker, host: Host) -> Option<u32> {
-        match worker.hops.host {
+        match worker.burst.host {
             Some((last, slot)) if last == host && self.subscribers.enter_again(slot, host) => Some(slot),
             _ => {
                 let slot = self.subscribers.enter(host)?;
-                worker.hops.host = Some((host, slot));
+                worker.burst.host = Some((host, slot));
                 Some(slot)
             }
         }

@@ -29,16 +29,14 @@ use crate::drop_reason::DropReason;
 use crate::event::Kind;
 use crate::ids::TenantId;
 use crate::nat::allocation::Seat;
-use crate::nat::hops::{next_hop, reverse_hop};
 use crate::nat::key::{Endpoint, FlowKey, Host};
 use crate::nat::policy::{Translating, Treatment};
 use crate::nat::ports::CANDIDATES;
 use crate::nat::session::{CreateError, Facing, NewSession, Session};
-use crate::nat::{Asker, Nat, NatWorker, Opened, Refusal, Retiree};
+use crate::nat::{Nat, NatWorker, Opened, Opener, Refusal, Retiree};
 use crate::packet::other::has_changeable_ports;
 use crate::packet::parse::{Ipv4View, L4Class};
 use crate::packet::{PROTOCOL_AH, PROTOCOL_GRE};
-use crate::router::Router;
 use crate::time::Instant;
 
 impl Nat {
@@ -85,11 +83,9 @@ impl Nat {
     pub(super) fn open_other(
         &self,
         worker: &mut NatWorker,
-        router: &Router,
-        key: FlowKey,
-        asker: Asker<'_>,
-        now: Instant,
+        opener: &Opener<'_>,
     ) -> Result<Opened<'_>, Refusal> {
+        let key = opener.key;
         // With a call id it is known to be expected, by whomever.
         let is_call = key.protocol() == PROTOCOL_GRE && key.destination().l4_port != 0;
         if !is_call && !self.policy.names(key.protocol()) {
@@ -101,34 +97,24 @@ impl Nat {
         if key.protocol() == PROTOCOL_AH && (from_static || to_static) {
             return Err(Refusal::Drop(DropReason::AhTranslated));
         }
-        match (asker.arrived.side, to_static || self.ports.contains(to)) {
+        match (opener.arrived.side, to_static || self.ports.contains(to)) {
             // To a static address, or what an ALG expects; there are no mappings to find.
-            (Side::External, true) => self.open_inbound(worker, router, key, asker, now),
-            (Side::External, false) if asker.by_rule => {
-                self.open_untranslated(worker, router, key, asker, now)
-            }
-            (Side::Internal, true) if from_static && to_static => {
-                self.open_hairpin(worker, router, key, asker, now)
-            }
-            (Side::Internal, false) if from_static => self.open_outbound(worker, router, key, asker, now),
-            (Side::Internal, false) if is_call => self.open_call(worker, router, key, asker, now),
-            (Side::Internal, false) => self.open_outbound_other(worker, router, key, asker, now),
+            (Side::External, true) => self.open_inbound(worker, opener),
+            (Side::External, false) if opener.by_rule => self.open_untranslated(worker, opener),
+            (Side::Internal, true) if from_static && to_static => self.open_hairpin(worker, opener),
+            (Side::Internal, false) if from_static => self.open_outbound(worker, opener),
+            (Side::Internal, false) if is_call => self.open_call(worker, opener),
+            (Side::Internal, false) => self.open_outbound_other(worker, opener),
             _ => Err(Refusal::Drop(DropReason::NoMapping)),
         }
     }
 
     /// An outbound PPTP call: from the external address of its control session, which the other end knows.
-    fn open_call(
-        &self,
-        worker: &mut NatWorker,
-        router: &Router,
-        key: FlowKey,
-        asker: Asker<'_>,
-        now: Instant,
-    ) -> Result<Opened<'_>, Refusal> {
-        let internal_hop = reverse_hop(router, asker.back, Side::Internal, now)?;
+    fn open_call(&self, worker: &mut NatWorker, opener: &Opener<'_>) -> Result<Opened<'_>, Refusal> {
+        let Opener { key, router, now, .. } = *opener;
+        let internal_hop = opener.reverse_hop(Side::Internal)?;
         let remote = key.destination().in_tenant(key.tenant());
-        let external_hop = next_hop(router, remote.host(), now)?;
+        let external_hop = opener.next_hop(remote.host())?;
         let expected = self.expected_outbound(worker, key, remote, now);
         let control = expected.and_then(|expected| {
             let control = self.sessions.by_handle(expected.parent)?;
@@ -137,7 +123,7 @@ impl Nat {
         let Some((control, expected)) = control else {
             // Another host's call: the id says nothing here.
             return match self.policy.names(key.protocol()) {
-                true => self.open_outbound_other(worker, router, key, asker, now),
+                true => self.open_outbound_other(worker, opener),
                 false => Err(Refusal::Drop(DropReason::ExpectationPeer)),
             };
         };
@@ -168,14 +154,12 @@ impl Nat {
     fn open_outbound_other(
         &self,
         worker: &mut NatWorker,
-        router: &Router,
-        key: FlowKey,
-        asker: Asker<'_>,
-        now: Instant,
+        opener: &Opener<'_>,
     ) -> Result<Opened<'_>, Refusal> {
-        let internal_hop = reverse_hop(router, asker.back, Side::Internal, now)?;
+        let Opener { key, router, now, .. } = *opener;
+        let internal_hop = opener.reverse_hop(Side::Internal)?;
         let remote = key.destination().in_tenant(key.tenant());
-        let external_hop = next_hop(router, remote.host(), now)?;
+        let external_hop = opener.next_hop(remote.host())?;
         // What it answers arrives in the tenant of the interface behind which it is.
         let remote = remote.in_tenant(router.interfaces.tenant_of(external_hop.interface));
         let is_translated = router.interfaces.side_of(external_hop.interface) == Some(Side::External);

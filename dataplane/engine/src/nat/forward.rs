@@ -23,8 +23,7 @@ use crate::nat::policy::reserved_scope;
 use crate::nat::ports::PortSpace;
 use crate::nat::session::{Facing, Session};
 use crate::nat::slow_path::Source;
-use crate::nat::{Nat, NatWorker, Refusal};
-use crate::router::Router;
+use crate::nat::{Nat, NatWorker, Opener, Refusal};
 use crate::table::hash::HashKey;
 
 /// The port forwards of the configuration.
@@ -158,7 +157,7 @@ impl Nat {
         self.forwards.masquerades(key.protocol(), key.destination()) || parent.is_some_and(is_parent)
     }
 
-    /// The endpoint of algate's own, on `interface`, that `server` will see in place of the client that sends `key`: by
+    /// The endpoint of algate's own, on `interface`, that `server` will see in place of the client that sends `opener`: by
     /// which an ALG has announced it, or one taken by the session that uses it, with this server alone.
     ///
     /// # Errors
@@ -166,13 +165,12 @@ impl Nat {
     pub(super) fn masquerade(
         &self,
         worker: &mut NatWorker,
-        router: &Router,
-        key: FlowKey,
+        opener: &Opener<'_>,
         server: Endpoint,
         interface: InterfaceId,
     ) -> Result<Source, Refusal> {
-        let (protocol, client) = (key.protocol(), key.source());
-        let own = router.interfaces.of(interface).and_then(|own| own.address_towards(server.address));
+        let (protocol, client) = (opener.key.protocol(), opener.key.source());
+        let own = opener.router.interfaces.of(interface).and_then(|own| own.address_towards(server.address));
         let address = own.ok_or(Refusal::Drop(DropReason::NoRoute))?;
         if let Some((endpoint, mapping)) = self.hold_own(worker, protocol, client, address) {
             return Ok(Source { endpoint, mapping: Some(mapping), hold: Hold::Firm });

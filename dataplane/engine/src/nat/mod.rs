@@ -11,6 +11,7 @@
 
 mod allocation;
 pub mod block;
+mod burst;
 mod by_address;
 pub mod counted;
 mod creation;
@@ -18,12 +19,12 @@ pub mod deterministic;
 pub mod expectation;
 pub mod explicit;
 pub mod forward;
-mod hops;
 pub mod idle_times;
 pub mod key;
 pub mod mapping;
 #[cfg(all(test, loom))]
 pub(crate) mod models;
+mod opener;
 mod outbound;
 mod own_name;
 mod owners;
@@ -51,19 +52,20 @@ use crate::alg_stage::protocols::ControlPorts;
 use crate::event::ring::Recorder;
 use crate::nat::allocation::Rests;
 use crate::nat::block::Blocks;
+use crate::nat::burst::Burst;
 use crate::nat::counted::Counted;
 use crate::nat::expectation::{Ended, Expectation, Expectations, UNLIMITED};
 use crate::nat::forward::Forwards;
-use crate::nat::hops::Hops;
 use crate::nat::idle_times::IdleTimes;
 use crate::nat::key::{Endpoint, FlowKey, Host};
 use crate::nat::mapping::{Hold, Mappings};
+pub use crate::nat::opener::{Opener, Refusal};
 use crate::nat::owners::Owners;
 use crate::nat::policy::Policy;
 use crate::nat::ports::PortPools;
 use crate::nat::session::{Capacity, Facing, Session, Sessions};
 use crate::nat::shortage::Shortages;
-pub use crate::nat::slow_path::{Asker, Opened, Refusal};
+pub use crate::nat::slow_path::Opened;
 use crate::nat::statics::Statics;
 use crate::nat::subscriber::Subscribers;
 use crate::packet::PROTOCOL_UDP;
@@ -113,7 +115,7 @@ pub struct NatWorker {
     retired: Retired<Retiree>,
     rests: Rests,
     random: Random,
-    hops: Hops,
+    burst: Burst,
     sweep: sweep::Cursor,
     events: Recorder,
 }
@@ -320,7 +322,7 @@ impl NatWorker {
             rests: Rests::new(hold),
             retired: Retired::new(RETIRED_ENTRIES),
             random: Random { key: key.clone(), last: !u64::from(number), drawn: 0 },
-            hops: Hops::default(),
+            burst: Burst::default(),
             sweep: sweep::Cursor::new(number, workers),
         }
     }

@@ -6,36 +6,37 @@ use algate_config::Side;
 use crate::drop_reason::DropReason;
 use crate::nat::allocation::Seat;
 use crate::nat::expectation::{Admission, Expectation};
-use crate::nat::hops::way_back;
 use crate::nat::key::{Endpoint, FlowKey};
 use crate::nat::mapping::{Filtering, Hold, Scope};
+use crate::nat::opener::{Opener, Refusal};
 use crate::nat::policy::{Translating, Treatment, reserved_scope};
 use crate::nat::reservation::apart_scope;
 use crate::nat::session::{Facing, NewSession};
-use crate::nat::slow_path::{Asker, Opened, Refusal, Source};
+use crate::nat::slow_path::{Opened, Source};
 use crate::nat::{Nat, NatWorker};
-use crate::router::Router;
 use crate::table::slots::Handle;
 use crate::time::Instant;
 
 impl Nat {
+    /// A flow from an internal host to the external side, or to where a rule sends it.
+    ///
+    /// # Errors
+    /// No route or neighbour, no rule, a full quota, table or pool: nothing was taken.
     #[inline]
     pub(super) fn open_outbound(
         &self,
         worker: &mut NatWorker,
-        router: &Router,
-        key: FlowKey,
-        asker: Asker<'_>,
-        now: Instant,
+        opener: &Opener<'_>,
     ) -> Result<Opened<'_>, Refusal> {
-        let back = way_back(router, asker.back, Side::Internal)?;
-        let internal_hop = worker.hops.resolve(Side::Internal, router, back, now)?;
+        let Opener { key, router, now, .. } = *opener;
+        let back = opener.way_back(Side::Internal)?;
+        let internal_hop = worker.burst.resolve(Side::Internal, router, back, now)?;
         let is_static = self.statics.external_of(key.source().host()).is_some();
         let elsewhere = if is_static { None } else { self.policy.destination(key) };
         let remote = elsewhere.unwrap_or(key.destination()).in_tenant(key.tenant());
         let hop = router.routes.lookup(remote.tenant, remote.address);
         let hop = hop.ok_or(Refusal::Drop(DropReason::NoRoute))?;
-        let external_hop = worker.hops.resolve(Side::External, router, hop, now)?;
+        let external_hop = worker.burst.resolve(Side::External, router, hop, now)?;
         // What it answers arrives in the tenant of the interface behind which it is.
         let remote = remote.in_tenant(router.interfaces.tenant_of(external_hop.interface));
         let is_outside = router.interfaces.side_of(external_hop.interface) == Some(Side::External);
@@ -60,7 +61,7 @@ impl Nat {
             hold: source.hold,
             is_alone: source.mapping.is_some_and(|mapping| self.mappings.references(mapping) == 1),
             parent,
-            alg_owner: self.alg_owner((key.protocol(), source.endpoint), &[remote], parent, asker.owner),
+            alg_owner: self.alg_owner((key.protocol(), source.endpoint), &[remote], parent, opener.owner),
             ..NewSession::between(
                 (key, internal_hop),
                 (FlowKey::new(key.protocol(), remote, source.endpoint), external_hop),

@@ -20,15 +20,12 @@ use algate_config::Side;
 
 use crate::drop_reason::DropReason;
 use crate::nat::expectation::Admission;
-use crate::nat::hops::{next_hop, reverse_hop};
 use crate::nat::key::{Endpoint, FlowKey};
 use crate::nat::mapping::{CreateError, Filtering, Hold, Mapping, Scope};
 use crate::nat::ports::PortSpace;
 use crate::nat::reservation::{Reserved, is_pair, partner};
 use crate::nat::session::{Facing, NewSession};
-use crate::nat::{Asker, Nat, NatWorker, Opened, Refusal, Retiree};
-use crate::router::Router;
-use crate::time::Instant;
+use crate::nat::{Nat, NatWorker, Opened, Opener, Refusal, Retiree};
 
 impl Nat {
     /// Reserves an endpoint on `address`, algate's own, for flows that a server is to send to the client `target`.
@@ -111,11 +108,12 @@ impl Nat {
     /// Whether a packet from inside comes to an endpoint of algate's own that an ALG has announced.
     #[inline]
     #[must_use]
-    pub fn is_expected_here(&self, router: &Router, asker: Asker<'_>, key: FlowKey) -> bool {
+    pub fn is_expected_here(&self, opener: &Opener<'_>) -> bool {
+        let Opener { key, router, .. } = *opener;
         let to = key.destination().in_tenant(key.tenant());
         self.expectations.in_use() > 0
             && PortSpace::of_protocol(key.protocol()).is_some()
-            && asker.arrived.side == Side::Internal
+            && opener.arrived.side == Side::Internal
             && router.interfaces.is_own(key.tenant(), to.address)
             && self.expectations.is_announced(key.protocol(), to)
     }
@@ -124,12 +122,10 @@ impl Nat {
     pub(super) fn open_to_client(
         &self,
         worker: &mut NatWorker,
-        router: &Router,
-        key: FlowKey,
-        asker: Asker<'_>,
-        now: Instant,
+        opener: &Opener<'_>,
     ) -> Result<Opened<'_>, Refusal> {
-        let internal_hop = reverse_hop(router, asker.back, Side::Internal, now)?;
+        let Opener { key, router, now, .. } = *opener;
+        let internal_hop = opener.reverse_hop(Side::Internal)?;
         let announced = key.destination().in_tenant(key.tenant());
         let admission = self.expectations.admit(key.protocol(), key.source(), announced, now);
         let Admission::Admitted { expectation, used_up } = admission else {
@@ -144,7 +140,7 @@ impl Nat {
         let client = expectation.target;
         // As if the server knew the client: its rule is asked for that flow.
         let flow = FlowKey::new(key.protocol(), key.source(), client);
-        let made = next_hop(router, client.host(), now).and_then(|external_hop| {
+        let made = opener.next_hop(client.host()).and_then(|external_hop| {
             let treatment = self.treatment(flow)?;
             let seat = self.seat(worker, key.protocol(), key.source().host(), now)?;
             match self.map_source(worker, flow, treatment, seat, now, |_| {}) {
@@ -169,7 +165,7 @@ impl Nat {
             hold: source.hold,
             remote_mapping,
             parent,
-            alg_owner: self.alg_owner((key.protocol(), announced), &[remote], parent, asker.owner),
+            alg_owner: self.alg_owner((key.protocol(), announced), &[remote], parent, opener.owner),
             ..NewSession::between(
                 (key, internal_hop),
                 (FlowKey::new(key.protocol(), remote, source.endpoint), external_hop),

@@ -9,8 +9,8 @@ use algate_config::MappingEvents;
 use crate::drop_reason::DropReason;
 use crate::event::{Kind, Record};
 use crate::nat::block::Block;
+use crate::nat::burst::Burst;
 use crate::nat::deterministic::Owner;
-use crate::nat::hops::Hops;
 use crate::nat::key::{Endpoint, FlowKey, Host};
 use crate::nat::mapping::{Mapping, Scope};
 use crate::nat::{Nat, NatWorker};
@@ -21,7 +21,7 @@ impl NatWorker {
     #[inline]
     pub fn begin(&mut self, now: Instant) {
         self.events.begin(now);
-        self.hops = Hops::default();
+        self.burst = Burst::default();
     }
 }
 

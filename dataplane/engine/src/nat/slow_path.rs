@@ -32,46 +32,19 @@ use crate::ids::WorkerId;
 use crate::nat::allocation::Seat;
 use crate::nat::creation::contact_key;
 use crate::nat::expectation::Admission;
-use crate::nat::hops::{next_hop, reverse_hop};
 use crate::nat::key::{Endpoint, FlowKey, Host};
 use crate::nat::mapping::{Filtering, Hold, Mapping};
+use crate::nat::opener::{Opener, Refusal};
 use crate::nat::policy::{Translating, Treatment};
 use crate::nat::ports::PortSpace;
 use crate::nat::session::{AlgOwner, Facing, NewSession, Session};
 use crate::nat::tcp_state::{FLAG_ACK, FLAG_RST, FLAG_SYN};
 use crate::nat::{Nat, NatWorker};
 use crate::packet::parse::{Ipv4View, L4Class};
-use crate::router::Router;
-use crate::router::interface::Interface;
-use crate::router::route::Hop;
 use crate::table::slots::Handle;
-use crate::time::Instant;
 
 /// A session that the first packet made, and the side that packet came from.
 pub type Opened<'a> = (Session<'a>, Facing);
-
-/// Why a packet opened nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// It dies of this.
-    Drop(DropReason),
-    /// Another worker is making what it needs at the same moment: look it up again. Or another session has one of its
-    /// flows for longer.
-    Raced,
-}
-
-/// Who asks for a session with a first packet.
-#[derive(Debug, Clone, Copy)]
-pub struct Asker<'a> {
-    /// The interface it came in on.
-    pub arrived: &'a Interface,
-    /// The way back to its source, by the routes of that interface's tenant.
-    pub back: Option<Hop>,
-    /// Whether a filter rule allows it.
-    pub by_rule: bool,
-    /// The thread that will own the flow should an ALG read it.
-    pub owner: WorkerId,
-}
 
 /// One end of a new session after translation, with what it holds.
 pub(super) struct Source {
@@ -88,39 +61,33 @@ impl Source {
 }
 
 impl Nat {
-    /// Opens a session for the first packet of a flow, of which `view` is what it says and `key` is the flow's.
+    /// Opens a session for the first packet of a flow, of which `view` is what it says.
     ///
     /// # Errors
     /// [`Refusal`]: nothing was opened.
     pub fn open(
         &self,
         worker: &mut NatWorker,
-        router: &Router,
-        (view, key): (&Ipv4View, FlowKey),
-        asker: Asker<'_>,
-        now: Instant,
+        view: &Ipv4View,
+        opener: &Opener<'_>,
     ) -> Result<Opened<'_>, Refusal> {
         check_opener(view).map_err(Refusal::Drop)?;
         if !worker.has_room_to_open() {
             // Another thread holds up the grace period; nothing is lost but this packet.
             return Err(Refusal::Drop(DropReason::SessionTableFull));
         }
-        if PortSpace::of_protocol(key.protocol()).is_none() {
-            return self.open_other(worker, router, key, asker, now);
+        if PortSpace::of_protocol(opener.key.protocol()).is_none() {
+            return self.open_other(worker, opener);
         }
         let is_ours = self.ports.contains(view.dst) || self.statics.internal_of(view.dst).is_some();
-        match (asker.arrived.side, is_ours) {
-            (Side::External, true) => self.open_inbound(worker, router, key, asker, now),
-            (Side::External, false) if asker.by_rule => {
-                self.open_untranslated(worker, router, key, asker, now)
-            }
+        match (opener.arrived.side, is_ours) {
+            (Side::External, true) => self.open_inbound(worker, opener),
+            (Side::External, false) if opener.by_rule => self.open_untranslated(worker, opener),
             // Only what an ALG expects finds a host that is not translated.
-            (Side::External, false) => self.open_inbound(worker, router, key, asker, now),
-            (Side::Internal, true) => self.open_hairpin(worker, router, key, asker, now),
-            (Side::Internal, false) if self.is_expected_here(router, asker, key) => {
-                self.open_to_client(worker, router, key, asker, now)
-            }
-            (Side::Internal, false) => self.open_outbound(worker, router, key, asker, now),
+            (Side::External, false) => self.open_inbound(worker, opener),
+            (Side::Internal, true) => self.open_hairpin(worker, opener),
+            (Side::Internal, false) if self.is_expected_here(opener) => self.open_to_client(worker, opener),
+            (Side::Internal, false) => self.open_outbound(worker, opener),
         }
     }
 
@@ -129,18 +96,16 @@ impl Nat {
     pub(super) fn open_untranslated(
         &self,
         worker: &mut NatWorker,
-        router: &Router,
-        key: FlowKey,
-        asker: Asker<'_>,
-        now: Instant,
+        opener: &Opener<'_>,
     ) -> Result<Opened<'_>, Refusal> {
+        let Opener { key, router, now, .. } = *opener;
         let host = key.destination().host();
         let hop = router.routes.lookup(host.tenant, host.address);
         if hop.and_then(|hop| router.interfaces.side_of(hop.interface)) != Some(Side::Internal) {
             return Err(Refusal::Drop(DropReason::NoMapping));
         }
-        let internal_hop = next_hop(router, host, now)?;
-        let external_hop = reverse_hop(router, asker.back, Side::External, now)?;
+        let internal_hop = opener.next_hop(host)?;
+        let external_hop = opener.reverse_hop(Side::External)?;
         let seat = self.seat(worker, key.protocol(), host, now)?;
         let new = NewSession {
             initiator: Facing::External,
@@ -152,20 +117,17 @@ impl Nat {
     pub(super) fn open_inbound(
         &self,
         worker: &mut NatWorker,
-        router: &Router,
-        key: FlowKey,
-        asker: Asker<'_>,
-        now: Instant,
+        opener: &Opener<'_>,
     ) -> Result<Opened<'_>, Refusal> {
+        let Opener { key, now, .. } = *opener;
         let source = key.source();
-        let (target, parent) =
-            self.admit_inbound(worker, router, key, (source.address, asker), Hold::Loose, now)?;
-        let made = next_hop(router, target.endpoint.host(), now).and_then(|internal| {
-            let external = reverse_hop(router, asker.back, Side::External, now)?;
+        let (target, parent) = self.admit_inbound(worker, opener, source.address, Hold::Loose)?;
+        let made = opener.next_hop(target.endpoint.host()).and_then(|internal| {
+            let external = opener.reverse_hop(Side::External)?;
             let parent = parent.and_then(|parent| self.sessions.by_handle(parent));
             let seat = self.seat(worker, key.protocol(), target.endpoint.host(), now)?;
             let client = match self.is_masqueraded(key, parent) {
-                true => self.masquerade(worker, router, key, target.endpoint, internal.interface),
+                true => self.masquerade(worker, opener, target.endpoint, internal.interface),
                 false => Ok(Source::unmapped(source)),
             };
             match client {
@@ -190,7 +152,7 @@ impl Nat {
             hold: target.hold,
             remote_mapping: client.mapping,
             parent,
-            alg_owner: self.alg_owner((key.protocol(), key.destination()), &ends, parent, asker.owner),
+            alg_owner: self.alg_owner((key.protocol(), key.destination()), &ends, parent, opener.owner),
             ..NewSession::between(
                 (FlowKey::new(key.protocol(), target.endpoint, client.endpoint), internal_hop),
                 (key, external_hop),
@@ -206,31 +168,29 @@ impl Nat {
     pub(super) fn open_hairpin(
         &self,
         worker: &mut NatWorker,
-        router: &Router,
-        key: FlowKey,
-        asker: Asker<'_>,
-        now: Instant,
+        opener: &Opener<'_>,
     ) -> Result<Opened<'_>, Refusal> {
-        let internal_hop = reverse_hop(router, asker.back, Side::Internal, now)?;
+        let Opener { key, now, .. } = *opener;
+        let internal_hop = opener.reverse_hop(Side::Internal)?;
         let treatment = self.treatment(key)?;
         let seat = self.seat(worker, key.protocol(), key.source().host(), now)?;
         let seen_as = self.seen_as(worker, key, treatment, seat);
-        let (target, parent) =
-            match self.admit_inbound(worker, router, called(key), (seen_as, asker), Hold::Firm, now) {
-                Ok(admitted) => admitted,
-                Err(refusal) => {
-                    self.unseat(worker, seat);
-                    return Err(refusal);
-                }
-            };
+        let called = Opener { key: called(key), ..*opener };
+        let (target, parent) = match self.admit_inbound(worker, &called, seen_as, Hold::Firm) {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                self.unseat(worker, seat);
+                return Err(refusal);
+            }
+        };
         let made = if target.endpoint == key.source() {
             // From an endpoint to itself: both directions would be one flow.
             Err(Refusal::Drop(DropReason::MartianDestination))
         } else {
-            next_hop(router, target.endpoint.host(), now).and_then(|external| {
+            opener.next_hop(target.endpoint.host()).and_then(|external| {
                 let server = target.endpoint;
                 let source = match self.is_masqueraded(key, None) {
-                    true => self.masquerade(worker, router, key, server, external.interface)?,
+                    true => self.masquerade(worker, opener, server, external.interface)?,
                     false => self.map_source(worker, key, treatment, seat, now, |_| {})?,
                 };
                 Ok((external, source))
@@ -254,7 +214,7 @@ impl Nat {
             hold: source.hold,
             remote_mapping: target.mapping,
             parent,
-            alg_owner: self.alg_owner((key.protocol(), key.destination()), &ends, parent, asker.owner),
+            alg_owner: self.alg_owner((key.protocol(), key.destination()), &ends, parent, opener.owner),
             ..NewSession::between(
                 (key, internal_hop),
                 (FlowKey::new(key.protocol(), callee, source.endpoint), external_hop),
@@ -270,12 +230,11 @@ impl Nat {
     fn admit_inbound(
         &self,
         worker: &mut NatWorker,
-        router: &Router,
-        key: FlowKey,
-        (remote, asker): (u32, Asker<'_>),
+        opener: &Opener<'_>,
+        remote: u32,
         hold: Hold,
-        now: Instant,
     ) -> Result<(Source, Option<Handle>), Refusal> {
+        let Opener { key, now, .. } = *opener;
         let admit = |source| self.expectations.admit(key.protocol(), source, key.destination(), now);
         let admission = match admit(key.source()) {
             // Another internal host: it may have been named as the world sees it (two phones and a proxy outside).
@@ -306,7 +265,7 @@ impl Nat {
         if let Some(server) = self.forwards.server(key) {
             return Ok((Source::unmapped(server), None));
         }
-        if let Some(endpoint) = self.static_target(router, key.destination(), asker)? {
+        if let Some(endpoint) = self.static_target(opener)? {
             return Ok((Source::unmapped(endpoint), None));
         }
         let found = self.mappings.acquire_external(key.protocol(), key.destination(), hold);
@@ -330,19 +289,15 @@ impl Nat {
         }
     }
 
-    /// The host that has the static address `to`, where `asker` may come in. What the prefix only counts
+    /// The host that has the static address it is sent to, where `opener` may come in. What the prefix only counts
     /// in, algate's own address and broadcasts, is nobody.
-    fn static_target(
-        &self,
-        router: &Router,
-        to: Endpoint,
-        asker: Asker<'_>,
-    ) -> Result<Option<Endpoint>, Refusal> {
+    fn static_target(&self, opener: &Opener<'_>) -> Result<Option<Endpoint>, Refusal> {
+        let to = opener.key.destination();
         let Some(Host { tenant, address }) = self.statics.internal_of(to.address) else { return Ok(None) };
-        let interfaces = &router.interfaces;
+        let interfaces = &opener.router.interfaces;
         let is_host = !interfaces.is_own(tenant, address) && !interfaces.is_broadcast(tenant, address);
-        let is_inside = asker.arrived.side == Side::Internal;
-        if is_host && (is_inside || asker.by_rule || self.statics.admits_all(to.address)) {
+        let is_inside = opener.arrived.side == Side::Internal;
+        if is_host && (is_inside || opener.by_rule || self.statics.admits_all(to.address)) {
             return Ok(Some(Endpoint { tenant, address, ..to }));
         }
         Err(Refusal::Drop(DropReason::NoMapping))

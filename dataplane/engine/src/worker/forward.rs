@@ -11,7 +11,7 @@ use crate::ids::InterfaceId;
 use crate::nat::key::FlowKey;
 use crate::nat::session::{Facing, Session};
 use crate::nat::tcp_state::{FLAG_ACK, FLAG_RST, FLAG_SYN, TcpEvent, TcpState};
-use crate::nat::{Asker, Opened, Refusal};
+use crate::nat::{Opened, Opener, Refusal};
 use crate::packet::parse::{FragmentKind, Ipv4View, L4Class};
 use crate::packet::rewrite::{clamp_mss, decrement_ttl, set_identification, translate};
 use crate::packet::shift::{shift_ack, shift_seq};
@@ -136,10 +136,9 @@ impl<'a, P: PacketIo> Turn<'a, P> {
         let back = router.routes.lookup(arrived.tenant, view.src);
         let admission = self.admit(&frame, view, arrived, back)?;
         let owner = engine.alg_owner(self.id, hash);
-        let asker = Asker { arrived, back, by_rule: admission == Admission::ByRule, owner };
-        if router.interfaces.is_own(arrived.tenant, view.dst)
-            && !engine.nat.is_expected_here(router, asker, key)
-        {
+        let by_rule = admission == Admission::ByRule;
+        let opener = Opener { key, arrived, back, by_rule, owner, router, now: self.context.now };
+        if router.interfaces.is_own(arrived.tenant, view.dst) && !engine.nat.is_expected_here(&opener) {
             self.local(frame, view, arrived);
             return None;
         }
@@ -156,12 +155,12 @@ impl<'a, P: PacketIo> Turn<'a, P> {
             self.drop(reason);
             return None;
         }
-        match engine.nat.open(&mut self.owned.nat, router, (view, key), asker, self.context.now) {
+        match engine.nat.open(&mut self.owned.nat, view, &opener) {
             Ok(opened) => {
                 self.counters.sessions_created.add(1);
                 Some((frame, opened))
             }
-            Err(Refusal::Raced) => self.open_again(frame, view, asker, (key, hash)),
+            Err(Refusal::Raced) => self.open_again(frame, view, &opener, hash),
             Err(Refusal::Drop(reason)) => {
                 self.refuse_opener(&frame, view, arrived, reason);
                 None
@@ -177,19 +176,19 @@ impl<'a, P: PacketIo> Turn<'a, P> {
         &mut self,
         frame: P::Frame,
         view: &Ipv4View,
-        asker: Asker<'_>,
-        (key, hash): (FlowKey, u64),
+        opener: &Opener<'_>,
+        hash: u64,
     ) -> Option<(P::Frame, Opened<'a>)> {
         let engine = self.engine;
-        if let Some(found) = engine.nat.find(hash, key) {
+        if let Some(found) = engine.nat.find(hash, opener.key) {
             return Some((frame, found));
         }
-        match engine.nat.open(&mut self.owned.nat, &engine.router, (view, key), asker, self.context.now) {
+        match engine.nat.open(&mut self.owned.nat, view, opener) {
             Ok(opened) => {
                 self.counters.sessions_created.add(1);
                 return Some((frame, opened));
             }
-            Err(Refusal::Drop(reason)) => self.refuse_opener(&frame, view, asker.arrived, reason),
+            Err(Refusal::Drop(reason)) => self.refuse_opener(&frame, view, opener.arrived, reason),
             Err(Refusal::Raced) => self.drop(DropReason::FlowInUse),
         }
         None

@@ -2,9 +2,8 @@
 
 use algate_config::Side;
 
-use crate::drop_reason::DropReason;
 use crate::nat::key::Host;
-use crate::nat::slow_path::Refusal;
+use crate::nat::opener::Refusal;
 use crate::router::Router;
 use crate::router::egress::NextHop;
 use crate::router::route::Hop;
@@ -14,13 +13,13 @@ use crate::time::Instant;
 /// is forgotten meanwhile is found missing as later packets of its sessions find it. And the last host that opened
 /// something, with its slot among the subscribers, for hosts seldom open one session alone.
 #[derive(Debug, Default)]
-pub(super) struct Hops {
+pub(super) struct Burst {
     internal: Option<(Hop, NextHop)>,
     external: Option<(Hop, NextHop)>,
     pub(super) host: Option<(Host, u32)>,
 }
 
-impl Hops {
+impl Burst {
     /// As [`Router::resolve`], where `hop` was not the last one on `side`.
     #[inline]
     pub(super) fn resolve(
@@ -43,27 +42,4 @@ impl Hops {
             }
         }
     }
-}
-
-/// The way `back` to a source, which must lead through the side that its packet came from: what comes from
-/// elsewhere lies about its address (RFC 2827).
-#[inline]
-pub(super) fn way_back(router: &Router, back: Option<Hop>, side: Side) -> Result<Hop, Refusal> {
-    let is_right = |hop: &Hop| router.interfaces.side_of(hop.interface) == Some(side);
-    back.filter(is_right).ok_or(Refusal::Drop(DropReason::MartianSource))
-}
-
-/// The neighbour on the [`way_back`].
-pub(super) fn reverse_hop(
-    router: &Router,
-    back: Option<Hop>,
-    side: Side,
-    now: Instant,
-) -> Result<NextHop, Refusal> {
-    router.resolve(way_back(router, back, side)?, now).map_err(Refusal::Drop)
-}
-
-/// The neighbour towards `host`.
-pub(super) fn next_hop(router: &Router, host: Host, now: Instant) -> Result<NextHop, Refusal> {
-    router.next_hop(host.tenant, host.address, now).map_err(Refusal::Drop)
 }
