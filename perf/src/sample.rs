@@ -38,6 +38,17 @@ impl Samples {
         sorted.get(at).copied().unwrap_or(0.0)
     }
 
+    /// The mean of the middle half of the chunks: finer than the median where a chunk's value is coarse. 0 when there are
+    /// none.
+    #[must_use]
+    pub fn middle_mean(&self) -> f64 {
+        let mut sorted = self.values.clone();
+        sorted.sort_by(f64::total_cmp);
+        let quarter = sorted.len() / 4;
+        let middle = sorted.get(quarter..sorted.len() - quarter).unwrap_or_default();
+        middle.iter().sum::<f64>() / (middle.len() as f64).max(1.0)
+    }
+
     /// Chunks measured.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -90,5 +101,17 @@ mod tests {
         assert_eq!(samples.quantile(0.0), 10.0);
         assert_eq!(samples.quantile(0.5), 30.0);
         assert_eq!(samples.quantile(1.0), 50.0);
+    }
+
+    #[test]
+    fn the_middle_half_leaves_out_what_was_interrupted() {
+        let mut samples = Samples::default();
+        assert_eq!(samples.middle_mean(), 0.0);
+        samples.add(7.0);
+        assert_eq!(samples.middle_mean(), 7.0);
+        for value in [1000.0, 6.0, 8.0, 7.0, 0.0, 7.0, 9000.0] {
+            samples.add(value);
+        }
+        assert_eq!(samples.middle_mean(), 7.25, "of 7, 7, 7 and 8: two are left out at either end");
     }
 }
