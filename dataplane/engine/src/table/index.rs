@@ -258,13 +258,11 @@ impl IndexTable {
     /// Puts an entry into an empty slot, where nobody else inserts.
     #[inline]
     fn put(&self, place: Place, value: u32) -> Inserted {
-        let (Some(first), Some(second)) = (self.buckets.line(place.first), self.buckets.line(place.second))
-        else {
-            return Inserted::Full;
-        };
-        let mut line = first;
-        let mut empty = slots_with(first, EMPTY_UPPER);
-        if empty.count_ones() as usize <= SLOTS.saturating_sub(self.first_bucket_limit) {
+        let Some(mut line) = self.buckets.line(place.first) else { return Inserted::Full };
+        let mut empty = slots_with(line, EMPTY_UPPER);
+        if empty.count_ones() as usize <= SLOTS.saturating_sub(self.first_bucket_limit)
+            && let Some(second) = self.buckets.line(place.second)
+        {
             let other_empty = slots_with(second, EMPTY_UPPER);
             if other_empty.count_ones() > empty.count_ones() {
                 (line, empty) = (second, other_empty);
