@@ -7,8 +7,7 @@ use algate_engine::frame::{Frame, RxChecksums};
 use algate_engine::ids::{InterfaceId, TenantId};
 use algate_engine::nat::idle_times::IdleTimes;
 use algate_engine::nat::key::{Endpoint, FlowKey};
-use algate_engine::nat::mapping::Hold;
-use algate_engine::nat::session::{Candidate, Capacity, Facing, NewSession, Sessions};
+use algate_engine::nat::session::{Candidate, Capacity, NewSession, Sessions};
 use algate_engine::packet::PROTOCOL_UDP;
 use algate_engine::packet::parse::{Ipv4View, L4Class, Parsed, ParsedKind, parse};
 use algate_engine::packet::rewrite::{Translation, Tuple, decrement_ttl, translate};
@@ -203,20 +202,8 @@ fn sessions(flows: u32) -> Sessions {
     for flow in 0..flows {
         let internal_key = key_of(flow);
         let external = Endpoint::new(0xC613_0000 + flow / 50_000, 1024 + (flow % 50_000) as u16);
-        let new = NewSession {
-            internal_key,
-            external_key: FlowKey::new(PROTOCOL_UDP, internal_key.destination(), external),
-            initiator: Facing::Internal,
-            internal_hop: hop,
-            external_hop: hop,
-            mapping: None,
-            hold: Hold::Firm,
-            is_alone: false,
-            subscriber: 0,
-            remote_mapping: None,
-            parent: None,
-            alg_owner: None,
-        };
+        let external_key = FlowKey::new(PROTOCOL_UDP, internal_key.destination(), external);
+        let new = NewSession::between((internal_key, hop), (external_key, hop), 0);
         let is_made = sessions.create(&new, Instant::default(), |_| {}).is_ok();
         debug_assert!(is_made, "flow {flow}");
     }

@@ -14,7 +14,7 @@ use crate::drop_reason::DropReason;
 use crate::event::Kind;
 use crate::nat::block::{Shortage, Site};
 use crate::nat::key::{Endpoint, Host};
-use crate::nat::mapping::{self, Filtering, Mapping, Scope};
+use crate::nat::mapping::{self, End, Filtering, Mapping, Scope};
 use crate::nat::policy::Translating;
 use crate::nat::ports::{AddressPorts, CANDIDATES, Parity, PoolPlan, PortSpace, Window};
 use crate::nat::{Nat, NatWorker, Refusal, Retiree};
@@ -114,9 +114,8 @@ impl Nat {
         }
     }
 
-    /// Makes a mapping of `internal`, which has none, for flows that `translating` covers, one reference taken, and tells
-    /// its external endpoint. The caller holds a reference on the subscriber. `taken` is told each external endpoint that is
-    /// tried.
+    /// Makes a mapping, one reference taken, and tells its external endpoint. The caller has looked at `inside` in vain.
+    /// `taken` is told each external endpoint that is tried.
     ///
     /// # Errors
     /// [`Refusal`]: no port, no slot, or another worker was faster.
@@ -124,65 +123,84 @@ impl Nat {
     pub(super) fn create_mapping(
         &self,
         worker: &mut NatWorker,
-        (protocol, internal): (u8, Endpoint),
-        subscriber: u32,
-        translating: &Translating,
-        now: Instant,
+        unmapped: &Unmapped<'_>,
+        inside: End,
         taken: impl Fn(Endpoint),
     ) -> Result<(u32, Endpoint), Refusal> {
-        let space = PortSpace::of_protocol(protocol).ok_or(Refusal::Drop(DropReason::UnsupportedProtocol))?;
+        let Unmapped { subscriber, space, .. } = *unmapped;
         if let Err(reason) = self.subscribers.take_port(subscriber, space) {
             self.note_full_quota(worker, subscriber, reason);
             return Err(Refusal::Drop(reason));
         }
-        let mut refusal = Refusal::Drop(DropReason::PoolExhausted);
-        for _ in 0..SHARING_ATTEMPTS {
-            let external = match self.take_endpoint(worker, internal, subscriber, space, translating, now) {
-                Ok(external) => external,
-                Err(reason) => {
-                    refusal = Refusal::Drop(reason);
-                    break;
-                }
-            };
-            self.mappings.prefetch_external(protocol, external, translating.scope);
-            taken(external);
-            let new = Mapping {
-                protocol,
-                internal,
-                external,
-                filtering: translating.filtering,
-                scope: translating.scope,
-                subscriber: Some(subscriber),
-            };
-            let retire = |slot| worker.retire(Retiree::MappingSlot(slot));
-            // The port is ours, and who calls has looked for the internal endpoint.
-            let error = match self.mappings.create_absent(&new, retire) {
-                Ok(index) => {
-                    // The mapping's own reference.
-                    self.subscribers.hold(subscriber);
-                    self.record_mapping(worker, Kind::MappingCreated, &new, Some(translating.pool));
-                    return Ok((index, external));
-                }
-                Err(error) => error,
-            };
-            self.free_port(external, space, now);
-            refusal = self.refuse_mapping(worker, error);
-            if error != mapping::CreateError::Shared {
-                break;
+        let made = match self.try_mapping(worker, unmapped, inside, &taken) {
+            Err(Failure::Shared) => self.try_mapping_again(worker, unmapped, inside, &taken),
+            made => made,
+        };
+        made.map_err(|failure| {
+            self.subscribers.give_port(subscriber, space);
+            failure.refusal()
+        })
+    }
+
+    /// Makes the mapping at an endpoint that chance chooses.
+    #[inline]
+    fn try_mapping(
+        &self,
+        worker: &mut NatWorker,
+        unmapped: &Unmapped<'_>,
+        inside: End,
+        taken: &impl Fn(Endpoint),
+    ) -> Result<(u32, Endpoint), Failure> {
+        let Unmapped { protocol, internal, subscriber, space, translating, now } = *unmapped;
+        let external = self.take_endpoint(worker, unmapped).map_err(Failure::NoPort)?;
+        let outside = self.mappings.outside(protocol, external, translating.scope);
+        taken(external);
+        let new = Mapping {
+            protocol,
+            internal,
+            external,
+            filtering: translating.filtering,
+            scope: translating.scope,
+            subscriber: Some(subscriber),
+        };
+        let retire = |slot| worker.retire(Retiree::MappingSlot(slot));
+        // The port is ours.
+        match self.mappings.create_absent(&new, [inside, outside], retire) {
+            Ok(index) => {
+                // The mapping's own reference.
+                self.subscribers.hold(subscriber);
+                self.record_mapping(worker, Kind::MappingCreated, &new, Some(translating.pool));
+                Ok((index, external))
+            }
+            Err(error) => {
+                self.free_port(external, space, now);
+                Err(self.failure(worker, error))
             }
         }
-        self.subscribers.give_port(subscriber, space);
-        Err(refusal)
+    }
+
+    /// The same where the first endpoint serves the same remote one already.
+    #[cold]
+    #[inline(never)]
+    fn try_mapping_again(
+        &self,
+        worker: &mut NatWorker,
+        unmapped: &Unmapped<'_>,
+        inside: End,
+        taken: &impl Fn(Endpoint),
+    ) -> Result<(u32, Endpoint), Failure> {
+        let mut attempts = (1..SHARING_ATTEMPTS).map(|_| self.try_mapping(worker, unmapped, inside, taken));
+        attempts.find(|made| !matches!(made, Err(Failure::Shared))).unwrap_or(Err(Failure::Shared))
     }
 
     #[cold]
-    fn refuse_mapping(&self, worker: &mut NatWorker, error: mapping::CreateError) -> Refusal {
+    fn failure(&self, worker: &mut NatWorker, error: mapping::CreateError) -> Failure {
         match error {
-            mapping::CreateError::Shared => Refusal::Drop(DropReason::PoolExhausted),
-            mapping::CreateError::Exists(_) => Refusal::Raced,
+            mapping::CreateError::Shared => Failure::Shared,
+            mapping::CreateError::Exists(_) => Failure::Raced,
             mapping::CreateError::Full => {
                 self.note_full_table(worker, DropReason::MappingTableFull);
-                Refusal::Drop(DropReason::MappingTableFull)
+                Failure::Full
             }
         }
     }
@@ -267,27 +285,19 @@ impl Nat {
         self.subscribers.paired(subscriber)
     }
 
-    /// Takes an external endpoint for `internal`.
+    /// Takes an external endpoint.
     #[inline]
-    fn take_endpoint(
-        &self,
-        worker: &mut NatWorker,
-        internal: Endpoint,
-        subscriber: u32,
-        space: PortSpace,
-        translating: &Translating,
-        now: Instant,
-    ) -> Result<Endpoint, DropReason> {
+    fn take_endpoint(&self, worker: &mut NatWorker, unmapped: &Unmapped<'_>) -> Result<Endpoint, DropReason> {
+        let Unmapped { internal, subscriber, translating, .. } = *unmapped;
         let plan = self.ports.plan(translating.pool).ok_or(DropReason::PoolExhausted)?;
         let own = match translating.address {
             Some(address) => self.ports.on(address),
             None => self.external_address(worker, subscriber, internal.host(), translating.pool),
         };
         let own = own.ok_or(DropReason::PoolExhausted)?;
-        let wanted = Wanted { plan, internal, subscriber, space, translating, now };
-        match self.take_on(worker, &wanted, own) {
+        match self.take_on(worker, unmapped, plan, own) {
             Err(refused) if plan.pairing == Pairing::Strict || translating.address.is_some() => Err(refused),
-            Err(refused) => self.take_elsewhere(worker, &wanted, own).ok_or(refused),
+            Err(refused) => self.take_elsewhere(worker, unmapped, plan, own).ok_or(refused),
             taken => taken,
         }
     }
@@ -297,15 +307,16 @@ impl Nat {
     fn take_elsewhere(
         &self,
         worker: &mut NatWorker,
-        wanted: &Wanted<'_>,
+        unmapped: &Unmapped<'_>,
+        plan: &PoolPlan,
         own: &AddressPorts,
     ) -> Option<Endpoint> {
-        let pool = wanted.translating.pool;
+        let pool = unmapped.translating.pool;
         let first = worker.random.draw() >> 1;
         let mut others = (0..CANDIDATES as u64)
             .filter_map(|n| self.ports.on(self.ports.address(pool, first + n)?))
             .filter(|other| other.address != own.address);
-        others.find_map(|other| self.take_on(worker, wanted, other).ok())
+        others.find_map(|other| self.take_on(worker, unmapped, plan, other).ok())
     }
 
     /// Takes a port of `ports`: one with the wanted parity, else any (RFC 4787 REQ-4); one of its
@@ -314,14 +325,15 @@ impl Nat {
     fn take_on(
         &self,
         worker: &mut NatWorker,
-        wanted: &Wanted<'_>,
+        unmapped: &Unmapped<'_>,
+        plan: &PoolPlan,
         ports: &AddressPorts,
     ) -> Result<Endpoint, DropReason> {
-        let Wanted { plan, space, .. } = *wanted;
+        let space = unmapped.space;
         let random = worker.random.draw();
-        let may_share = matches!(wanted.translating.scope, Scope::Remote(_));
+        let may_share = matches!(unmapped.translating.scope, Scope::Remote(_));
         let parity = match plan.keeps_parity && space != PortSpace::Icmp {
-            true => Parity::of(wanted.internal.l4_port),
+            true => Parity::of(unmapped.internal.l4_port),
             false => Parity::Any,
         };
         let take_port = |low: u16, high: u16| {
@@ -340,7 +352,7 @@ impl Nat {
                 DropReason::PoolExhausted
             });
         }
-        let Wanted { subscriber, internal, now, .. } = *wanted;
+        let Unmapped { subscriber, internal, now, .. } = *unmapped;
         let (pool, address_number) = place;
         let site = Site { pool, address_number, subscriber, host: internal.host() };
         let hold = || self.subscribers.hold(subscriber);
@@ -375,9 +387,10 @@ impl Nat {
     }
 }
 
-/// What a port is wanted for.
-struct Wanted<'a> {
-    plan: &'a PoolPlan,
+/// An internal endpoint that is to have a mapping.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unmapped<'a> {
+    protocol: u8,
     internal: Endpoint,
     subscriber: u32,
     space: PortSpace,
@@ -385,5 +398,44 @@ struct Wanted<'a> {
     now: Instant,
 }
 
-/// Ports tried for a mapping that may share one, when others have the same remote endpoint on each.
+impl<'a> Unmapped<'a> {
+    /// One of the `subscriber`, on which the caller holds a reference, for flows that `translating` covers.
+    ///
+    /// # Errors
+    /// The protocol has no mappings.
+    #[inline]
+    pub(super) fn new(
+        (protocol, internal): (u8, Endpoint),
+        subscriber: u32,
+        translating: &'a Translating,
+        now: Instant,
+    ) -> Result<Self, Refusal> {
+        let space = PortSpace::of_protocol(protocol).ok_or(Refusal::Drop(DropReason::UnsupportedProtocol))?;
+        Ok(Self { protocol, internal, subscriber, space, translating, now })
+    }
+}
+
+/// Why there is no mapping.
+enum Failure {
+    NoPort(DropReason),
+    /// The endpoint serves the same remote one already, for another internal one.
+    Shared,
+    /// Another worker was faster.
+    Raced,
+    /// The table.
+    Full,
+}
+
+impl Failure {
+    const fn refusal(self) -> Refusal {
+        match self {
+            Self::NoPort(reason) => Refusal::Drop(reason),
+            Self::Shared => Refusal::Drop(DropReason::PoolExhausted),
+            Self::Raced => Refusal::Raced,
+            Self::Full => Refusal::Drop(DropReason::MappingTableFull),
+        }
+    }
+}
+
+/// Endpoints tried for a mapping that may share one, when others have the same remote endpoint on each.
 const SHARING_ATTEMPTS: u32 = 16;

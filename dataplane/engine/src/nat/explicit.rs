@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::drop_reason::DropReason;
 use crate::event::Kind;
+use crate::nat::allocation::Unmapped;
 use crate::nat::key::{Endpoint, FlowKey, Host};
 use crate::nat::mapping::{CreateError, Filtering, Hold, Mapping, Scope};
 use crate::nat::policy::{Translating, Treatment, reserved_scope};
@@ -57,7 +58,8 @@ impl Nat {
         now: Instant,
     ) -> Result<(u32, Endpoint), AcquireError> {
         let translating = self.translating(protocol, internal).ok_or(AcquireError::NoAddress)?;
-        if let Some(index) = self.mappings.acquire_internal(protocol, internal, translating.scope) {
+        let inside = self.mappings.inside(protocol, internal, translating.scope);
+        if let Some(index) = self.mappings.acquire_inside(&inside) {
             let external = self.mappings.mapping(index).map(|mapping| mapping.external);
             return match external {
                 Some(external) if !insists || suits(suggested, external) => Ok((index, external)),
@@ -73,16 +75,18 @@ impl Nat {
         let subscriber = self.subscribers.enter(internal.host()).ok_or(AcquireError::Exhausted)?;
         let made =
             match self.create_suggested(worker, protocol, internal, subscriber, &translating, suggested) {
-                Err(AcquireError::OtherExternal) if !insists || suggested == ANY => self
-                    .create_mapping(worker, (protocol, internal), subscriber, &translating, now, |_| {})
-                    .map(|(index, _)| index)
-                    .map_err(|refusal| match refusal {
-                        Refusal::Raced => AcquireError::Raced,
-                        Refusal::Drop(DropReason::QuotaPorts | DropReason::QuotaMemory) => {
-                            AcquireError::Quota
-                        }
-                        Refusal::Drop(_) => AcquireError::Exhausted,
-                    }),
+                Err(AcquireError::OtherExternal) if !insists || suggested == ANY => {
+                    Unmapped::new((protocol, internal), subscriber, &translating, now)
+                        .and_then(|unmapped| self.create_mapping(worker, &unmapped, inside, |_| {}))
+                        .map(|(index, _)| index)
+                        .map_err(|refusal| match refusal {
+                            Refusal::Raced => AcquireError::Raced,
+                            Refusal::Drop(DropReason::QuotaPorts | DropReason::QuotaMemory) => {
+                                AcquireError::Quota
+                            }
+                            Refusal::Drop(_) => AcquireError::Exhausted,
+                        })
+                }
                 made => made,
             };
         self.leave_subscriber(worker, subscriber);

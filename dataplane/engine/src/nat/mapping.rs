@@ -175,35 +175,54 @@ impl Mappings {
         }
     }
 
+    /// What the mapping of an internal endpoint for a scope is looked for by.
+    #[inline]
+    #[must_use]
+    pub fn inside(&self, protocol: u8, endpoint: Endpoint, scope: Scope) -> End {
+        self.end(Key::internal(protocol, endpoint, scope))
+    }
+
+    /// What a mapping of this scope at an external endpoint will be found by, the first of its buckets being fetched:
+    /// [`Mappings::create_absent`] mostly needs no other.
+    #[inline]
+    #[must_use]
+    pub fn outside(&self, protocol: u8, endpoint: Endpoint, scope: Scope) -> End {
+        let end = self.end(Key::external_of(protocol, endpoint, scope));
+        self.index.prefetch(end.hash);
+        end
+    }
+
     /// The mapping of an internal endpoint for a scope, with a firm reference taken.
     #[inline]
     #[must_use]
     pub fn acquire_internal(&self, protocol: u8, endpoint: Endpoint, scope: Scope) -> Option<u32> {
-        let index = self.find(&Key::internal(protocol, endpoint, scope))?;
+        self.acquire_inside(&self.inside(protocol, endpoint, scope))
+    }
+
+    /// The mapping at an internal `end`, with a firm reference taken.
+    #[inline]
+    #[must_use]
+    pub fn acquire_inside(&self, end: &End) -> Option<u32> {
+        let index = self.find(end)?;
         self.acquire(index, Hold::Firm).then_some(index)
     }
 
     /// The mapping of an external endpoint that serves all remote ones, with a reference taken.
     #[must_use]
     pub fn acquire_external(&self, protocol: u8, endpoint: Endpoint, hold: Hold) -> Option<u32> {
-        let index = self.find(&Key::external(protocol, endpoint, None))?;
+        let index = self.find(&self.end(Key::external(protocol, endpoint, None)))?;
         self.acquire(index, hold).then_some(index)
     }
 
     /// Starts to fetch what [`Mappings::acquire_internal`] and [`Mappings::create`] look at for an internal endpoint.
     pub fn prefetch_internal(&self, protocol: u8, endpoint: Endpoint, scope: Scope) {
-        self.index.prefetch_pair(Key::internal(protocol, endpoint, scope).hash(&self.key));
-    }
-
-    /// The same for an external endpoint, of which [`Mappings::create_absent`] mostly needs one bucket.
-    pub fn prefetch_external(&self, protocol: u8, endpoint: Endpoint, scope: Scope) {
-        self.index.prefetch(Key::external_of(protocol, endpoint, scope).hash(&self.key));
+        self.index.prefetch_pair(self.inside(protocol, endpoint, scope).hash);
     }
 
     /// The internal end of an external endpoint's mapping, for a look: no reference is taken.
     #[must_use]
     pub fn internal_of(&self, protocol: u8, external: Endpoint) -> Option<Endpoint> {
-        let index = self.find(&Key::external(protocol, external, None))?;
+        let index = self.find(&self.end(Key::external(protocol, external, None)))?;
         self.mapping(index).map(|mapping| mapping.internal)
     }
 
@@ -214,44 +233,56 @@ impl Mappings {
     /// [`CreateError`]: nothing was made, the external port is still the caller's. A slot that was
     /// already published goes to `retire`, to be freed after the grace period.
     pub fn create(&self, mapping: &Mapping, retire: impl FnOnce(u32)) -> Result<u32, CreateError> {
-        self.make(mapping, false, retire)
+        let ends = keys_of(mapping).map(|key| self.end(key));
+        self.make(mapping, ends, false, retire)
     }
 
-    /// As [`Mappings::create`], by who has just looked for the internal endpoint in vain, and who has the port of a mapping
-    /// for all remote endpoints to himself.
+    /// As [`Mappings::create`], by who has just looked at the internal one of its `ends` in vain, and who has the port of a
+    /// mapping for all remote endpoints to himself.
     ///
     /// # Errors
     /// As [`Mappings::create`].
     #[inline]
-    pub fn create_absent(&self, mapping: &Mapping, retire: impl FnOnce(u32)) -> Result<u32, CreateError> {
-        self.make(mapping, true, retire)
+    pub fn create_absent(
+        &self,
+        mapping: &Mapping,
+        ends: [End; 2],
+        retire: impl FnOnce(u32),
+    ) -> Result<u32, CreateError> {
+        self.make(mapping, ends, true, retire)
     }
 
     #[inline]
-    fn make(&self, mapping: &Mapping, is_absent: bool, retire: impl FnOnce(u32)) -> Result<u32, CreateError> {
+    fn make(
+        &self,
+        mapping: &Mapping,
+        ends: [End; 2],
+        is_absent: bool,
+        retire: impl FnOnce(u32),
+    ) -> Result<u32, CreateError> {
         let slot = self.slots.alloc().ok_or(CreateError::Full)?;
         let Some(record) = self.records.get(slot as usize) else { return Err(CreateError::Full) };
         // Nobody may use it before both keys are in: the second may be refused.
         self.fill(slot, record, mapping, FRESH);
-        let [first, second] = keys_of(slot, mapping);
+        let [first, second] = in_order(mapping.scope, ends);
         // The endpoint outside of one for a single remote endpoint may be another's, too.
         let is_alone = is_absent && matches!(mapping.scope, Scope::Pool { .. });
-        match self.publish(first, is_alone) {
+        match self.publish(slot, &first, is_alone) {
             Inserted::New => {}
             refused => {
                 self.discard(record, slot);
-                return Err(refusal(first.1, refused));
+                return Err(refusal(first.key, refused));
             }
         }
-        let refused = match self.publish(second, is_absent) {
+        let refused = match self.publish(slot, &second, is_absent) {
             Inserted::New => {
                 record.references.store(Hold::Firm.count(), Ordering::Relaxed);
                 return Ok(slot);
             }
-            refused => refusal(second.1, refused),
+            refused => refusal(second.key, refused),
         };
         record.references.store(0, Ordering::Relaxed);
-        self.index.remove(first.1.hash(&self.key), first.0);
+        self.index.remove(first.hash, value_of(slot, &first.key));
         retire(slot);
         Err(refused)
     }
@@ -269,7 +300,8 @@ impl Mappings {
         let Some(slot) = self.slots.alloc() else { return };
         if let Some(record) = self.records.get(slot as usize) {
             self.fill(slot, record, mapping, Hold::Firm.count());
-            self.publish(((slot << 1) | 1, Key::external(mapping.protocol, mapping.external, None)), false);
+            let end = self.end(Key::external(mapping.protocol, mapping.external, None));
+            self.publish(slot, &end, false);
         }
     }
 
@@ -291,8 +323,8 @@ impl Mappings {
             && let Some(mapping) = self.mapping(index)
         {
             // Another thread may retire the slot meanwhile; it is not free before our burst is over.
-            for (value, key) in keys_of(index, &mapping) {
-                self.index.remove(key.hash(&self.key), value);
+            for key in in_order(mapping.scope, keys_of(&mapping)) {
+                self.index.remove(key.hash(&self.key), value_of(index, &key));
             }
         }
         held % FIRM == 1
@@ -352,11 +384,17 @@ impl Mappings {
     }
 
     #[inline]
-    fn find(&self, key: &Key) -> Option<u32> {
+    fn end(&self, key: Key) -> End {
+        End { key, hash: key.hash(&self.key) }
+    }
+
+    #[inline]
+    fn find(&self, end: &End) -> Option<u32> {
         let is_match = |value| {
-            self.is_at(value, key) && self.records.get((value >> 1) as usize).is_some_and(Record::is_alive)
+            self.is_at(value, &end.key)
+                && self.records.get((value >> 1) as usize).is_some_and(Record::is_alive)
         };
-        self.index.find(key.hash(&self.key), is_match).map(|value| value >> 1)
+        self.index.find(end.hash, is_match).map(|value| value >> 1)
     }
 
     fn is_at(&self, value: u32, key: &Key) -> bool {
@@ -389,18 +427,25 @@ impl Mappings {
     }
 
     #[inline]
-    fn publish(&self, (value, key): (u32, Key), is_absent: bool) -> Inserted {
-        let same_key = |other| self.is_at(other, &key) && self.is_fresh_or_alive(other);
-        let hash = key.hash(&self.key);
+    fn publish(&self, slot: u32, end: &End, is_absent: bool) -> Inserted {
+        let value = value_of(slot, &end.key);
+        let same_key = |other| self.is_at(other, &end.key) && self.is_fresh_or_alive(other);
         match is_absent {
-            true => self.index.insert_absent(hash, value, same_key),
-            false => self.index.insert(hash, value, same_key),
+            true => self.index.insert_absent(end.hash, value, same_key),
+            false => self.index.insert(end.hash, value, same_key),
         }
     }
 }
 
+/// One end of a mapping as it is looked for.
+#[derive(Debug, Clone, Copy)]
+pub struct End {
+    key: Key,
+    hash: u64,
+}
+
 /// What a mapping is found by, from one side.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Key {
     is_external: bool,
     protocol: u8,
@@ -480,13 +525,26 @@ impl Filtering {
 /// because it is taken. The external endpoint of a mapping for all remotes is its maker's alone. That
 /// of a mapping for one remote may be taken, and nobody looks for such a mapping from outside.
 #[inline]
-fn keys_of(slot: u32, mapping: &Mapping) -> [(u32, Key); 2] {
-    let internal = (slot << 1, Key::internal(mapping.protocol, mapping.internal, mapping.scope));
-    let external = ((slot << 1) | 1, Key::external_of(mapping.protocol, mapping.external, mapping.scope));
-    match mapping.scope {
-        Scope::Pool { .. } => [internal, external],
-        Scope::Remote(_) => [external, internal],
+fn in_order<T>(scope: Scope, [inside, outside]: [T; 2]) -> [T; 2] {
+    match scope {
+        Scope::Pool { .. } => [inside, outside],
+        Scope::Remote(_) => [outside, inside],
     }
+}
+
+/// Both keys of a mapping.
+#[inline]
+const fn keys_of(mapping: &Mapping) -> [Key; 2] {
+    [
+        Key::internal(mapping.protocol, mapping.internal, mapping.scope),
+        Key::external_of(mapping.protocol, mapping.external, mapping.scope),
+    ]
+}
+
+/// What the index has under a key of the mapping in `slot`.
+#[inline]
+fn value_of(slot: u32, key: &Key) -> u32 {
+    (slot << 1) | u32::from(key.is_external)
 }
 
 fn refusal(key: Key, refused: Inserted) -> CreateError {

@@ -16,6 +16,8 @@ use crate::time::Instant;
 pub struct Opener<'a> {
     /// Its flow.
     pub key: FlowKey,
+    /// That flow's hash among sessions.
+    pub hash: u64,
     /// The interface it came in on.
     pub arrived: &'a Interface,
     /// The way back to its source, by the routes of that interface's tenant.

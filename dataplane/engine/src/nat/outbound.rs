@@ -1,10 +1,12 @@
 //! The first packet of a flow from an internal host to the external side, or through a rule that sends it elsewhere: the
 //! usual first packet. What may happen to it otherwise is in functions of its own, so that its way is one.
 
+use std::cell::Cell;
+
 use algate_config::Side;
 
 use crate::drop_reason::DropReason;
-use crate::nat::allocation::Seat;
+use crate::nat::allocation::{Seat, Unmapped};
 use crate::nat::expectation::{Admission, Expectation};
 use crate::nat::key::{Endpoint, FlowKey};
 use crate::nat::mapping::{Filtering, Hold, Scope};
@@ -44,7 +46,10 @@ impl Nat {
         let treatment = if is_translated { self.treatment(key)? } else { Treatment::None };
         let seat = self.seat(worker, key.protocol(), key.source().host(), now)?;
         // The session's other key, as soon as it is known.
-        let begin = |external| self.sessions.prefetch_insert(FlowKey::new(key.protocol(), remote, external));
+        let fetched = Cell::new(None);
+        let begin = |external| {
+            fetched.set(Some(self.sessions.prefetch_insert(FlowKey::new(key.protocol(), remote, external))));
+        };
         let source = match self.map_source(worker, key, treatment, seat, now, begin) {
             Ok(source) => source,
             Err(refusal) => {
@@ -61,6 +66,7 @@ impl Nat {
             hold: source.hold,
             is_alone: source.mapping.is_some_and(|mapping| self.mappings.references(mapping) == 1),
             parent,
+            hashes: [Some(opener.hash), fetched.get()],
             alg_owner: self.alg_owner((key.protocol(), source.endpoint), &[remote], parent, opener.owner),
             ..NewSession::between(
                 (key, internal_hop),
@@ -136,16 +142,18 @@ impl Nat {
             }
             Treatment::Translate(translating) => translating,
         };
+        let inside = self.mappings.inside(protocol, internal, translating.scope);
         let index = self
             .acquire_reserved(worker, protocol, internal, &translating)
             .or_else(|| self.acquire_announced(worker, key, translating.pool))
-            .or_else(|| self.mappings.acquire_internal(protocol, internal, translating.scope))
+            .or_else(|| self.mappings.acquire_inside(&inside))
             .or_else(|| self.acquire_apart(protocol, internal, translating.pool));
         let there = index.and_then(|index| Some((index, self.mappings.external_of(index)?)));
         let (index, endpoint) = match there {
             Some(there) => there,
             None => {
-                self.create_mapping(worker, (protocol, internal), seat.subscriber, &translating, now, taken)?
+                let unmapped = Unmapped::new((protocol, internal), seat.subscriber, &translating, now)?;
+                self.create_mapping(worker, &unmapped, inside, taken)?
             }
         };
         Ok(Source { endpoint, mapping: Some(index), hold: Hold::Firm })

@@ -7,6 +7,7 @@
 use algate_alg::ExpectError;
 
 use crate::drop_reason::DropReason;
+use crate::nat::allocation::Unmapped;
 use crate::nat::block::Site;
 use crate::nat::key::{Endpoint, FlowKey, Host};
 use crate::nat::mapping::{Filtering, Hold, Mapping, Scope};
@@ -112,10 +113,11 @@ impl Nat {
         now: Instant,
     ) -> Result<Reserved, ExpectError> {
         let subscriber = self.subscribers.enter(target.host()).ok_or(ExpectError::TableFull)?;
-        let mut acquire = || match self.mappings.acquire_internal(protocol, target, translating.scope) {
+        let inside = self.mappings.inside(protocol, target, translating.scope);
+        let mut acquire = || match self.mappings.acquire_inside(&inside) {
             Some(index) => Ok(index),
-            None => self
-                .create_mapping(worker, (protocol, target), subscriber, translating, now, |_| {})
+            None => Unmapped::new((protocol, target), subscriber, translating, now)
+                .and_then(|unmapped| self.create_mapping(worker, &unmapped, inside, |_| {}))
                 .map(|(index, _)| index),
         };
         let acquired = match acquire() {

@@ -175,7 +175,8 @@ impl Nat {
         let treatment = self.treatment(key)?;
         let seat = self.seat(worker, key.protocol(), key.source().host(), now)?;
         let seen_as = self.seen_as(worker, key, treatment, seat);
-        let called = Opener { key: called(key), ..*opener };
+        let flow = called(key);
+        let called = Opener { key: flow, hash: self.sessions.hash(flow), ..*opener };
         let (target, parent) = match self.admit_inbound(worker, &called, seen_as, Hold::Firm) {
             Ok(admitted) => admitted,
             Err(refusal) => {

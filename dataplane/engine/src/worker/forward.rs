@@ -137,7 +137,7 @@ impl<'a, P: PacketIo> Turn<'a, P> {
         let admission = self.admit(&frame, view, arrived, back)?;
         let owner = engine.alg_owner(self.id, hash);
         let by_rule = admission == Admission::ByRule;
-        let opener = Opener { key, arrived, back, by_rule, owner, router, now: self.context.now };
+        let opener = Opener { key, hash, arrived, back, by_rule, owner, router, now: self.context.now };
         if router.interfaces.is_own(arrived.tenant, view.dst) && !engine.nat.is_expected_here(&opener) {
             self.local(frame, view, arrived);
             return None;
@@ -160,7 +160,7 @@ impl<'a, P: PacketIo> Turn<'a, P> {
                 self.counters.sessions_created.add(1);
                 Some((frame, opened))
             }
-            Err(Refusal::Raced) => self.open_again(frame, view, &opener, hash),
+            Err(Refusal::Raced) => self.open_again(frame, view, &opener),
             Err(Refusal::Drop(reason)) => {
                 self.refuse_opener(&frame, view, arrived, reason);
                 None
@@ -177,10 +177,9 @@ impl<'a, P: PacketIo> Turn<'a, P> {
         frame: P::Frame,
         view: &Ipv4View,
         opener: &Opener<'_>,
-        hash: u64,
     ) -> Option<(P::Frame, Opened<'a>)> {
         let engine = self.engine;
-        if let Some(found) = engine.nat.find(hash, opener.key) {
+        if let Some(found) = engine.nat.find(opener.hash, opener.key) {
             return Some((frame, found));
         }
         match engine.nat.open(&mut self.owned.nat, view, opener) {

@@ -10,7 +10,6 @@ use super::{HOST, OTHER_HOST, PUBLIC, REMOTE, key, model, race};
 use crate::ids::InterfaceId;
 use crate::nat::idle_times::IdleTimes;
 use crate::nat::key::{Endpoint, FlowKey};
-use crate::nat::mapping::Hold;
 use crate::nat::session::{Ageing, Capacity, CreateError, Facing, NewSession, Sessions};
 use crate::nat::tcp_state::{TcpEvent, TcpState};
 use crate::router::egress::NextHop;
@@ -34,20 +33,9 @@ fn sessions(idle_times: &IdleTimes) -> Arc<Sessions> {
 
 fn flow(protocol: u8, internal: Endpoint, external: Endpoint) -> NewSession {
     let hop = NextHop { interface: InterfaceId(0), neighbor: NeighborRef::from_bits(0) };
-    NewSession {
-        internal_key: FlowKey::new(protocol, internal, REMOTE),
-        external_key: FlowKey::new(protocol, REMOTE, external),
-        initiator: Facing::Internal,
-        internal_hop: hop,
-        external_hop: hop,
-        mapping: None,
-        hold: Hold::Firm,
-        is_alone: false,
-        remote_mapping: None,
-        parent: None,
-        alg_owner: None,
-        subscriber: 0,
-    }
+    let (inside, outside) =
+        (FlowKey::new(protocol, internal, REMOTE), FlowKey::new(protocol, REMOTE, external));
+    NewSession::between((inside, hop), (outside, hop), 0)
 }
 
 /// Makes a session; the slot, or why not, and what is to be retired.

@@ -26,6 +26,8 @@ pub struct NewSession {
     pub internal_key: FlowKey,
     /// An inbound packet as it arrives.
     pub external_key: FlowKey,
+    /// The hashes of both keys, as far as they are known.
+    pub hashes: [Option<u64>; 2],
     /// The side of the first packet.
     pub initiator: Facing,
     /// Towards the internal side.
@@ -60,6 +62,7 @@ impl NewSession {
         Self {
             internal_key,
             external_key,
+            hashes: [None; 2],
             initiator: Facing::Internal,
             internal_hop,
             external_hop,

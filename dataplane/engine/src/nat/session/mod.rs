@@ -179,9 +179,12 @@ impl Sessions {
         Some(Candidate::new(value))
     }
 
-    /// Starts to fetch what [`Sessions::create`] looks at for `key`.
-    pub fn prefetch_insert(&self, key: FlowKey) {
-        self.index.prefetch_pair(self.hash(key));
+    /// Starts to fetch what [`Sessions::create`] looks at for `key`, and returns its hash.
+    #[must_use]
+    pub fn prefetch_insert(&self, key: FlowKey) -> u64 {
+        let hash = self.hash(key);
+        self.index.prefetch_pair(hash);
+        hash
     }
 
     /// As [`Sessions::find`]; where `candidate` is right, without a second look at the bucket.
@@ -233,6 +236,18 @@ impl Sessions {
         (self.slots.is_current(handle) && session.is_live()).then_some(session)
     }
 
+    /// The hash of the key that `facing` sees.
+    #[inline]
+    fn hash_of(&self, new: &NewSession, facing: Facing) -> u64 {
+        let [internal, external] = new.hashes;
+        let (known, key) = match facing {
+            Facing::Internal => (internal, new.internal_key),
+            Facing::External => (external, new.external_key),
+        };
+        debug_assert!(known.is_none_or(|known| known == self.hash(key)), "not the hash of {key:?}");
+        known.unwrap_or_else(|| self.hash(key))
+    }
+
     /// Makes a session and publishes both its keys, of which the caller has just looked for the initiator's in vain.
     ///
     /// # Errors
@@ -273,10 +288,11 @@ impl Sessions {
         // The key of replies first: who finds the session by the other may get a reply at once.
         let from = new.initiator;
         let (replies, value) = (new.key(from.opposite()), value_of(slot, from.opposite()));
+        let reply_hash = self.hash_of(new, from.opposite());
         let same_key = |other| self.holds(other, replies);
         let published = match new.is_alone && from == Facing::Internal {
-            true => self.index.insert_absent(self.hash(replies), value, same_key),
-            false => self.index.insert(self.hash(replies), value, same_key),
+            true => self.index.insert_absent(reply_hash, value, same_key),
+            false => self.index.insert(reply_hash, value, same_key),
         };
         match published {
             Inserted::New => {}
@@ -291,7 +307,9 @@ impl Sessions {
         let published = match first == replies {
             // From an endpoint to itself: it would be its own answer.
             true => Inserted::Exists(value),
-            false => self.index.insert_absent(self.hash(first), value, |other| self.holds(other, first)),
+            false => {
+                self.index.insert_absent(self.hash_of(new, from), value, |other| self.holds(other, first))
+            }
         };
         match published {
             Inserted::New => {
@@ -301,7 +319,7 @@ impl Sessions {
             }
             refused => {
                 self.end(&session);
-                self.index.remove(self.hash(replies), value_of(slot, from.opposite()));
+                self.index.remove(reply_hash, value_of(slot, from.opposite()));
                 retire(slot);
                 Err(refusal(refused))
             }
