@@ -40,8 +40,9 @@ impl MemoryPlan {
         let frames = config.nic_ports.iter().map(data_room_bytes).max().unwrap_or(MIN_DATA_ROOM);
         let data_room_bytes = frames.max(whole_room_bytes(config));
         let mbufs = u32::try_from(config.tables.mbufs).unwrap_or(u32::MAX);
-        let pool_bytes = u64::from(mbufs) * (u64::from(data_room_bytes) + MBUF_OVERHEAD_BYTES);
-        let mebibytes = (pool_bytes >> 20) + 1 + EAL_MEBIBYTES;
+        let mbuf_bytes = u64::from(data_room_bytes) + MBUF_OVERHEAD_BYTES;
+        let needed = |mbuf_bytes: u64| ((u64::from(mbufs) * mbuf_bytes) >> 20) + 1 + EAL_MEBIBYTES;
+        let mebibytes = needed(mbuf_bytes);
         let enough = hugepages.mounted && hugepages.free_bytes >= mebibytes << 20;
         let backing = match config.eal.hugepages {
             Hugepages::Never => Backing::Ordinary("eal.hugepages is \"never\""),
@@ -49,6 +50,10 @@ impl MemoryPlan {
             Hugepages::Auto if !hugepages.mounted => Backing::Ordinary("no hugetlbfs is mounted"),
             Hugepages::Auto => Backing::Ordinary("too few hugepages are free"),
             Hugepages::Require => return Err(SetupError::new(hugepages.remedy(mebibytes))),
+        };
+        let mebibytes = match backing {
+            Backing::Hugepages => mebibytes,
+            Backing::Ordinary(_) => needed(within_pages(mbuf_bytes)),
         };
         Ok(Self { mbufs, data_room_bytes, mebibytes, backing })
     }
@@ -116,6 +121,16 @@ fn whole_room_bytes(config: &Config) -> u16 {
     frame.next_multiple_of(64).saturating_add(HEADROOM)
 }
 
+/// What a buffer of `mbuf_bytes` takes where none may lie across two pages, as the pool has it if it can be.
+const fn within_pages(mbuf_bytes: u64) -> u64 {
+    match PAGE_BYTES / mbuf_bytes {
+        0 => mbuf_bytes,
+        of_a_page => PAGE_BYTES / of_a_page,
+    }
+}
+
+/// The smallest ordinary page of any machine; of a larger one less is lost.
+const PAGE_BYTES: u64 = 4096;
 /// Bytes by which an ALG may make a message longer.
 const GROWTH: u16 = 2048;
 /// Ethernet header, two VLAN tags and the frame check sequence.
