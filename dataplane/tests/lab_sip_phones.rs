@@ -4,11 +4,14 @@
 
 mod lab;
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 use std::thread;
 use std::time::Duration;
 
-use lab::capture::{Capture, Timed, assert_nothing_internal, tcp_payload, udp_payload, without_times};
+use lab::capture::{
+    Capture, Timed, assert_nothing_internal, assert_streams_hidden, streams, timed_streams, udp_payload,
+    without_times,
+};
 use lab::hardship::{Cables, Hardship};
 use lab::phone::{self, Phone};
 use lab::rtp::{Packet, Talk, Tolerance, assert_arrived, packets};
@@ -100,21 +103,48 @@ fn listen(phone: &mut Phone, packets: u32) {
     assert!(wait_until(PATIENCE, has_heard), "{:?}", phone.count());
 }
 
-/// When the call's answer came to its caller's cable, and the first BYE to either; `None` where no frame holds a whole message.
-fn talk([inside, outside]: &[Vec<Timed>; 2], caller: Side) -> Option<Talk> {
-    let text = |frame: &[u8]| {
-        let payload = udp_payload(frame).or_else(|| tcp_payload(frame)).unwrap_or_default();
-        String::from_utf8_lossy(payload).into_owned()
+/// The SIP messages that a cable carried: when the first byte of each passed, where to, and its text.
+fn messages(cable: &[Timed]) -> Vec<(u64, SocketAddrV4, String)> {
+    let mut found: Vec<(u64, SocketAddrV4, String)> = Vec::new();
+    for (at, frame) in cable {
+        let Some(payload) =
+            udp_payload(frame).filter(|payload| payload.starts_with(b"SIP/2.0 ") || is_bye(payload))
+        else {
+            continue;
+        };
+        let address: [u8; 4] = frame[30..34].try_into().expect("four bytes");
+        let to = SocketAddrV4::new(address.into(), u16::from_be_bytes([frame[36], frame[37]]));
+        found.push((*at, to, String::from_utf8_lossy(payload).into_owned()));
+    }
+    for stream in timed_streams(cable) {
+        let is_start = |at: &usize| {
+            let rest = &stream.bytes[*at..];
+            rest.starts_with(b"SIP/2.0 ") || is_bye(rest)
+        };
+        let starts: Vec<usize> = (0..stream.bytes.len()).filter(is_start).collect();
+        let ends = starts.iter().skip(1).copied().chain([stream.bytes.len()]);
+        found.extend(starts.iter().zip(ends).map(|(&start, end)| {
+            (stream.at[start], stream.to, String::from_utf8_lossy(&stream.bytes[start..end]).into_owned())
+        }));
+    }
+    found
+}
+
+fn is_bye(message: &[u8]) -> bool {
+    message.starts_with(b"BYE sip:")
+}
+
+/// When the call's answer came to its caller's cable, and the first BYE to either.
+fn talk([inside, outside]: &[Vec<Timed>; 2], caller: Side) -> Talk {
+    let [inside, outside] = [inside, outside].map(|cable| messages(cable));
+    let is_answer = |(_, to, text): &&(u64, SocketAddrV4, String)| {
+        let is_to_caller = caller != Side::In || to.ip().to_string() == ALICE;
+        is_to_caller && text.starts_with("SIP/2.0 200") && text.contains("m=audio")
     };
-    let alice = ALICE.parse::<Ipv4Addr>().unwrap().octets();
-    let is_answer = |(_, frame): &&Timed| {
-        let text = text(frame);
-        let is_to_caller = caller != Side::In || frame[30..34] == alice;
-        is_to_caller && text.contains("SIP/2.0 200") && text.contains("m=audio")
-    };
-    let (answered, _) = if caller == Side::In { inside } else { outside }.iter().find(is_answer)?;
-    let byes = [inside, outside].into_iter().flatten().filter(|(_, frame)| text(frame).contains("BYE sip:"));
-    Some(Talk { answered: *answered, ended: byes.map(|(at, _)| *at).min()? })
+    let answers = if caller == Side::In { &inside } else { &outside }.iter().filter(is_answer);
+    let answered = answers.map(|(at, ..)| *at).min().expect("the call was answered");
+    let byes = inside.iter().chain(&outside).filter(|(.., text)| is_bye(text.as_bytes()));
+    Talk { answered, ended: byes.map(|(at, ..)| *at).min().expect("somebody hung up") }
 }
 
 /// The way of the media of one call between alice and bob, of which each sent `least` packets. Each capture is of one cable.
@@ -123,34 +153,39 @@ fn talk([inside, outside]: &[Vec<Timed>; 2], caller: Side) -> Option<Talk> {
 /// which port is hers, so from another one, and bob's phone follows them there for ten packets (its probation of a new
 /// source).
 ///
-/// Where bob answers, `tolerance` is for his first few that overtake the answer, which over TCP waits 40 ms for an
-/// acknowledgement (its writer's Nagle, its reader's delay; both seen in captures outside of algate): media come from his own address,
-/// which nobody inside has heard of before the answer; the offer admits the proxy's side alone.
-fn assert_heard(cables: &[Vec<Timed>; 2], caller: Side, least: usize, tolerance: Tolerance) {
+/// Where bob answers, his first few overtake the answer: media come from his own address, which nobody inside has heard of before;
+/// the offer admits the proxy's side alone.
+fn assert_heard(lab: &Lab, cables: &[Vec<Timed>; 2], caller: Side, least: usize, tolerance: Tolerance) {
     let [inside, outside] = &cables.each_ref().map(|frames| packets(frames));
     let talk = talk(cables, caller);
-    let from_start = (Tolerance { early: 0, ..tolerance }, talk.map(|talk| Talk { answered: 0, ..talk }));
-    let from_outside = if caller == Side::In { (tolerance, talk) } else { from_start };
-    for (sent, host, arrived, (tolerance, talk)) in
+    let from_start = Talk { answered: 0, ..talk };
+    let from_outside = if caller == Side::In { talk } else { from_start };
+    let unread = lab.unread_frames();
+    if unread > 0 {
+        eprintln!("{unread} frames were lost before algate could read them");
+    }
+    for (sent, host, arrived, talk) in
         [(inside, ALICE, outside, from_start), (outside, BOB, inside, from_outside)]
     {
         assert_arrived(sent, host.parse().unwrap(), arrived, least, tolerance, talk);
     }
     let is_alices = |packet: &&Packet| packet.destination.ip().to_string() == BOB;
     assert!(outside.iter().filter(is_alices).all(|packet| is_of_pool(*packet.source.ip())));
+    assert_hidden(&cables[1]);
+}
+
+/// Expects no internal address outside: in no frame, and in no stream however it was cut.
+fn assert_hidden(outside: &[Timed]) {
+    let outside = without_times(outside.to_vec());
+    assert_nothing_internal(&outside);
+    assert_streams_hidden(&streams(&outside));
 }
 
 /// All that telephones do in a day.
 fn a_day(transport: &str, hardship: Hardship) {
     let Some((mut lab, mut wires)) = with_proxy(hardship) else { return };
     eprintln!("{transport}, {hardship:?}");
-    // What `assert_heard` tells; on its way through another core an answer is overtaken over UDP, too.
-    let [early, late] = match (transport, hardship) {
-        (_, Hardship::Cut) => [50, 50],
-        ("tcp", _) | (_, Hardship::OwnCore) => [12, 2],
-        _ => [0, 2],
-    };
-    let tolerance = Tolerance { early, late, loss: hardship == Hardship::Lossy };
+    let tolerance = Tolerance { late: 2, loss: hardship == Hardship::Lossy };
     let captures = || [Side::In, Side::Ex].map(|side| Capture::start(&lab, side));
     let cables = captures();
     let Phones { mut alice, mut carol, mut bob } = Phones::registered(&lab, transport);
@@ -175,9 +210,7 @@ fn a_day(transport: &str, hardship: Hardship) {
     hang_up(&mut alice, &bob);
     assert_closed(&lab);
     let cables = cables.map(Capture::timed_frames);
-    assert_heard(&cables, Side::In, 80, tolerance);
-    let [_, outside] = cables;
-    assert_nothing_internal(&without_times(outside));
+    assert_heard(&lab, &cables, Side::In, 80, tolerance);
 
     // In.
     let cables = captures();
@@ -186,9 +219,7 @@ fn a_day(transport: &str, hardship: Hardship) {
     hang_up(&mut bob, &alice);
     assert_closed(&lab);
     let cables = cables.map(Capture::timed_frames);
-    assert_heard(&cables, Side::Ex, 40, tolerance);
-    let [_, outside] = cables;
-    assert_nothing_internal(&without_times(outside));
+    assert_heard(&lab, &cables, Side::Ex, 40, tolerance);
 
     // Inside, by way of the proxy outside: the media do not leave the gateway's inside.
     let cables = captures();
@@ -201,14 +232,12 @@ fn a_day(transport: &str, hardship: Hardship) {
     let talk = talk(&cables, Side::In);
     let [inside, outside] = cables;
     assert_eq!(packets(&outside), []);
-    assert_nothing_internal(&without_times(outside));
+    assert_hidden(&outside);
     let (sent, arrived): (Vec<Packet>, Vec<Packet>) =
         packets(&inside).into_iter().partition(|packet| is_of_pool(*packet.destination.ip()));
     // Carol has answered.
-    let from_caller = talk.map(|talk| Talk { answered: 0, ..talk });
-    for (address, early, talk) in [(ALICE, 0, from_caller), (CAROL, early, talk)] {
-        let address: Ipv4Addr = address.parse().unwrap();
-        assert_arrived(&sent, address, &arrived, 40, Tolerance { early, ..tolerance }, talk);
+    for (address, talk) in [(ALICE, Talk { answered: 0, ..talk }), (CAROL, talk)] {
+        assert_arrived(&sent, address.parse().unwrap(), &arrived, 40, tolerance, talk);
     }
 
     // The registration is kept where it is, and taken back.
@@ -221,7 +250,8 @@ fn a_day(transport: &str, hardship: Hardship) {
     assert_eq!(location(&lab, "carol"), None);
     for (phone, others) in [(alice, [BOB_HZ, CAROL_HZ, ALICE_HZ]), (bob, [ALICE_HZ, ALICE_HZ, BOB_HZ])] {
         let shares = phone.hear(&others);
-        assert!(shares[0] > 0.1 && shares[1] > 0.1 && shares[2] < 0.01, "{others:?}: {shares:?}");
+        // One call may last ten times as long as another where the machine has other work; of a tone that was not heard there are 0.00003.
+        assert!(shares[0] > 0.02 && shares[1] > 0.02 && shares[2] < 0.002, "{others:?}: {shares:?}");
     }
     drop(carol);
     wires.assert_were_hard();

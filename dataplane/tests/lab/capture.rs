@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
@@ -104,34 +105,87 @@ pub fn tcp_payload(frame: &[u8]) -> Option<&[u8]> {
     tcp.get(usize::from(tcp[12] >> 4) * 4..)
 }
 
+/// What one direction of a TCP connection carried.
+pub struct Stream {
+    /// Where to.
+    pub to: SocketAddrV4,
+    /// From its beginning, or from the first byte in the capture.
+    pub bytes: Vec<u8>,
+    /// When each byte passed first, in microseconds; 0: it did not.
+    pub at: Vec<u64>,
+}
+
 /// What each direction of each TCP connection carried, put together from its segments, whatever their order and however
-/// often they came. Of connections whose SYN is not in the capture, nothing.
+/// often they came.
 pub fn streams(frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
-    let mut streams: BTreeMap<[u8; 12], (u32, Vec<u8>)> = BTreeMap::new();
-    let mut segments: Vec<([u8; 12], u32, &[u8])> = Vec::new();
-    for frame in frames {
+    put_together(frames.iter().map(|frame| (0, &frame[..]))).into_iter().map(|stream| stream.bytes).collect()
+}
+
+/// As [`streams`], with where to and when.
+pub fn timed_streams(frames: &[Timed]) -> Vec<Stream> {
+    put_together(frames.iter().map(|(at, frame)| (*at, &frame[..])))
+}
+
+/// A segment that carries something: its number, when it passed, what it carries.
+type Segment<'a> = (u32, u64, &'a [u8]);
+/// One direction of a connection: the number of its first byte, if its SYN was seen, and its segments.
+type Flow<'a> = (Option<u32>, Vec<Segment<'a>>);
+
+fn put_together<'a>(frames: impl Iterator<Item = (u64, &'a [u8])>) -> Vec<Stream> {
+    // One after the other with the same addresses and ports.
+    let mut flows: BTreeMap<[u8; 12], Vec<Flow<'a>>> = BTreeMap::new();
+    for (at, frame) in frames {
         let Some(ip) = ipv4(frame).filter(|ip| ip[9] == 6) else { continue };
         let tcp = &ip[usize::from(ip[0] & 0x0f) * 4..];
         let key: [u8; 12] = [&ip[12..20], &tcp[..4]].concat().try_into().expect("twelve bytes");
         let seq = u32::from_be_bytes(tcp[4..8].try_into().expect("four bytes"));
+        let connections = flows.entry(key).or_default();
         if tcp[13] & 0x02 != 0 {
-            streams.insert(key, (seq.wrapping_add(1), Vec::new()));
-        } else {
-            // Without the padding of a short frame.
-            let length = usize::from(u16::from_be_bytes([ip[2], ip[3]])) - (ip.len() - tcp.len());
-            segments.push((key, seq, &tcp[usize::from(tcp[12] >> 4) * 4..length]));
+            let first = Some(seq.wrapping_add(1));
+            if connections.last().is_none_or(|(begun, _)| *begun != first) {
+                connections.push((first, Vec::new()));
+            }
+            continue;
+        }
+        // Without the padding of a short frame.
+        let length = usize::from(u16::from_be_bytes([ip[2], ip[3]])) - (ip.len() - tcp.len());
+        let payload = &tcp[usize::from(tcp[12] >> 4) * 4..length];
+        if payload.is_empty() {
+            continue;
+        }
+        match connections.last_mut() {
+            Some((_, segments)) => segments.push((seq, at, payload)),
+            None => connections.push((None, vec![(seq, at, payload)])),
         }
     }
-    for (key, seq, payload) in segments {
-        let Some((first, stream)) = streams.get_mut(&key) else { continue };
-        let at = seq.wrapping_sub(*first) as usize;
+    let each =
+        flows.into_iter().flat_map(|(key, connections)| connections.into_iter().map(move |of| (key, of)));
+    each.map(|(key, (first, segments))| put_in_order(key, first, &segments)).collect()
+}
+
+/// `first`: the number of the first byte, else that of the lowest segment.
+fn put_in_order(key: [u8; 12], first: Option<u32>, segments: &[Segment<'_>]) -> Stream {
+    let anywhere = segments.first().map_or(0, |(seq, ..)| *seq);
+    let lowest =
+        || segments.iter().map(|(seq, ..)| *seq).min_by_key(|seq| seq.wrapping_sub(anywhere).cast_signed());
+    let first = first.or_else(lowest).unwrap_or(anywhere);
+    let [a, b, c, d] = key[4..8].try_into().expect("four bytes");
+    let to = SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([key[10], key[11]]));
+    let mut stream = Stream { to, bytes: Vec::new(), at: Vec::new() };
+    for (seq, at, payload) in segments {
+        let start = seq.wrapping_sub(first) as usize;
         // A keepalive probe lies before the first byte.
-        if at < 1 << 30 {
-            stream.resize(stream.len().max(at + payload.len()), 0);
-            stream[at..at + payload.len()].copy_from_slice(payload);
+        if start >= 1 << 30 {
+            continue;
         }
+        let part = start..start + payload.len();
+        let length = stream.bytes.len().max(part.end);
+        stream.bytes.resize(length, 0);
+        stream.at.resize(length, 0);
+        stream.bytes[part.clone()].copy_from_slice(payload);
+        stream.at[part].iter_mut().filter(|time| **time == 0).for_each(|time| *time = *at);
     }
-    streams.into_values().map(|(_, stream)| stream).collect()
+    stream
 }
 
 /// What follows the UDP header; `None` if the frame is no UDP over IPv4.

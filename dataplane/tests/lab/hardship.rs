@@ -49,7 +49,13 @@ impl Hardship {
 
     /// The settings that algate starts with.
     pub fn settings(self) -> &'static [&'static str] {
-        if self == Self::OwnCore { &["alg_cores=[1]"] } else { &[] }
+        match self {
+            Self::OwnCore => &["alg_cores=[1]"],
+            // A message and its repetition become some thousands of frames; media that come behind them must find room, too, while
+            // the worker is kept from running for a second.
+            Self::Cut => &["ring=8192"],
+            Self::None | Self::Lossy => &[],
+        }
     }
 
     /// How much data the programs send.

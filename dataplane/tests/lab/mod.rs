@@ -258,6 +258,23 @@ impl Lab {
         *self.counters().get(name).unwrap_or_else(|| panic!("there is no counter {name}"))
     }
 
+    /// How many frames came to algate's ends of its cables that it has not read: those that wait, and those that found no room.
+    pub fn unread_frames(&self) -> u64 {
+        let cables = self.expect(Side::Gateway, "ip", &["-json", "-stats", "link"]);
+        let cables: Value = serde_json::from_str(&cables).expect("ip prints JSON");
+        let ports = self.show("ports");
+        let read = |name: &str| {
+            let of_name =
+                |port: &&Value| port["name"].as_str().is_some_and(|port| name == format!("{port}0"));
+            ports.iter().find(of_name).and_then(|port| port["rx_packets"].as_u64())
+        };
+        let unread = |cable: &Value| {
+            let came = cable["stats64"]["rx"]["packets"].as_u64()?;
+            Some(came.saturating_sub(read(cable["ifname"].as_str()?)?))
+        };
+        cables.as_array().expect("an array").iter().filter_map(unread).sum()
+    }
+
     /// Expects every frame received to be accounted for exactly once: passed on, answered, taken by the ALG stage, or dropped
     /// with a reason. Waits for what is on its way.
     pub fn check_ledger(&self) {

@@ -42,13 +42,10 @@ pub fn packets(frames: &[Timed]) -> Vec<Packet> {
     frames.iter().filter_map(packet).collect()
 }
 
-/// What may be missing.
+/// What may be missing besides what [`Talk`] explains.
 #[derive(Debug, Clone, Copy)]
 pub struct Tolerance {
-    /// One run among so many at the beginning: media and its description overtook each other. More may be missing that [`Talk`]
-    /// explains.
-    pub early: usize,
-    /// So many at the end: sent after a BYE had passed, which the sender had not seen yet. As above.
+    /// So many at the end, sent before a BYE had passed.
     pub late: usize,
     /// One in five, and others may come twice or late: the cable is a bad one.
     pub loss: bool,
@@ -57,23 +54,23 @@ pub struct Tolerance {
 /// When a call's media may pass, in microseconds; what a sender sends before and after may be lost.
 #[derive(Debug, Clone, Copy)]
 pub struct Talk {
-    /// The caller has been sent the answer: it had left the gateway.
+    /// The caller was being sent the answer: it had left the gateway.
     pub answered: u64,
     /// A BYE was on a cable.
     pub ended: u64,
 }
 
-impl Tolerance {
-    /// With what was lost for a reason: what was sent before the answer, or within a second of it to another place than in the end
+impl Talk {
+    /// How many at either end may be lost: what was sent before the answer, or within a second of it to another place than in the end
     /// (which an answer had not named yet), and all behind a BYE.
-    fn explained(self, sent: &[&Packet], talk: Option<Talk>) -> Self {
-        let (Some(talk), Some(last)) = (talk, sent.last()) else { return self };
+    fn explained(self, sent: &[&Packet]) -> [usize; 2] {
+        let Some(last) = sent.last() else { return [0; 2] };
         let is_elsewhere =
-            |packet: &Packet| packet.at < talk.answered + 1_000_000 && packet.destination != last.destination;
-        let is_early = |packet: &&Packet| packet.at < talk.answered || is_elsewhere(packet);
+            |packet: &Packet| packet.at < self.answered + 1_000_000 && packet.destination != last.destination;
+        let is_early = |packet: &&Packet| packet.at < self.answered || is_elsewhere(packet);
         let early = sent.iter().rposition(is_early).map_or(0, |at| at + 1);
-        let late = sent.iter().filter(|packet| packet.at >= talk.ended).count();
-        Self { early: self.early.max(early), late: self.late + late, ..self }
+        let late = sent.iter().filter(|packet| packet.at >= self.ended).count();
+        [early, late]
     }
 }
 
@@ -84,10 +81,10 @@ pub fn assert_arrived(
     arrived: &[Packet],
     least: usize,
     tolerance: Tolerance,
-    talk: Option<Talk>,
+    talk: Talk,
 ) {
     let sent: Vec<&Packet> = sent.iter().filter(|packet| *packet.source.ip() == from).collect();
-    let tolerance = tolerance.explained(&sent, talk);
+    let [early_most, late_most] = talk.explained(&sent);
     let sent: Vec<&[u8]> = sent.iter().map(|packet| &packet.bytes[..]).collect();
     assert!(sent.len() >= least, "{from} sent {} packets only", sent.len());
     let of_sender: HashSet<&[u8]> = sent.iter().copied().collect();
@@ -95,17 +92,17 @@ pub fn assert_arrived(
         arrived.iter().map(|packet| &packet.bytes[..]).filter(|bytes| of_sender.contains(bytes)).collect();
     if tolerance.loss {
         let arrived: HashSet<&[u8]> = arrived.into_iter().collect();
-        let wanted = sent.len().saturating_sub(tolerance.early) * 4 / 5;
+        let wanted = sent.len().saturating_sub(early_most) * 4 / 5;
         assert!(arrived.len() >= wanted, "{} of {} packets from {from}", arrived.len(), sent.len());
         return;
     }
     let has_arrived: HashSet<&[u8]> = arrived.iter().copied().collect();
     let missing: Vec<usize> = (0..sent.len()).filter(|&at| !has_arrived.contains(sent[at])).collect();
-    let (early, late): (Vec<usize>, Vec<usize>) = missing.iter().partition(|at| **at < tolerance.early);
+    let (early, late): (Vec<usize>, Vec<usize>) = missing.iter().partition(|at| **at < early_most);
     let last = sent.len();
     let is_one_run = early.windows(2).all(|pair| pair[0] + 1 == pair[1]);
     let is_at_the_end = late.iter().rev().zip(1..).all(|(at, index)| at + index == last);
-    let is_borne = is_one_run && is_at_the_end && late.len() <= tolerance.late;
+    let is_borne = is_one_run && is_at_the_end && late.len() <= late_most + tolerance.late;
     assert!(is_borne, "of {last} packets from {from} did not arrive: {early:?} and {late:?}");
     let expected: Vec<&[u8]> = sent.iter().copied().filter(|bytes| has_arrived.contains(bytes)).collect();
     assert!(arrived == expected, "packets from {from} arrived twice, or in another order");
