@@ -50,6 +50,7 @@ mod sim_sip;
 mod sim_sip_contacts;
 mod sim_sip_dialogs;
 mod sim_sip_early;
+mod sim_sip_hold;
 mod sim_sip_media;
 mod sim_sip_owners;
 mod sim_sip_stream;

@@ -16,7 +16,7 @@ fn filtering(config: &mut Config, filtering: FilteringBehavior) {
     config.nat.rules.iter_mut().for_each(|rule| rule.filtering = filtering);
 }
 
-const FILTERS: [(&str, Change); 2] = [
+pub(crate) const FILTERS: [(&str, Change); 2] = [
     ("by address", |config| filtering(config, FilteringBehavior::AddressDependent)),
     ("by endpoint", |config| filtering(config, FilteringBehavior::AddressAndPortDependent)),
 ];
