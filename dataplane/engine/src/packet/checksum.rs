@@ -14,6 +14,9 @@ use std::ops::Add;
 pub struct Delta(u16);
 
 impl Delta {
+    /// One less in the TTL, the high half of the word that it shares with the protocol.
+    pub const OF_A_HOP: Self = Self::of_u16(0x0100, 0x0000);
+
     /// The change when one 16-bit word at an even offset becomes another.
     #[must_use]
     #[inline]

@@ -17,26 +17,31 @@ use crate::packet::{
     UDP_BYTES, VLAN_BYTES,
 };
 
-/// What decides the fate of an ordinary packet, as far as possible in the words it came in: what is only compared or
-/// passed on need not be taken apart.
+/// What decides the fate of an ordinary packet besides its flow, as far as possible in the words it came in: what is only
+/// compared or passed on need not be taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plain {
     /// The first 8 bytes of the IPv4 header: lengths, identification, fragment fields.
     first: u64,
-    /// Source address (high half), destination address.
-    pub addresses: u64,
-    /// Source port (high half), destination port.
-    pub l4_ports: u32,
     /// The next 4 bytes of the IPv4 header: TTL, protocol, checksum.
     middle: u32,
-    /// VLAN id; 0: untagged.
-    pub vlan: u16,
+    /// Length of the L4 header, bytes. So wide that the record has no gap, which copies would have to keep.
+    l4_bytes: u16,
     /// Where the IPv4 header begins, bytes.
     pub l3: u8,
     /// TCP flags; 0 for UDP.
     pub tcp_flags: u8,
-    /// Length of the L4 header, bytes. So wide that the record has no gap, which copies would have to keep.
-    l4_bytes: u32,
+}
+
+/// Whose an ordinary packet is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ends {
+    /// Source address (high half), destination address.
+    pub addresses: u64,
+    /// Source port (high half), destination port.
+    pub l4_ports: u32,
+    /// VLAN id; 0: untagged.
+    pub vlan: u16,
 }
 
 /// What an ordinary packet becomes.
@@ -46,7 +51,7 @@ pub struct Becomes {
     pub addresses: u64,
     /// New source port (high half) and destination port.
     pub l4_ports: u32,
-    /// Change of the IPv4 header's sum by the addresses.
+    /// Change of the IPv4 header's sum by the addresses and a TTL of one less.
     pub ip_delta: Delta,
     /// Change of the L4 sum.
     pub l4_delta: Delta,
@@ -56,33 +61,21 @@ pub struct Becomes {
 
 impl Plain {
     /// No packet.
-    pub const NONE: Self =
-        Self { first: 0, addresses: 0, l4_ports: 0, middle: 0, vlan: 0, l3: 0, tcp_flags: 0, l4_bytes: 0 };
+    pub const NONE: Self = Self { first: 0, middle: 0, l4_bytes: 0, l3: 0, tcp_flags: 0 };
 
     /// Reads the frame whose first segment is `head` and whose length is `frame_length` bytes. `None`: it is not
     /// an ordinary packet, or something is wrong with it.
     #[inline(always)]
     #[must_use]
-    pub fn read(head: &[u8], frame_length: usize, rx: RxChecksums) -> Option<Self> {
-        // The shortest of all: with this one comparison the compiler has those of its parts.
-        head.first_chunk::<{ ETHERNET_BYTES + HEADERS_BYTES }>()?;
-        let ([.., ethertype_high, ethertype_low], after) = head.split_first_chunk::<ETHERNET_BYTES>()?;
-        let ethertype = u16::from_be_bytes([*ethertype_high, *ethertype_low]);
-        if ethertype == ETHERTYPE_IPV4 {
-            return Self::read_packet(after, ETHERNET_BYTES, 0, frame_length, rx);
-        }
-        let (tag, after) = after.split_first_chunk::<VLAN_BYTES>()?;
-        if ethertype != ETHERTYPE_VLAN || u16::from_be_bytes([tag[2], tag[3]]) != ETHERTYPE_IPV4 {
-            return None;
-        }
-        let vlan = u16::from_be_bytes([tag[0], tag[1]]) & 0x0FFF;
-        Self::read_packet(after, ETHERNET_BYTES + VLAN_BYTES, vlan, frame_length, rx)
-    }
-
-    /// `bytes` begins at the IPv4 header, `l3` bytes into the frame. In whole words: version, length and fragment fields
-    /// are compared at once.
-    #[inline(always)]
-    fn read_packet(bytes: &[u8], l3: usize, vlan: u16, frame_length: usize, rx: RxChecksums) -> Option<Self> {
+    pub fn read(head: &[u8], frame_length: usize, rx: RxChecksums) -> Option<(Self, Ends)> {
+        let [.., high, low] = *head.first_chunk::<ETHERNET_BYTES>()?;
+        let (l3, vlan) = match u16::from_be_bytes([high, low]) {
+            ETHERTYPE_IPV4 => (ETHERNET_BYTES, 0),
+            ETHERTYPE_VLAN => (ETHERNET_BYTES + VLAN_BYTES, vlan_before_ipv4(head)?),
+            _ => return None,
+        };
+        // In whole words: version, length and fragment fields are compared at once.
+        let bytes = head.get(l3..)?;
         let (header, l4) = bytes.split_first_chunk::<HEADERS_BYTES>()?;
         let [a, b, c, d, e, f, g, h, rest @ ..] = *header;
         let first = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
@@ -93,18 +86,11 @@ impl Plain {
         let [a, b, c, d, udp_high, udp_low, ..] = rest;
         let l4_ports = u32::from_be_bytes([a, b, c, d]);
         let packet_bytes = (first >> 32) as u16;
-        if first & ORDINARY_MASK != ORDINARY
-            || usize::from(packet_bytes) < HEADERS_BYTES
-            || l3 + usize::from(packet_bytes) > frame_length
-        {
+        if first & ORDINARY_MASK != ORDINARY || l3 + usize::from(packet_bytes) > frame_length {
             return None;
         }
-        let is_valid = match rx.ipv4 {
-            RxChecksum::Good => true,
-            RxChecksum::Bad => false,
-            RxChecksum::Unknown => is_ipv4_header_valid(first, middle, addresses),
-        };
-        if !is_valid {
+        // Ten instructions: to ask whether the NIC has found it good takes as many.
+        if rx.ipv4 == RxChecksum::Bad || !is_ipv4_header_valid(first, middle, addresses) {
             return None;
         }
         let (l4_bytes, tcp_flags) = match (middle >> 16) as u8 {
@@ -128,8 +114,8 @@ impl Plain {
             }
             _ => return None,
         };
-        let (l3, l4_bytes) = (l3 as u8, l4_bytes as u32);
-        Some(Self { first, addresses, l4_ports, middle, vlan, l3, tcp_flags, l4_bytes })
+        let plain = Self { first, middle, l4_bytes: l4_bytes as u16, l3: l3 as u8, tcp_flags };
+        Some((plain, Ends { addresses, l4_ports, vlan }))
     }
 
     /// Length of the IPv4 packet, bytes.
@@ -160,20 +146,20 @@ impl Plain {
         self.first & DONT_FRAGMENT != 0
     }
 
-    /// The same as the parser tells it.
+    /// The same as the parser tells it, of a packet with these `addresses` and ports ([`Ends`]).
     #[inline]
     #[must_use]
-    pub const fn view(&self) -> Ipv4View {
+    pub const fn view(&self, addresses: u64, l4_ports: u32) -> Ipv4View {
         let (l3, l4) = (self.l3 as u16, self.l3 as u16 + IPV4_BYTES as u16);
         Ipv4View {
             l3,
             l4,
-            payload: l4 + self.l4_bytes as u16,
+            payload: l4 + self.l4_bytes,
             end: l3 + self.packet_bytes(),
-            src: (self.addresses >> 32) as u32,
-            dst: self.addresses as u32,
-            src_port: (self.l4_ports >> 16) as u16,
-            dst_port: self.l4_ports as u16,
+            src: (addresses >> 32) as u32,
+            dst: addresses as u32,
+            src_port: (l4_ports >> 16) as u16,
+            dst_port: l4_ports as u16,
             protocol: self.protocol(),
             ttl: self.ttl(),
             tcp_flags: self.tcp_flags,
@@ -213,13 +199,20 @@ impl Plain {
             field = Delta::of_u16((self.first >> 16) as u16, identification).apply(field);
             headers[4..6].copy_from_slice(&identification.to_be_bytes());
         }
-        field = TTL_DELTA.apply(to.ip_delta.apply(field));
+        field = to.ip_delta.apply(field);
         headers[8] = self.ttl().wrapping_sub(1);
         headers[10..12].copy_from_slice(&field.to_be_bytes());
         headers[12..20].copy_from_slice(&to.addresses.to_be_bytes());
         headers[20..24].copy_from_slice(&to.l4_ports.to_be_bytes());
         true
     }
+}
+
+/// The VLAN id of a tagged frame whose tag is followed by an IPv4 packet.
+#[inline(always)]
+fn vlan_before_ipv4(head: &[u8]) -> Option<u16> {
+    let [.., a, b, c, d] = *head.first_chunk::<{ ETHERNET_BYTES + VLAN_BYTES }>()?;
+    (u16::from_be_bytes([c, d]) == ETHERTYPE_IPV4).then_some(u16::from_be_bytes([a, b]) & 0x0FFF)
 }
 
 /// What of an Ethernet header is the same for all IPv4 packets of an interface.
@@ -264,8 +257,6 @@ const ORDINARY_MASK: u64 = 0xFF00_0000_0000_3FFF;
 const ORDINARY: u64 = 0x45 << 56;
 /// The DF bit there.
 const DONT_FRAGMENT: u64 = 0x4000;
-/// One less in the high half of the word that TTL and protocol share.
-const TTL_DELTA: Delta = Delta::of_u16(0x0100, 0x0000);
 
 #[cfg(test)]
 mod tests {

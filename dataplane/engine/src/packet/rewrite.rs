@@ -119,7 +119,7 @@ pub fn decrement_ttl(head: &mut [u8], view: &Ipv4View) {
     let header = head.get_mut(usize::from(view.l3)..).and_then(|l3| l3.first_chunk_mut::<IPV4_BYTES>());
     if let Some(header) = header {
         header[8] = header[8].saturating_sub(1);
-        let field = TTL_DELTA.apply(u16::from_be_bytes([header[10], header[11]]));
+        let field = Delta::OF_A_HOP.apply(u16::from_be_bytes([header[10], header[11]]));
         header[10..12].copy_from_slice(&field.to_be_bytes());
     }
 }
@@ -212,8 +212,6 @@ pub fn clamp_mss(head: &mut [u8], view: &Ipv4View, most: u16) {
     write_u16(l4, 16, Delta::of_u16(in_sum(announced), in_sum(most)).apply(field));
 }
 
-/// One less in the high half of the word that TTL and protocol share.
-const TTL_DELTA: Delta = Delta::of_u16(0x0100, 0x0000);
 const OPTION_END: u8 = 0;
 const OPTION_NOP: u8 = 1;
 const OPTION_MSS: u8 = 2;

@@ -103,13 +103,14 @@ impl Interface {
 
 /// What an ordinary packet needs of the interface on which it leaves: half a cache line.
 #[derive(Debug, Clone, Copy)]
+#[repr(align(32))]
 pub struct Exit {
     /// The Ethernet header behind the destination address.
     pub rest: EthernetRest,
     /// The port it lies on.
     pub nic_port: NicPortId,
-    /// Largest IPv4 packet, bytes.
-    pub mtu: u16,
+    /// Largest frame, bytes.
+    pub frame_bytes: u32,
     /// Length of its Ethernet header, bytes.
     pub l2_bytes: u8,
 }
@@ -175,7 +176,7 @@ pub struct Port {
     /// The same as the first 8 bytes of a frame have it, read as a little-endian word and without the last 2 of them.
     station: u64,
     /// By VLAN id: tenant (high half) and interface; [`NOWHERE`] where there is none.
-    interfaces: Box<[u32]>,
+    interfaces: Box<[u32; VLAN_IDS]>,
 }
 
 impl Port {
@@ -183,7 +184,7 @@ impl Port {
         let [a, b, c, d, e, f] = mac;
         // A group's address is no station's: no frame is found equal to 1.
         let station = if a & 1 == 0 { u64::from_le_bytes([0, 0, a, b, c, d, e, f]) } else { 1 };
-        Self { mac, station, interfaces: vec![NOWHERE; VLAN_IDS].into() }
+        Self { mac, station, interfaces: Box::new([NOWHERE; VLAN_IDS]) }
     }
 
     /// Whether the frame that begins with the bytes `first` is for this station: its own MAC address, not a group's.
@@ -197,7 +198,8 @@ impl Port {
     #[inline(always)]
     #[must_use]
     pub fn arrival(&self, vlan: u16) -> Option<Arrival> {
-        let word = *self.interfaces.get(usize::from(vlan))?;
+        #[expect(clippy::indexing_slicing, reason = "the remainder is within the array")]
+        let word = self.interfaces[usize::from(vlan) % VLAN_IDS];
         let arrival = Arrival { interface: InterfaceId(word as u16), tenant: TenantId((word >> 16) as u16) };
         (word as u16 != NOWHERE as u16).then_some(arrival)
     }
@@ -239,7 +241,7 @@ impl Interfaces {
         let exit = |interface: &Interface| Exit {
             rest: EthernetRest::new(interface.mac, interface.vlan),
             nic_port: interface.nic_port,
-            mtu: interface.mtu,
+            frame_bytes: ethernet_bytes(interface.vlan) as u32 + u32::from(interface.mtu),
             l2_bytes: ethernet_bytes(interface.vlan) as u8,
         };
         Self { special: AddressFilter::new(&list), exits: list.iter().map(exit).collect(), list, ports, own }

@@ -153,10 +153,9 @@ impl IndexTable {
     #[inline(always)]
     #[must_use]
     pub fn peek(&self, hash: u64) -> Option<u32> {
-        let place = self.place(hash);
-        let found = self.peek_in(place.first, place.upper(COMMITTED));
+        let found = self.peek_in(self.first_bucket(hash), upper(hash, COMMITTED));
         if found.is_none() {
-            self.buckets.prefetch(place.second);
+            self.buckets.prefetch(self.second_bucket(hash));
         }
         found
     }
@@ -322,14 +321,23 @@ impl IndexTable {
 
     #[inline]
     fn place(&self, hash: u64) -> Place {
-        let tag = hash >> TAG_SHIFT;
-        let buckets = self.buckets.count() as u64;
-        // The low half of the hash as a fraction of all buckets.
-        let first = scaled(hash as u32, buckets);
-        // By the tag alone, as far from the first as to be another one.
-        let second = first + 1 + scaled((tag as u32).wrapping_mul(0x9e37_79b1), buckets - 1);
-        let second = if second >= buckets { second - buckets } else { second };
-        Place { first: first as u32, second: second as u32, tag }
+        let (first, second) = (self.first_bucket(hash), self.second_bucket(hash));
+        Place { first, second, tag: hash >> TAG_SHIFT }
+    }
+
+    /// The low half of the hash as a fraction of all buckets.
+    #[inline(always)]
+    fn first_bucket(&self, hash: u64) -> u32 {
+        scaled(hash as u32, self.buckets.count() as u64) as u32
+    }
+
+    /// By the tag alone, as far from the first as to be another one.
+    #[inline(always)]
+    fn second_bucket(&self, hash: u64) -> u32 {
+        let (tag, buckets) = ((hash >> TAG_SHIFT) as u32, self.buckets.count() as u64);
+        let second =
+            u64::from(self.first_bucket(hash)) + 1 + scaled(tag.wrapping_mul(0x9e37_79b1), buckets - 1);
+        (if second >= buckets { second - buckets } else { second }) as u32
     }
 
     /// The value of the first slot whose upper half is `upper`, unchecked: the slot may change at any time.
@@ -500,11 +508,16 @@ impl Place {
         self.tag << TAG_SHIFT | state | u64::from(value) & VALUE_MASK
     }
 
-    /// The upper half of a slot of this hash: its tag and state.
     #[inline]
     fn upper(self, state: u64) -> u32 {
-        (self.word(state, 0) >> 32) as u32
+        upper(self.tag << TAG_SHIFT, state)
     }
+}
+
+/// The upper half of a slot of `hash`: its tag and state.
+#[inline(always)]
+const fn upper(hash: u64, state: u64) -> u32 {
+    (((hash >> TAG_SHIFT) << TAG_SHIFT | state) >> 32) as u32
 }
 
 /// What an inserter finds before it publishes.

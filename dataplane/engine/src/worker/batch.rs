@@ -14,7 +14,7 @@ use crate::ids::{InterfaceId, NicPortId};
 use crate::nat::key::FlowKey;
 use crate::nat::session::Candidate;
 use crate::packet::PROTOCOL_TCP;
-use crate::packet::parse::{FragmentKind, L4Class, Parsed, ParsedKind, parse};
+use crate::packet::parse::{FragmentKind, Ipv4View, L4Class, Parsed, ParsedKind, parse};
 use crate::packet::plain::Plain;
 use crate::router::arp;
 use crate::router::interface::{Arrival, Port};
@@ -48,6 +48,19 @@ impl Lane {
     pub(super) const fn is_empty(&self) -> bool {
         self.key.protocol() == 0
     }
+
+    /// The same as the parser tells it.
+    #[inline]
+    pub(super) const fn view(&self) -> Ipv4View {
+        self.plain.view(self.key.addresses, self.key.l4_ports())
+    }
+
+    /// Apart, so that the usual way writes each word once, and from a register.
+    #[cold]
+    #[inline(never)]
+    fn clear(&mut self) {
+        *self = Self::EMPTY;
+    }
 }
 
 /// A lane for each frame of a batch. Lanes do not own the frames: these stay where they are until they leave.
@@ -74,12 +87,18 @@ impl<P: PacketIo> Turn<'_, P> {
     ) {
         let sessions = &self.engine.nat.sessions;
         for (frame, lane) in frames.as_slice().iter().zip(batch.lanes.iter_mut()) {
-            *lane = self.lane_of(port, frame);
-            sessions.prefetch(lane.hash);
+            match self.read(port, frame) {
+                Some((key, plain, interface)) => {
+                    let hash = sessions.hash(key);
+                    sessions.prefetch(hash);
+                    // Not as a whole: a record's gaps would have to be kept.
+                    (lane.key, lane.hash, lane.plain, lane.interface) = (key, hash, plain, interface);
+                }
+                None => lane.clear(),
+            }
         }
-        let count = frames.len().min(BATCH_FRAMES);
         let mut missing = 0_u32;
-        for (lane, bit) in batch.lanes.iter_mut().take(count).zip(0..BATCH_FRAMES) {
+        for (bit, (lane, _)) in batch.lanes.iter_mut().zip(frames.as_slice()).enumerate() {
             lane.candidate = sessions.prefetch_record(lane.hash);
             match lane.candidate {
                 Some(candidate) if lane.plain.protocol() == PROTOCOL_TCP => {
@@ -105,16 +124,12 @@ impl<P: PacketIo> Turn<'_, P> {
 
     /// What `frame` says, if it is an ordinary packet for `port`.
     #[inline(always)]
-    fn lane_of(&self, port: &Port, frame: &P::Frame) -> Lane {
+    fn read(&self, port: &Port, frame: &P::Frame) -> Option<(FlowKey, Plain, InterfaceId)> {
         let head = frame.head();
-        let ordinary = || {
-            let plain = Plain::read(head, frame.len(), frame.rx_checksums())?;
-            let arrival = port.arrival(plain.vlan)?;
-            port.is_own(*head.first_chunk()?).then_some((plain, arrival))
-        };
-        let Some((plain, Arrival { interface, tenant })) = ordinary() else { return Lane::EMPTY };
-        let key = FlowKey::of_words(plain.addresses, plain.l4_ports, plain.protocol(), tenant);
-        Lane { key, hash: self.engine.nat.sessions.hash(key), plain, candidate: None, interface }
+        let (plain, ends) = Plain::read(head, frame.len(), frame.rx_checksums())?;
+        let Arrival { interface, tenant } = port.arrival(ends.vlan)?;
+        let key = FlowKey::of_words(ends.addresses, ends.l4_ports, plain.protocol(), tenant);
+        port.is_own(*head.first_chunk()?).then_some((key, plain, interface))
     }
 
     /// Looks for the sessions of the lanes in `missing` in their second buckets. Who has none there either probably

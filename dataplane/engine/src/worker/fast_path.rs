@@ -10,7 +10,7 @@ use crate::ids::{InterfaceId, NicPortId};
 use crate::nat::session::{Facing, Passage};
 use crate::nat::tcp_state::{FLAG_FIN, FLAG_RST, FLAG_SYN};
 use crate::packet::PROTOCOL_TCP;
-use crate::packet::parse::check_martians;
+use crate::packet::parse::{Ipv4View, check_martians};
 use crate::packet::plain::Plain;
 use crate::router::interface::Exit;
 use crate::time::Tick;
@@ -29,14 +29,13 @@ impl<P: PacketIo> Turn<'_, P> {
         let Some(passage) = sessions.find_ordinary(*candidate, *key) else { return Err(frame) };
         let Some((exit, dst)) = self.way(&frame, plain, *interface, &passage) else { return Err(frame) };
         if plain.protocol() == PROTOCOL_TCP {
-            self.note_segment(frame.head(), plain, passage.index(), passage.facing());
+            self.note_segment(frame.head(), &lane.view(), passage.index(), passage.facing());
         } else {
             sessions.refresh(&passage, tick);
         }
         let mut to = passage.becomes();
-        if !plain.dont_fragment() && (to.addresses ^ plain.addresses) >> 32 != 0 {
-            let (src, dst) = ((to.addresses >> 32) as u32, to.addresses as u32);
-            to.identification = Some(self.engine.identifications.next(src, dst, plain.protocol()));
+        if !plain.dont_fragment() {
+            to.identification = self.identify(lane, to.addresses);
         }
         if !plain.translate(frame.head_mut(), &to, dst, &exit.rest) {
             return Err(frame);
@@ -62,7 +61,7 @@ impl<P: PacketIo> Turn<'_, P> {
             && plain.tcp_flags & (FLAG_SYN | FLAG_FIN | FLAG_RST) == 0
             && plain.ttl() > 1
             // The frame, which is no shorter than the packet: what is behind that must fit too, or be cut off.
-            && frame.len() <= usize::from(exit.l2_bytes) + usize::from(exit.mtu)
+            && frame.len() <= exit.frame_bytes as usize
             && exit.l2_bytes == plain.l3
             && self.owned.egress.waiting() == 0;
         if !is_usual {
@@ -85,7 +84,7 @@ impl<P: PacketIo> Turn<'_, P> {
             return self.take(nic_port, frame);
         }
         match self.engine.nat.sessions.find_candidate(lane.candidate, lane.hash, lane.key) {
-            Some((session, facing)) => self.hit(frame, &lane.plain.view(), lane.interface, session, facing),
+            Some((session, facing)) => self.hit(frame, &lane.view(), lane.interface, session, facing),
             None => self.open_lane(frame, lane, tick),
         }
     }
@@ -93,7 +92,7 @@ impl<P: PacketIo> Turn<'_, P> {
     /// A packet of no session.
     fn open_lane(&mut self, frame: P::Frame, lane: &mut Lane, tick: Tick) {
         let Lane { key, hash, interface, .. } = *lane;
-        let view = lane.plain.view();
+        let view = lane.view();
         if let Err(reason) = check_martians(view.src, view.dst) {
             return self.drop(reason);
         }
@@ -107,12 +106,20 @@ impl<P: PacketIo> Turn<'_, P> {
         }
     }
 
+    /// A new identification for a packet that somebody may fragment, where it is sent in another's name.
+    #[inline(never)]
+    fn identify(&self, lane: &Lane, becomes: u64) -> Option<u16> {
+        let (src, dst) = ((becomes >> 32) as u32, becomes as u32);
+        let is_another = lane.view().src != src;
+        is_another.then(|| self.engine.identifications.next(src, dst, lane.plain.protocol()))
+    }
+
     /// Notes a segment without SYN, FIN and RST, of which none is refused.
     #[inline(always)]
-    fn note_segment(&self, head: &[u8], plain: &Plain, session: u32, facing: Facing) {
+    fn note_segment(&self, head: &[u8], view: &Ipv4View, session: u32, facing: Facing) {
         let sessions = &self.engine.nat.sessions;
         let Some(session) = sessions.session(session) else { return };
-        let event = sessions.judge_segment(&session, facing, head, &plain.view());
+        let event = sessions.judge_segment(&session, facing, head, view);
         sessions.touch(&session, facing, event, self.context.now);
     }
 }

@@ -72,7 +72,7 @@ impl<'a> Session<'a> {
             dst: becomes.destination().address,
             src_port: becomes.source().l4_port,
             dst_port: becomes.destination().l4_port,
-            ip_delta: Delta::from_bits((deltas >> (shift + 16)) as u16),
+            ip_delta: Delta::from_bits((deltas >> (shift + 16)) as u16) + Delta::OF_A_HOP.reversed(),
             l4_delta: Delta::from_bits((deltas >> shift) as u16),
         }
     }
@@ -294,13 +294,16 @@ impl<'a> Session<'a> {
     }
 }
 
-/// IPv4 delta and L4 delta of a packet that turns from `old` into `new` (high half), and of one that is turned back. An
-/// ICMP checksum covers the identifier only, those with a pseudo header cover the addresses too.
+/// IPv4 delta, with a TTL of one less in it, and L4 delta of a packet that turns from `old` into `new` (high half), and of
+/// one that is turned back. An ICMP checksum covers the identifier only, those with a pseudo header cover the addresses
+/// too.
 fn deltas(old: FlowKey, new: FlowKey) -> u64 {
     let address = Delta::of_u64(old.addresses, new.addresses);
     let l4_ports = Delta::of_u32(old.l4_ports(), new.l4_ports());
     let l4 = if has_pseudo_header(old.protocol()) { address + l4_ports } else { l4_ports };
-    let word = |address: Delta, l4: Delta| (u64::from(address.to_bits()) << 16) | u64::from(l4.to_bits());
+    let word = |address: Delta, l4: Delta| {
+        u64::from((address + Delta::OF_A_HOP).to_bits()) << 16 | u64::from(l4.to_bits())
+    };
     (word(address, l4) << 32) | word(address.reversed(), l4.reversed())
 }
 
