@@ -68,12 +68,10 @@ impl Lines {
         self.lines.get(index as usize)
     }
 
-    /// Starts to fetch the line of `index` into the cache.
+    /// Starts to fetch the line of `index` into the cache, if there is one: to look costs more than to fetch in vain.
     #[inline]
     pub fn prefetch(&self, index: u32) {
-        if let Some(line) = self.line(index) {
-            prefetch(line);
-        }
+        prefetch(self.lines.as_ptr().wrapping_add(index as usize));
     }
 
     /// How many lines there are.

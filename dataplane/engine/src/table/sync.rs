@@ -96,15 +96,15 @@ pub fn exchange_sequence() {
     fence(Ordering::SeqCst);
 }
 
-/// Asks the CPU to fetch the cache line of `target`; no more than a hint.
+/// Asks the CPU to fetch the cache line of `target`, which need not exist; no more than a hint.
 #[inline(always)]
-pub fn prefetch<T>(target: &T) {
+pub fn prefetch<T>(target: *const T) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: a prefetch never faults and reads or writes nothing that the program can see,
         // whatever its address; SSE belongs to every x86_64.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(target).cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(target.cast()) };
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     let _ = target;
