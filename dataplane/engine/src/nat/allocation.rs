@@ -114,7 +114,7 @@ impl Nat {
         }
     }
 
-    /// Makes a mapping, one reference taken, and tells its external endpoint. The caller has looked at `inside` in vain.
+    /// Makes a mapping, one reference taken. The caller has looked at `inside` in vain.
     /// `taken` is told each external endpoint that is tried.
     ///
     /// # Errors
@@ -126,7 +126,7 @@ impl Nat {
         unmapped: &Unmapped<'_>,
         inside: End,
         taken: impl Fn(Endpoint),
-    ) -> Result<(u32, Endpoint), Refusal> {
+    ) -> Result<u32, Refusal> {
         let Unmapped { subscriber, space, .. } = *unmapped;
         if let Err(reason) = self.subscribers.take_port(subscriber, space) {
             self.note_full_quota(worker, subscriber, reason);
@@ -150,7 +150,7 @@ impl Nat {
         unmapped: &Unmapped<'_>,
         inside: End,
         taken: &impl Fn(Endpoint),
-    ) -> Result<(u32, Endpoint), Failure> {
+    ) -> Result<u32, Failure> {
         let Unmapped { protocol, internal, subscriber, space, translating, now } = *unmapped;
         let external = self.take_endpoint(worker, unmapped).map_err(Failure::NoPort)?;
         let outside = self.mappings.outside(protocol, external, translating.scope);
@@ -170,7 +170,7 @@ impl Nat {
                 // The mapping's own reference.
                 self.subscribers.hold(subscriber);
                 self.record_mapping(worker, Kind::MappingCreated, &new, Some(translating.pool));
-                Ok((index, external))
+                Ok(index)
             }
             Err(error) => {
                 self.free_port(external, space, now);
@@ -188,7 +188,7 @@ impl Nat {
         unmapped: &Unmapped<'_>,
         inside: End,
         taken: &impl Fn(Endpoint),
-    ) -> Result<(u32, Endpoint), Failure> {
+    ) -> Result<u32, Failure> {
         let mut attempts = (1..SHARING_ATTEMPTS).map(|_| self.try_mapping(worker, unmapped, inside, taken));
         attempts.find(|made| !matches!(made, Err(Failure::Shared))).unwrap_or(Err(Failure::Shared))
     }

@@ -78,7 +78,6 @@ impl Nat {
                 Err(AcquireError::OtherExternal) if !insists || suggested == ANY => {
                     Unmapped::new((protocol, internal), subscriber, &translating, now)
                         .and_then(|unmapped| self.create_mapping(worker, &unmapped, inside, |_| {}))
-                        .map(|(index, _)| index)
                         .map_err(|refusal| match refusal {
                             Refusal::Raced => AcquireError::Raced,
                             Refusal::Drop(DropReason::QuotaPorts | DropReason::QuotaMemory) => {

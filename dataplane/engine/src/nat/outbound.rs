@@ -48,7 +48,7 @@ impl Nat {
         // The session's other key, as soon as it is known.
         let fetched = Cell::new(None);
         let begin = |external| {
-            fetched.set(Some(self.sessions.prefetch_insert(FlowKey::new(key.protocol(), remote, external))));
+            fetched.set(Some(self.sessions.prefetch_own(FlowKey::new(key.protocol(), remote, external))));
         };
         let source = match self.map_source(worker, key, treatment, seat, now, begin) {
             Ok(source) => source,
@@ -148,14 +148,14 @@ impl Nat {
             .or_else(|| self.acquire_announced(worker, key, translating.pool))
             .or_else(|| self.mappings.acquire_inside(&inside))
             .or_else(|| self.acquire_apart(protocol, internal, translating.pool));
-        let there = index.and_then(|index| Some((index, self.mappings.external_of(index)?)));
-        let (index, endpoint) = match there {
-            Some(there) => there,
+        let index = match index {
+            Some(index) => index,
             None => {
                 let unmapped = Unmapped::new((protocol, internal), seat.subscriber, &translating, now)?;
                 self.create_mapping(worker, &unmapped, inside, taken)?
             }
         };
+        let endpoint = self.mappings.external_of(index).ok_or(Refusal::Drop(DropReason::MappingTableFull))?;
         Ok(Source { endpoint, mapping: Some(index), hold: Hold::Firm })
     }
 

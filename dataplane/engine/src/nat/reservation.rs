@@ -117,8 +117,7 @@ impl Nat {
         let mut acquire = || match self.mappings.acquire_inside(&inside) {
             Some(index) => Ok(index),
             None => Unmapped::new((protocol, target), subscriber, translating, now)
-                .and_then(|unmapped| self.create_mapping(worker, &unmapped, inside, |_| {}))
-                .map(|(index, _)| index),
+                .and_then(|unmapped| self.create_mapping(worker, &unmapped, inside, |_| {})),
         };
         let acquired = match acquire() {
             Err(Refusal::Raced) => acquire(),

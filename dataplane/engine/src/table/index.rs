@@ -147,6 +147,15 @@ impl IndexTable {
         self.buckets.prefetch(place.second);
     }
 
+    /// Starts to fetch what [`Self::insert_absent`] looks at for `hash`.
+    #[inline]
+    pub fn prefetch_absent(&self, hash: u64) {
+        match self.writers {
+            Writers::One => self.prefetch(hash),
+            Writers::Many => self.prefetch_pair(hash),
+        }
+    }
+
     /// A value that [`Self::find`] will probably return for `hash`, for prefetching its record: only
     /// the tag is compared. Looks into the first bucket only; when nothing is there, starts to fetch
     /// the second one.

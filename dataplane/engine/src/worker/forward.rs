@@ -114,8 +114,9 @@ impl<'a, P: PacketIo> Turn<'a, P> {
         }
     }
 
-    /// The session that a packet of none opens; or deals with it otherwise.
-    #[inline]
+    /// The session that a packet of none opens; or deals with it otherwise. Inlined so that what it returns is not copied: the
+    /// copy would wait until every store before it is in the cache.
+    #[inline(always)]
     pub(super) fn open(
         &mut self,
         mut frame: P::Frame,

@@ -179,11 +179,12 @@ impl Sessions {
         Some(Candidate::new(value))
     }
 
-    /// Starts to fetch what [`Sessions::create`] looks at for `key`, and returns its hash.
+    /// Starts to fetch what [`Sessions::create`] looks at for a `key` that nobody else can have, and returns its hash.
+    #[inline]
     #[must_use]
-    pub fn prefetch_insert(&self, key: FlowKey) -> u64 {
+    pub fn prefetch_own(&self, key: FlowKey) -> u64 {
         let hash = self.hash(key);
-        self.index.prefetch_pair(hash);
+        self.index.prefetch_absent(hash);
         hash
     }
 
