@@ -126,10 +126,13 @@ impl<P: PacketIo> Turn<'_, P> {
     #[inline(always)]
     fn read(&self, port: &Port, frame: &P::Frame) -> Option<(FlowKey, Plain, InterfaceId)> {
         let head = frame.head();
+        if !port.is_own(*head.first_chunk()?) {
+            return None;
+        }
         let (plain, ends) = Plain::read(head, frame.len(), frame.rx_checksums())?;
         let Arrival { interface, tenant } = port.arrival(ends.vlan)?;
         let key = FlowKey::of_words(ends.addresses, ends.l4_ports, plain.protocol(), tenant);
-        port.is_own(*head.first_chunk()?).then_some((key, plain, interface))
+        Some((key, plain, interface))
     }
 
     /// Looks for the sessions of the lanes in `missing` in their second buckets. Who has none there either probably
