@@ -155,6 +155,7 @@ impl Nat {
                 self.create_mapping(worker, &unmapped, inside, taken)?
             }
         };
+        // Always there: the slot is the table's own.
         let endpoint = self.mappings.external_of(index).ok_or(Refusal::Drop(DropReason::MappingTableFull))?;
         Ok(Source { endpoint, mapping: Some(index), hold: Hold::Firm })
     }
