@@ -99,14 +99,14 @@ fn s_13_flows_that_collide_under_public_hashes_are_ordinary() {
 }
 
 #[test]
-fn s_13_even_who_knows_the_hash_key_makes_no_look_longer_than_two_buckets() {
+fn s_13_even_who_knows_the_hash_key_makes_no_look_longer_than_three_buckets() {
     let known = key(0);
     let flows = colliding(|flow| bucket(flow.hash(&known)) == 7);
     let table = IndexTable::with_capacity(BUCKETS * 4, Writers::One);
     let inserted = (0..)
         .zip(&flows)
         .filter(|(value, flow)| table.insert(flow.hash(&known), *value, |_| false) == Inserted::New);
-    // The first bucket's eight slots, and those of the second ones, which the tag chooses.
+    // The first bucket's eight slots, those of the second ones, which the tag chooses, and the stash's.
     assert!(inserted.count() > FLOWS * 9 / 10);
     for flow in &flows {
         let compared = std::cell::Cell::new(0);
@@ -114,7 +114,7 @@ fn s_13_even_who_knows_the_hash_key_makes_no_look_longer_than_two_buckets() {
             compared.set(compared.get() + 1);
             false
         });
-        assert!(compared.get() <= 16, "{}", compared.get());
+        assert!(compared.get() <= 24, "{}", compared.get());
     }
 }
 

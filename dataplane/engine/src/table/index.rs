@@ -1,9 +1,10 @@
 //! From hash to record index: a fixed hash table of buckets, each one cache line.
 //!
 //! A slot is one word: 30 bits of the hash as tag, 2 bits of state, then 31 bits of value. A hash names
-//! two buckets of eight slots. An entry lies in one of the 16 slots and never moves, so a find looks
-//! at two cache lines at most and misses nothing that was there all the time. The keys themselves lie
-//! in the caller's records; the caller compares them, in about one of 2^27 finds in vain.
+//! two buckets of eight slots, and a third one of the [stash](#stash), which is rarely needed. An entry
+//! lies in one of these slots and never moves, so a find looks at three cache lines at most and misses
+//! nothing that was there all the time. The keys themselves lie in the caller's records; the caller
+//! compares them, in about one of 2^27 finds in vain.
 //!
 //! # Two workers insert the same key
 //!
@@ -18,7 +19,7 @@
 //!     +-----------------------+----+------------------------------+
 //! ```
 //!
-//! After it published, it looks at all 16 slots once more. A committed entry of the same key: it
+//! After it published, it looks at all its slots once more. A committed entry of the same key: it
 //! withdraws and returns that. A tentative one: the lower position has priority; who has it kills the
 //! other's slot, who has it not withdraws and starts over. No rival left: it commits, which fails if
 //! it was killed meanwhile; then it starts over. Finds see committed slots only.
@@ -36,8 +37,17 @@
 //! *It ends.* A rival ahead is given `POLITE_ROUNDS` rounds, in which the one with the lowest
 //! position has nobody who may kill it and needs some 20 loads to commit. If it does not, its thread
 //! is not running: from then on everybody kills, so nobody waits for a thread that sleeps. Whoever
-//! has lost `ROUNDS` rounds all the same gives up with `Full`: an insert is at most 64 x 32 loads,
+//! has lost `ROUNDS` rounds all the same gives up with `Full`: an insert is at most 64 x 48 loads,
 //! whatever the others do, and the packet's sender tries again.
+//!
+//! # Stash
+//!
+//! Both buckets of one key in some millions are full, even where the table is not (see "Load"). Its entry goes to a third
+//! bucket, which it shares with the keys of [`BUCKETS_OF_A_STASH`] buckets: few lines, which stay in the cache (Kirsch,
+//! Mitzenmacher and Wieder, "More Robust Hashing: Cuckoo Hashing with a Stash", 2009). Until the first entry goes there
+//! nobody looks at it. Who puts one there says so *before* it publishes. Of two that publish the same key, one here and one in a
+//! bucket, the argument of "at most one commits" holds as before: the first sees the other's slot, or the other
+//! sees that the stash is in use, and then the slot in it.
 //!
 //! # One writer
 //!
@@ -61,8 +71,7 @@
 //! | 7 | 0.40 | | | 4e-4 |
 //! | 8 | 0.26 | | | 6e-3 |
 //!
-//! K = 6, and the configured number of entries makes at most half load, where "full" practically means
-//! that the records are used up. (Just filling it, without replacement, has 4..5 % in the second
+//! "Refused" are those that go to the stash. K = 6, and the configured number of entries makes at most half load. (Just filling it, without replacement, has 4..5 % in the second
 //! bucket.) Displacing entries would bear more load, but a find could miss one on its way.
 //!
 //! Where there are millions of entries, bytes count too ([`Load`]); 2^21 buckets, all entries replaced twice:
@@ -71,9 +80,12 @@
 //! |---|---|---|---|---|---|
 //! | [`Load::HITS`] | 6 | 0.53 | 0 of 9 M | 6e-7 | 19.5 % |
 //! | [`Load::MISSES`]: both buckets are looked at anyway | 4 | 0.60 | 0 of 10 M | 4e-6 | 38 % |
+//!
+//! So a stash's bucket has 0.3 entries where the load is highest, and a ninth one in a table of 10^10: "full" practically
+//! means that the records are used up.
 
 use super::record::{Line, Lines};
-use super::sync::{AtomicU64, Ordering, Writers, exchange_sequence, spin_loop};
+use super::sync::{AtomicBool, AtomicU64, Ordering, Writers, exchange_sequence, spin_loop};
 use super::tags::{SLOTS, slots_tagged, slots_with};
 
 /// What became of an insert.
@@ -83,7 +95,7 @@ pub enum Inserted {
     New,
     /// The key was there already, or another worker was faster: its value. Ours is not in the table.
     Exists(u32),
-    /// Both buckets of the key are full. Ours is not in the table.
+    /// All buckets of the key are full. Ours is not in the table.
     Full,
 }
 
@@ -91,6 +103,10 @@ pub enum Inserted {
 #[derive(Debug)]
 pub struct IndexTable {
     buckets: Lines,
+    /// Third buckets: see "Stash".
+    stash: Lines,
+    /// Whether an entry ever went to `stash`.
+    is_stash_used: AtomicBool,
     /// K of "Load".
     first_bucket_limit: usize,
     writers: Writers,
@@ -130,7 +146,9 @@ impl IndexTable {
     pub fn with_load(entries: usize, load: Load, writers: Writers) -> Self {
         let slots = load.bytes(entries.min(1 << VALUE_BITS)) / size_of::<u64>();
         let buckets = Lines::new(slots.div_ceil(SLOTS).max(2));
-        Self { buckets, first_bucket_limit: load.first_bucket_limit, writers }
+        let stash = Lines::new(buckets.count().div_ceil(BUCKETS_OF_A_STASH));
+        let is_stash_used = AtomicBool::new(false);
+        Self { buckets, stash, is_stash_used, first_bucket_limit: load.first_bucket_limit, writers }
     }
 
     /// Starts to fetch the first bucket of `hash` into the cache.
@@ -200,7 +218,8 @@ impl IndexTable {
         let tentative = place.word(TENTATIVE, value);
         for round in 0..ROUNDS {
             let is_polite = round < POLITE_ROUNDS;
-            let guess = if round == 0 { self.guess(place) } else { None };
+            // The caller has just looked for the key in vain, and `settle` looks again.
+            let guess = if round == 0 { self.vacancy(place) } else { None };
             let found = guess.map_or_else(
                 || self.survey(place, is_polite, &same_key),
                 |(position, slot)| Survey::Free(position, slot),
@@ -246,7 +265,7 @@ impl IndexTable {
 
     /// As [`Self::insert`], by who has just looked for the key in vain, or owns it: only another thread can have inserted it. Where
     /// there is none, one bucket is looked at most of the time.
-    #[inline]
+    #[inline(always)]
     pub fn insert_absent(&self, hash: u64, value: u32, same_key: impl Fn(u32) -> bool) -> Inserted {
         match self.writers {
             Writers::One => self.put(self.place(hash), value),
@@ -264,19 +283,9 @@ impl IndexTable {
     }
 
     /// Puts an entry into an empty slot, where nobody else inserts.
-    #[inline]
+    #[inline(always)]
     fn put(&self, place: Place, value: u32) -> Inserted {
-        let Some(mut line) = self.buckets.line(place.first) else { return Inserted::Full };
-        let mut empty = slots_with(line, EMPTY_UPPER);
-        if empty.count_ones() as usize <= SLOTS.saturating_sub(self.first_bucket_limit)
-            && let Some(second) = self.buckets.line(place.second)
-        {
-            let other_empty = slots_with(second, EMPTY_UPPER);
-            if other_empty.count_ones() > empty.count_ones() {
-                (line, empty) = (second, other_empty);
-            }
-        }
-        let Some(slot) = line.words.get(empty.trailing_zeros() as usize) else { return Inserted::Full };
+        let Some((_, slot)) = self.vacancy(place) else { return Inserted::Full };
         // Release: pairs with the Acquire load of `find_in`.
         slot.store(place.word(COMMITTED, value), Ordering::Release);
         Inserted::New
@@ -288,7 +297,7 @@ impl IndexTable {
     pub fn remove(&self, hash: u64, value: u32) -> bool {
         let place = self.place(hash);
         let committed = place.word(COMMITTED, value);
-        self.buckets(place).any(|(_, line)| {
+        self.lines(place).any(|(_, line)| {
             tagged(line, slots_with(line, place.upper(COMMITTED)), place)
                 .any(|(slot, word)| word == committed && self.empty(line.word(slot), committed))
         })
@@ -311,7 +320,7 @@ impl IndexTable {
 
     /// Calls `f` with each value. What is inserted or removed meanwhile may be seen or not.
     pub fn for_each(&self, mut f: impl FnMut(u32)) {
-        for bucket in self.buckets.iter() {
+        for bucket in self.buckets.iter().chain(self.stash.iter()) {
             for slot in bucket.words.iter().take(SLOTS) {
                 // Acquire: pairs with the Release of `insert`.
                 let word = slot.load(Ordering::Acquire);
@@ -322,7 +331,7 @@ impl IndexTable {
         }
     }
 
-    /// Slots in all buckets.
+    /// Slots in all buckets, without those of the stash.
     #[must_use]
     pub fn slot_count(&self) -> usize {
         self.buckets.count() * SLOTS
@@ -360,56 +369,65 @@ impl IndexTable {
 
     #[inline(always)]
     fn find_at(&self, place: Place, is_match: impl Fn(u32) -> bool) -> Option<u32> {
-        match self.find_in(place.first, place.upper(COMMITTED), &is_match) {
-            None => self.find_in(place.second, place.upper(COMMITTED), &is_match),
-            found => found,
-        }
+        let upper = place.upper(COMMITTED);
+        let find_in = |line: Option<&Line>| find_in(line?, upper, &is_match);
+        find_in(self.buckets.line(place.first))
+            .or_else(|| find_in(self.buckets.line(place.second)))
+            .or_else(|| find_in(self.used_stash(place)))
     }
 
-    /// Compares all tags first and without branches: which slot holds the entry is random, and a
-    /// mispredicted branch costs more than eight comparisons.
+    /// Where entries of a hash may be, in the order in which all inserters of this hash see it, with the number
+    /// of the first slot.
     #[inline(always)]
-    fn find_in(&self, bucket: u32, upper: u32, is_match: impl Fn(u32) -> bool) -> Option<u32> {
-        let bucket: &Line = self.buckets.line(bucket)?;
-        let mut hits = slots_with(bucket, upper);
-        while hits != 0 {
-            let position = hits.trailing_zeros() as usize;
-            hits &= hits - 1;
-            // Again, since the slot may have changed. Acquire: pairs with the Release of `insert`.
-            let word = bucket.word(position).load(Ordering::Acquire);
-            if (word >> 32) as u32 == upper && is_match(value_of(word)) {
-                return Some(value_of(word));
-            }
-        }
-        None
-    }
-
-    /// The buckets of a hash, in the order in which all inserters of this hash see them: together they number
-    /// their slots.
-    #[inline]
-    fn buckets(&self, place: Place) -> impl Iterator<Item = (usize, &Line)> {
-        [(0, place.first), (SLOTS, place.second)]
+    fn lines(&self, place: Place) -> impl Iterator<Item = (usize, &Line)> {
+        let [first, second] = [place.first, place.second].map(|bucket| self.buckets.line(bucket));
+        [(0, first), (SLOTS, second), (STASH_BASE, self.used_stash(place))]
             .into_iter()
-            .filter_map(|(base, bucket)| Some((base, self.buckets.line(bucket)?)))
+            .filter_map(|(base, line)| Some((base, line?)))
     }
 
-    /// The slot to take in the first bucket, where that has room: the caller has just looked for the key in vain, and
-    /// [`Self::settle`] looks again.
+    /// The stash's bucket, unless the stash is empty. Relaxed: who has inserted before the caller looks, as far as the
+    /// two have an order, has said so before; see "Stash" for inserters that have none.
     #[inline(always)]
-    fn guess(&self, place: Place) -> Option<(usize, &AtomicU64)> {
-        let line = self.buckets.line(place.first)?;
-        let empty = slots_with(line, EMPTY_UPPER);
-        let position = empty.trailing_zeros() as usize;
-        let has_room = SLOTS - (empty.count_ones() as usize) < self.first_bucket_limit;
-        line.words.get(position).filter(|_| has_room).map(|slot| (position, slot))
+    fn used_stash(&self, place: Place) -> Option<&Line> {
+        if self.is_stash_used.load(Ordering::Relaxed) { self.stash_of(place) } else { None }
+    }
+
+    #[cold]
+    fn stash_of(&self, place: Place) -> Option<&Line> {
+        self.stash.line(scaled((place.tag << (32 - TAG_BITS)) as u32, self.stash.count() as u64) as u32)
+    }
+
+    /// The slot to take and its number: see "Load". `None`: there is none.
+    #[inline(always)]
+    fn vacancy(&self, place: Place) -> Option<(usize, &AtomicU64)> {
+        let first = self.buckets.line(place.first)?;
+        let empty = slots_with(first, EMPTY_UPPER);
+        if empty.count_ones() as usize > SLOTS.saturating_sub(self.first_bucket_limit) {
+            return slot_of(first, empty, 0);
+        }
+        let second = self.buckets.line(place.second)?;
+        let other_empty = slots_with(second, EMPTY_UPPER);
+        if other_empty.count_ones() > empty.count_ones() {
+            return slot_of(second, other_empty, SLOTS);
+        }
+        slot_of(first, empty, 0).or_else(|| self.vacancy_in_stash(place))
+    }
+
+    /// As [`Self::vacancy`], where both buckets are full.
+    #[cold]
+    fn vacancy_in_stash(&self, place: Place) -> Option<(usize, &AtomicU64)> {
+        let line = self.stash_of(place)?;
+        let vacancy = slot_of(line, slots_with(line, EMPTY_UPPER), STASH_BASE)?;
+        // Before the slot is published, which is a `SeqCst` exchange, or a Release store.
+        self.is_stash_used.store(true, Ordering::Relaxed);
+        Some(vacancy)
     }
 
     /// Looks for the key and for the slot to take.
     fn survey(&self, place: Place, is_polite: bool, same_key: &impl Fn(u32) -> bool) -> Survey<'_> {
-        let mut used = [0; 2];
-        let mut free: [Option<(usize, &AtomicU64)>; 2] = [None; 2];
         let mut has_rival = false;
-        for (((base, line), used), free) in self.buckets(place).zip(&mut used).zip(&mut free) {
+        for (_, line) in self.lines(place) {
             for (_, word) in tagged(line, slots_tagged(line, place.tag as u32), place) {
                 if same_key(value_of(word)) {
                     if word & STATE_MASK == COMMITTED {
@@ -418,26 +436,18 @@ impl IndexTable {
                     has_rival = true;
                 }
             }
-            let empty = slots_with(line, EMPTY_UPPER);
-            *used = SLOTS - empty.count_ones() as usize;
-            let first_empty = empty.trailing_zeros() as usize;
-            *free = line.words.get(first_empty).map(|slot| (base + first_empty, slot));
         }
         if has_rival && is_polite {
             return Survey::Rival;
         }
-        let [first_used, second_used] = used;
-        let [first, second] = free;
-        let takes_first = first_used < self.first_bucket_limit || first_used <= second_used;
-        let preferred = if takes_first { first.or(second) } else { second };
-        preferred.map_or(Survey::Full, |(position, slot)| Survey::Free(position, slot))
+        self.vacancy(place).map_or(Survey::Full, |(position, slot)| Survey::Free(position, slot))
     }
 
     /// Compares our published entry at `own` with all others.
     #[inline]
     fn settle(&self, place: Place, own: usize, is_polite: bool, same_key: &impl Fn(u32) -> bool) -> Settled {
         let others = self
-            .buckets(place)
+            .lines(place)
             .fold(0, |others, (base, line)| others | (slots_tagged(line, place.tag as u32) << base));
         if others & !(1 << own) == 0 {
             return Settled::Alone;
@@ -454,7 +464,7 @@ impl IndexTable {
         is_polite: bool,
         same_key: &impl Fn(u32) -> bool,
     ) -> Settled {
-        for (base, line) in self.buckets(place) {
+        for (base, line) in self.lines(place) {
             for (at, word) in tagged(line, slots_tagged(line, place.tag as u32), place) {
                 let position = base + at;
                 if position == own || !same_key(value_of(word)) {
@@ -477,6 +487,30 @@ impl IndexTable {
         }
         Settled::Alone
     }
+}
+
+/// Compares all tags first and without branches: which slot holds the entry is random, and a
+/// mispredicted branch costs more than eight comparisons.
+#[inline(always)]
+fn find_in(bucket: &Line, upper: u32, is_match: impl Fn(u32) -> bool) -> Option<u32> {
+    let mut hits = slots_with(bucket, upper);
+    while hits != 0 {
+        let position = hits.trailing_zeros() as usize;
+        hits &= hits - 1;
+        // Again, since the slot may have changed. Acquire: pairs with the Release of `insert`.
+        let word = bucket.word(position).load(Ordering::Acquire);
+        if (word >> 32) as u32 == upper && is_match(value_of(word)) {
+            return Some(value_of(word));
+        }
+    }
+    None
+}
+
+/// The first of the slots in `seen`, and its number where those of its bucket begin with `base`.
+#[inline(always)]
+fn slot_of(line: &Line, seen: u32, base: usize) -> Option<(usize, &AtomicU64)> {
+    let position = seen.trailing_zeros() as usize;
+    Some((base + position, line.words.get(position)?))
 }
 
 /// Position and word of those slots in `seen` that still have the tag, whatever their state.
@@ -565,10 +599,16 @@ fn value_of(word: u64) -> u32 {
 const ROUNDS: u32 = if cfg!(loom) { 9 } else { 64 };
 const POLITE_ROUNDS: u32 = if cfg!(loom) { 3 } else { 16 };
 
+/// See "Stash".
+const BUCKETS_OF_A_STASH: usize = 1 << 14;
+/// The number of the stash's first slot.
+const STASH_BASE: usize = 2 * SLOTS;
+
 const VALUE_BITS: u32 = 31;
 const VALUE_MASK: u64 = (1 << VALUE_BITS) - 1;
 /// Tag and state are the upper half of a word, which [`slots_with`] compares.
 const TAG_SHIFT: u32 = 34;
+const TAG_BITS: u32 = u64::BITS - TAG_SHIFT;
 const STATE_MASK: u64 = 3 << 32;
 const EMPTY: u64 = 0;
 /// Only an empty slot has no state.

@@ -29,11 +29,17 @@ impl Flows {
     }
 
     fn written_by(writers: Writers) -> Arc<Self> {
-        Arc::new(Self {
-            table: IndexTable::with_capacity(1, writers),
-            records: Lines::new(3),
-            memory: UnsafeCell::new(()),
-        })
+        let table = IndexTable::with_capacity(1, writers);
+        Arc::new(Self { table, records: Lines::new(3), memory: UnsafeCell::new(()) })
+    }
+
+    /// Both buckets are full of other keys: the next entry goes to the stash.
+    fn crowded() -> Arc<Self> {
+        let flows = Self::new();
+        for (hash, value) in FILLERS {
+            assert_eq!(flows.table.insert(hash, value, |_| panic!("no such tag")), Inserted::New);
+        }
+        flows
     }
 
     fn key(&self, index: u32) -> u64 {
@@ -56,6 +62,7 @@ impl Flows {
     fn entries(&self) -> Vec<u32> {
         let mut entries = Vec::new();
         self.table.for_each(|value| entries.push(value));
+        entries.retain(|entry| FILLERS.iter().all(|(_, filler)| entry != filler));
         entries
     }
 }
@@ -125,9 +132,49 @@ fn loom_two_inserters_never_both_commit() {
 }
 
 #[test]
+fn loom_two_inserters_that_find_both_buckets_full_agree_on_one_winner() {
+    race_over_full_buckets(false, 3);
+}
+
+/// One that looks before the removal and one that looks after it: one goes to the stash, the other does not.
+#[test]
+fn loom_inserters_into_the_stash_and_a_freed_slot_agree_on_one_winner() {
+    race_over_full_buckets(true, 2);
+}
+
+fn race_over_full_buckets(is_slot_freed: bool, preemptions: usize) {
+    model(Some(preemptions), move || {
+        let flows = Flows::crowded();
+        let other = Arc::clone(&flows);
+        let thread = thread::spawn(move || other.insert(1));
+        if is_slot_freed {
+            let [.., (hash, value)] = FILLERS;
+            assert!(flows.table.remove(hash, value));
+        }
+        let outcomes = [flows.insert(0), thread.join().unwrap()];
+        let entries = flows.entries();
+        match outcomes {
+            [Inserted::New, Inserted::Exists(0)] => assert_eq!(entries, [0]),
+            [Inserted::Exists(1), Inserted::New] => assert_eq!(entries, [1]),
+            _ => panic!("{outcomes:?}, {entries:?}"),
+        }
+        assert_eq!(flows.find(), entries.first().copied());
+    });
+}
+
+#[test]
 fn loom_a_found_record_is_filled() {
-    model(None, || {
-        let flows = Flows::new();
+    found_is_filled(Flows::new);
+}
+
+#[test]
+fn loom_a_record_found_in_the_stash_is_filled() {
+    found_is_filled(Flows::crowded);
+}
+
+fn found_is_filled(make: fn() -> Arc<Flows>) {
+    model(None, move || {
+        let flows = make();
         let other = Arc::clone(&flows);
         let finder = thread::spawn(move || {
             // Compares no key: whatever is found must have the key already.
@@ -271,3 +318,5 @@ pub(crate) fn model(preemptions: Option<usize>, body: impl Fn() + Sync + Send + 
 const HASH: u64 = 0x1234_5678_9abc_def0;
 const KEY: u64 = 7;
 const OTHER_KEY: u64 = 8;
+/// Hashes with tags of their own, which fill both buckets, and their values.
+const FILLERS: [(u64, u32); 4] = [(1 << 40, 100), (2 << 40, 101), (3 << 40, 102), (4 << 40, 103)];
