@@ -356,7 +356,7 @@ impl Nat {
         let (pool, address_number) = place;
         let site = Site { pool, address_number, subscriber, host: internal.host() };
         let hold = || self.subscribers.hold(subscriber);
-        let (l4_port, assigned) = self.blocks.take(site, random, now, hold, take_port);
+        let (l4_port, assigned) = self.blocks.take(&site, random, now, hold, &take_port);
         if let Some(block) = assigned {
             self.record_block(worker, Kind::BlockAssigned, &block);
         }

@@ -150,11 +150,11 @@ impl Blocks {
     #[inline]
     pub fn take(
         &self,
-        site: Site,
+        site: &Site,
         random: u64,
         now: Instant,
         hold: impl FnOnce(),
-        take_port: impl Fn(u16, u16) -> Option<u16>,
+        take_port: &impl Fn(u16, u16) -> Option<u16>,
     ) -> (Result<u16, Shortage>, Option<Block>) {
         let Some(plan) = self.plan(site.pool) else { return (Err(Shortage::Pool), None) };
         let address = plan.first_on(site.address_number);
@@ -190,7 +190,7 @@ impl Blocks {
     fn take_another(
         &self,
         plan: &Plan,
-        site: Site,
+        site: &Site,
         random: u64,
         hold: impl FnOnce(),
     ) -> Result<Block, Shortage> {
@@ -326,7 +326,7 @@ impl Blocks {
 
     /// The host's computed block if that is free, else one that chance chooses among those that are
     /// nobody's first.
-    fn take_block(&self, plan: &Plan, site: Site, random: u64) -> Option<u32> {
+    fn take_block(&self, plan: &Plan, site: &Site, random: u64) -> Option<u32> {
         let address = plan.first_on(site.address_number);
         let taken = State { owner: Some(site.subscriber), ports: 1, idle_since: 0 }.word();
         let try_take = |block: &u32| {

@@ -80,11 +80,7 @@ impl Nat {
 
     /// Opens a session for the first packet of a flow of a protocol without mappings. A static address serves it
     /// like any other.
-    pub(super) fn open_other(
-        &self,
-        worker: &mut NatWorker,
-        opener: &Opener<'_>,
-    ) -> Result<Opened<'_>, Refusal> {
+    pub(super) fn open_other(&self, worker: &mut NatWorker, opener: &Opener<'_>) -> Result<Opened, Refusal> {
         let key = opener.key;
         // With a call id it is known to be expected, by whomever.
         let is_call = key.protocol() == PROTOCOL_GRE && key.destination().l4_port != 0;
@@ -110,7 +106,7 @@ impl Nat {
     }
 
     /// An outbound PPTP call: from the external address of its control session, which the other end knows.
-    fn open_call(&self, worker: &mut NatWorker, opener: &Opener<'_>) -> Result<Opened<'_>, Refusal> {
+    fn open_call(&self, worker: &mut NatWorker, opener: &Opener<'_>) -> Result<Opened, Refusal> {
         let Opener { key, router, now, .. } = *opener;
         let internal_hop = opener.reverse_hop(Side::Internal)?;
         let remote = key.destination().in_tenant(key.tenant());
@@ -148,14 +144,10 @@ impl Nat {
         if opened.is_err() {
             self.unseat(worker, seat);
         }
-        opened.map(|session| (session, Facing::Internal))
+        opened.map(|session| (session.index(), Facing::Internal))
     }
 
-    fn open_outbound_other(
-        &self,
-        worker: &mut NatWorker,
-        opener: &Opener<'_>,
-    ) -> Result<Opened<'_>, Refusal> {
+    fn open_outbound_other(&self, worker: &mut NatWorker, opener: &Opener<'_>) -> Result<Opened, Refusal> {
         let Opener { key, router, now, .. } = *opener;
         let internal_hop = opener.reverse_hop(Side::Internal)?;
         let remote = key.destination().in_tenant(key.tenant());
@@ -186,7 +178,7 @@ impl Nat {
         if opened.is_err() {
             self.unseat(worker, seat);
         }
-        opened.map(|session| (session, Facing::Internal))
+        opened.map(|session| (session.index(), Facing::Internal))
     }
 
     /// Makes the session at the first external endpoint that is free towards its remote one.

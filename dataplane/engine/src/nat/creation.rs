@@ -13,8 +13,8 @@ use crate::nat::{Nat, NatWorker, Refusal, Retiree};
 use crate::time::{Instant, Tick};
 
 impl Nat {
-    /// Makes `new`, which holds references on its mappings and has its `seat`. Where that fails, all of these are given
-    /// back; where another worker has just made the same session, that one is returned.
+    /// Makes `new`, which holds references on its mappings and has its `seat`, and returns its slot. Where that fails, all of
+    /// these are given back; where another worker has just made the same session, it is that one's.
     #[inline]
     pub(super) fn create(
         &self,
@@ -22,7 +22,7 @@ impl Nat {
         new: &NewSession,
         seat: Seat,
         now: Instant,
-    ) -> Result<Session<'_>, Refusal> {
+    ) -> Result<u32, Refusal> {
         let owner = new.alg_owner.map(|asked| self.owners.of(new, asked));
         let owned = owner.map(|_| NewSession { alg_owner: owner, ..*new });
         let new = owned.as_ref().unwrap_or(new);
@@ -36,7 +36,7 @@ impl Nat {
         match made {
             Ok(session) => {
                 self.record_session(worker, Kind::SessionCreated, new.internal_key, new.external_key);
-                Ok(session)
+                Ok(session.index())
             }
             Err(error) => self.give_up(worker, new, (seat, contact.flatten()), error, now),
         }
@@ -51,7 +51,7 @@ impl Nat {
         (seat, contact): (Seat, Option<u32>),
         error: CreateError,
         now: Instant,
-    ) -> Result<Session<'_>, Refusal> {
+    ) -> Result<u32, Refusal> {
         if let Some(contact) = contact {
             self.leave_contact(worker, contact);
         }
@@ -74,7 +74,7 @@ impl Nat {
                 if self.sessions.created(&same) != Tick::of(now) {
                     self.sessions.take_back(&same);
                 }
-                Ok(same)
+                Ok(same.index())
             }
             (_, None) => Err(Refusal::Raced),
         }

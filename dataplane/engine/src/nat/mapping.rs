@@ -267,14 +267,19 @@ impl Mappings {
         let [first, second] = in_order(mapping.scope, ends);
         // The endpoint outside of one for a single remote endpoint may be another's, too.
         let is_alone = is_absent && matches!(mapping.scope, Scope::Pool { .. });
-        match self.publish(slot, &first, is_alone) {
+        let (as_first, as_second) = match (is_absent, is_alone) {
+            (_, true) => (Known::Absent, Known::Own),
+            (true, false) => (Known::Nothing, Known::Absent),
+            (false, false) => (Known::Nothing, Known::Nothing),
+        };
+        match self.publish(slot, &first, as_first) {
             Inserted::New => {}
             refused => {
                 self.discard(record, slot);
                 return Err(refusal(first.key, refused));
             }
         }
-        let refused = match self.publish(slot, &second, is_absent) {
+        let refused = match self.publish(slot, &second, as_second) {
             Inserted::New => {
                 record.references.store(Hold::Firm.count(), Ordering::Relaxed);
                 return Ok(slot);
@@ -301,7 +306,7 @@ impl Mappings {
         if let Some(record) = self.records.get(slot as usize) {
             self.fill(slot, record, mapping, Hold::Firm.count());
             let end = self.end(Key::external(mapping.protocol, mapping.external, None));
-            self.publish(slot, &end, false);
+            self.publish(slot, &end, Known::Nothing);
         }
     }
 
@@ -426,15 +431,32 @@ impl Mappings {
         }
     }
 
-    #[inline]
-    fn publish(&self, slot: u32, end: &End, is_absent: bool) -> Inserted {
+    #[inline(always)]
+    fn publish(&self, slot: u32, end: &End, known: Known) -> Inserted {
         let value = value_of(slot, &end.key);
         let same_key = |other| self.is_at(other, &end.key) && self.is_fresh_or_alive(other);
-        match is_absent {
-            true => self.index.insert_absent(end.hash, value, same_key),
-            false => self.index.insert(end.hash, value, same_key),
+        match known {
+            Known::Nothing => self.index.insert(end.hash, value, same_key),
+            Known::Absent => self.index.insert_absent(end.hash, value, same_key),
+            Known::Own => self.index.insert_late(end.hash, value, same_key),
         }
     }
+
+    /// Makes what was made late findable: see [`IndexTable::catch_up`].
+    #[inline(always)]
+    pub fn catch_up(&self) -> bool {
+        self.index.catch_up()
+    }
+}
+
+/// What the maker of a mapping knows of the key of an end.
+#[derive(Debug, Clone, Copy)]
+enum Known {
+    Nothing,
+    /// It was not there a moment ago.
+    Absent,
+    /// It is there for nobody, and nobody looks for it yet.
+    Own,
 }
 
 /// One end of a mapping as it is looked for.

@@ -134,6 +134,13 @@ enum Retiree {
 }
 
 impl Nat {
+    /// Makes findable from outside what the batch has made, and says whether there was anything; by whoever made it.
+    #[inline(always)]
+    pub fn catch_up(&self) -> bool {
+        let mappings = self.mappings.catch_up();
+        self.sessions.catch_up() || mappings
+    }
+
     /// Empty tables of the configured sizes, with the port forwards in place.
     #[must_use]
     pub fn new(config: &Config, key: &HashKey) -> Self {

@@ -2,6 +2,7 @@
 //! usual first packet. What may happen to it otherwise is in functions of its own, so that its way is one.
 
 use std::cell::Cell;
+use std::num::NonZeroU64;
 
 use algate_config::Side;
 
@@ -29,7 +30,7 @@ impl Nat {
         &self,
         worker: &mut NatWorker,
         opener: &Opener<'_>,
-    ) -> Result<Opened<'_>, Refusal> {
+    ) -> Result<Opened, Refusal> {
         let Opener { key, router, now, .. } = *opener;
         let back = opener.way_back(Side::Internal)?;
         let internal_hop = worker.burst.resolve(Side::Internal, router, back, now)?;
@@ -48,7 +49,8 @@ impl Nat {
         // The session's other key, as soon as it is known.
         let fetched = Cell::new(None);
         let begin = |external| {
-            fetched.set(Some(self.sessions.prefetch_own(FlowKey::new(key.protocol(), remote, external))));
+            let replies = FlowKey::new(key.protocol(), remote, external);
+            fetched.set(NonZeroU64::new(self.sessions.prefetch_own(replies)));
         };
         let source = match self.map_source(worker, key, treatment, seat, now, begin) {
             Ok(source) => source,
@@ -66,7 +68,7 @@ impl Nat {
             hold: source.hold,
             is_alone: source.mapping.is_some_and(|mapping| self.mappings.references(mapping) == 1),
             parent,
-            hashes: [Some(opener.hash), fetched.get()],
+            hashes: [NonZeroU64::new(opener.hash), fetched.get()],
             alg_owner: self.alg_owner((key.protocol(), source.endpoint), &[remote], parent, opener.owner),
             ..NewSession::between(
                 (key, internal_hop),
@@ -74,7 +76,7 @@ impl Nat {
                 seat.subscriber,
             )
         };
-        self.create(worker, &new, seat, now).map(|session| (session, Facing::Internal))
+        self.create(worker, &new, seat, now).map(|slot| (slot, Facing::Internal))
     }
 
     /// The parent of an outbound flow that an ALG expects (the data connection of an internal server).

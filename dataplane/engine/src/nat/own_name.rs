@@ -123,7 +123,7 @@ impl Nat {
         &self,
         worker: &mut NatWorker,
         opener: &Opener<'_>,
-    ) -> Result<Opened<'_>, Refusal> {
+    ) -> Result<Opened, Refusal> {
         let Opener { key, router, now, .. } = *opener;
         let internal_hop = opener.reverse_hop(Side::Internal)?;
         let announced = key.destination().in_tenant(key.tenant());
@@ -172,7 +172,7 @@ impl Nat {
                 seat.subscriber,
             )
         };
-        self.create(worker, &new, seat, now).map(|session| (session, Facing::Internal))
+        self.create(worker, &new, seat, now).map(|slot| (slot, Facing::Internal))
     }
 
     fn make_own_pair(

@@ -265,7 +265,7 @@ impl Nat {
         }
         let site = Site { pool, address_number, subscriber: wanted.subscriber, host };
         let hold = || self.subscribers.hold(wanted.subscriber);
-        let (l4_port, _) = self.blocks.take(site, worker.random.draw(), wanted.now, hold, take);
+        let (l4_port, _) = self.blocks.take(&site, worker.random.draw(), wanted.now, hold, &take);
         let l4_port = l4_port.ok()?;
         // The block is held for the lower one; the upper one is a second port of it.
         let is_joined = self.blocks.join(pool, address_number, l4_port | 1, wanted.subscriber);

@@ -37,14 +37,15 @@ use crate::nat::mapping::{Filtering, Hold, Mapping};
 use crate::nat::opener::{Opener, Refusal};
 use crate::nat::policy::{Translating, Treatment};
 use crate::nat::ports::PortSpace;
-use crate::nat::session::{AlgOwner, Facing, NewSession, Session};
+use crate::nat::session::{AlgOwner, Facing, NewSession};
 use crate::nat::tcp_state::{FLAG_ACK, FLAG_RST, FLAG_SYN};
 use crate::nat::{Nat, NatWorker};
 use crate::packet::parse::{Ipv4View, L4Class};
 use crate::table::slots::Handle;
 
-/// A session that the first packet made, and the side that packet came from.
-pub type Opened<'a> = (Session<'a>, Facing);
+/// The slot of a session that the first packet made, and the side that packet came from: two registers, where a session by
+/// name would be copied from function to function, and each copy wait until all it was made from is in the cache.
+pub type Opened = (u32, Facing);
 
 /// One end of a new session after translation, with what it holds.
 pub(super) struct Source {
@@ -70,7 +71,7 @@ impl Nat {
         worker: &mut NatWorker,
         view: &Ipv4View,
         opener: &Opener<'_>,
-    ) -> Result<Opened<'_>, Refusal> {
+    ) -> Result<Opened, Refusal> {
         check_opener(view).map_err(Refusal::Drop)?;
         if !worker.has_room_to_open() {
             // Another thread holds up the grace period; nothing is lost but this packet.
@@ -80,6 +81,10 @@ impl Nat {
             return self.open_other(worker, opener);
         }
         let is_ours = self.ports.contains(view.dst) || self.statics.internal_of(view.dst).is_some();
+        if (is_ours || opener.arrived.side == Side::External) && self.catch_up() {
+            // It may be an answer to what the same batch has opened.
+            return Err(Refusal::Raced);
+        }
         match (opener.arrived.side, is_ours) {
             (Side::External, true) => self.open_inbound(worker, opener),
             (Side::External, false) if opener.by_rule => self.open_untranslated(worker, opener),
@@ -97,7 +102,7 @@ impl Nat {
         &self,
         worker: &mut NatWorker,
         opener: &Opener<'_>,
-    ) -> Result<Opened<'_>, Refusal> {
+    ) -> Result<Opened, Refusal> {
         let Opener { key, router, now, .. } = *opener;
         let host = key.destination().host();
         let hop = router.routes.lookup(host.tenant, host.address);
@@ -111,14 +116,14 @@ impl Nat {
             initiator: Facing::External,
             ..NewSession::between((key.reversed(), internal_hop), (key, external_hop), seat.subscriber)
         };
-        self.create(worker, &new, seat, now).map(|session| (session, Facing::External))
+        self.create(worker, &new, seat, now).map(|slot| (slot, Facing::External))
     }
 
     pub(super) fn open_inbound(
         &self,
         worker: &mut NatWorker,
         opener: &Opener<'_>,
-    ) -> Result<Opened<'_>, Refusal> {
+    ) -> Result<Opened, Refusal> {
         let Opener { key, now, .. } = *opener;
         let source = key.source();
         let (target, parent) = self.admit_inbound(worker, opener, source.address, Hold::Loose)?;
@@ -159,7 +164,7 @@ impl Nat {
                 seat.subscriber,
             )
         };
-        self.create(worker, &new, seat, now).map(|session| (session, Facing::External))
+        self.create(worker, &new, seat, now).map(|slot| (slot, Facing::External))
     }
 
     /// An internal host speaks to another one through its external endpoint (RFC 4787 REQ-9: the
@@ -169,7 +174,7 @@ impl Nat {
         &self,
         worker: &mut NatWorker,
         opener: &Opener<'_>,
-    ) -> Result<Opened<'_>, Refusal> {
+    ) -> Result<Opened, Refusal> {
         let Opener { key, now, .. } = *opener;
         let internal_hop = opener.reverse_hop(Side::Internal)?;
         let treatment = self.treatment(key)?;
@@ -222,7 +227,7 @@ impl Nat {
                 seat.subscriber,
             )
         };
-        self.create(worker, &new, seat, now).map(|session| (session, Facing::Internal))
+        self.create(worker, &new, seat, now).map(|slot| (slot, Facing::Internal))
     }
 
     /// The internal endpoint behind a pool address, with a reference on its mapping: by expectation, else

@@ -55,6 +55,10 @@
 //! at both buckets and its store: it stores the committed word at once. That is a third of the instructions and saves
 //! two locked operations; finds of other threads see the record filled as before.
 //!
+//! It may also put an entry late ([`IndexTable::insert_late`]): the keys under which replies to a first packet will come are
+//! known just before they are put, when their buckets are still on their way from memory. So they wait until the
+//! batch is done ([`IndexTable::catch_up`]), and the waiting of a whole batch overlaps. Inserts and removals see them.
+//!
 //! # Load
 //!
 //! A find that ends in the first bucket saves a cache miss, so inserts prefer it; but the more they
@@ -84,6 +88,9 @@
 //! So a stash's bucket has 0.3 entries where the load is highest, and a ninth one in a table of 10^10: "full" practically
 //! means that the records are used up.
 
+mod late;
+
+use self::late::LateEntries;
 use super::record::{Line, Lines};
 use super::sync::{AtomicBool, AtomicU64, Ordering, Writers, exchange_sequence, spin_loop};
 use super::tags::{SLOTS, slots_tagged, slots_with};
@@ -107,6 +114,7 @@ pub struct IndexTable {
     stash: Lines,
     /// Whether an entry ever went to `stash`.
     is_stash_used: AtomicBool,
+    late: LateEntries,
     /// K of "Load".
     first_bucket_limit: usize,
     writers: Writers,
@@ -147,8 +155,14 @@ impl IndexTable {
         let slots = load.bytes(entries.min(1 << VALUE_BITS)) / size_of::<u64>();
         let buckets = Lines::new(slots.div_ceil(SLOTS).max(2));
         let stash = Lines::new(buckets.count().div_ceil(BUCKETS_OF_A_STASH));
-        let is_stash_used = AtomicBool::new(false);
-        Self { buckets, stash, is_stash_used, first_bucket_limit: load.first_bucket_limit, writers }
+        Self {
+            buckets,
+            stash,
+            is_stash_used: AtomicBool::new(false),
+            late: LateEntries::default(),
+            first_bucket_limit: load.first_bucket_limit,
+            writers,
+        }
     }
 
     /// Starts to fetch the first bucket of `hash` into the cache.
@@ -209,6 +223,7 @@ impl IndexTable {
     /// Several workers may insert the same key at once: one gets `New`, the others `Exists` with its
     /// value. The record of `value` must be filled before; `same_key` may be asked about a record that
     /// is being given up, so it reads atomics only.
+    #[inline(never)]
     pub fn insert(&self, hash: u64, value: u32, same_key: impl Fn(u32) -> bool) -> Inserted {
         debug_assert!(value <= VALUE_MASK as u32);
         let place = self.place(hash);
@@ -276,6 +291,7 @@ impl IndexTable {
     /// As [`Self::insert`] where nobody else inserts.
     #[inline]
     fn insert_alone(&self, place: Place, value: u32, same_key: impl Fn(u32) -> bool) -> Inserted {
+        self.catch_up();
         match self.find_at(place, same_key) {
             Some(other) => Inserted::Exists(other),
             None => self.put(place, value),
@@ -295,6 +311,9 @@ impl IndexTable {
     ///
     /// Readers may hold the value for the rest of their burst: see [`super::quiescence`].
     pub fn remove(&self, hash: u64, value: u32) -> bool {
+        if self.catch_up() && self.remove_late(hash, value) {
+            return true;
+        }
         let place = self.place(hash);
         let committed = place.word(COMMITTED, value);
         self.lines(place).any(|(_, line)| {

@@ -87,6 +87,25 @@ fn loom_what_one_writer_inserts_others_find_filled() {
     });
 }
 
+#[test]
+fn loom_what_one_writer_puts_late_others_find_filled() {
+    model(Some(3), || {
+        let flows = Flows::written_by(Writers::One);
+        let reader = {
+            let flows = Arc::clone(&flows);
+            thread::spawn(move || match flows.find() {
+                None => {}
+                Some(index) => assert_eq!((index, flows.key(index)), (0, KEY)),
+            })
+        };
+        flows.fill(0, KEY);
+        assert_eq!(flows.table.insert_late(HASH, 0, |_| false), Inserted::New);
+        assert!(flows.table.catch_up());
+        reader.join().unwrap();
+        assert_eq!(flows.find(), Some(0));
+    });
+}
+
 /// Inserters of one key at once. Checks that at most one of them commits and that whoever is told of
 /// a winner is told of that one.
 fn race_of_inserters(others: &[u32], preemptions: usize, may_give_up: bool) {

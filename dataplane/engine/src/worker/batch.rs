@@ -112,12 +112,15 @@ impl<P: PacketIo> Turn<'_, P> {
             self.look_further(batch, missing);
         }
         let tick = Tick::of(self.context.now);
-        let mut forwarded = 0;
+        let (mut forwarded, count) = (0, frames.len().min(BATCH_FRAMES) as u64);
         for (lane, frame) in batch.lanes.iter_mut().zip(frames) {
             match self.forward(frame, lane, tick) {
                 Ok(()) => forwarded += 1,
                 Err(frame) => self.forward_otherwise(frame, lane, (nic_port, tick)),
             }
+        }
+        if forwarded != count {
+            self.engine.nat.catch_up();
         }
         self.counters.forwarded.add(forwarded);
     }

@@ -11,7 +11,7 @@ use crate::ids::InterfaceId;
 use crate::nat::key::FlowKey;
 use crate::nat::session::{Facing, Session};
 use crate::nat::tcp_state::{FLAG_ACK, FLAG_RST, FLAG_SYN, TcpEvent, TcpState};
-use crate::nat::{Opened, Opener, Refusal};
+use crate::nat::{Opener, Refusal};
 use crate::packet::parse::{FragmentKind, Ipv4View, L4Class};
 use crate::packet::rewrite::{clamp_mss, decrement_ttl, set_identification, translate};
 use crate::packet::shift::{shift_ack, shift_seq};
@@ -123,7 +123,7 @@ impl<'a, P: PacketIo> Turn<'a, P> {
         view: &Ipv4View,
         interface: InterfaceId,
         (key, hash): (FlowKey, u64),
-    ) -> Option<(P::Frame, Opened<'a>)> {
+    ) -> Option<(P::Frame, (Session<'a>, Facing))> {
         let engine = self.engine;
         let router = &engine.router;
         let Some(arrived) = router.interfaces.of(interface) else {
@@ -156,17 +156,17 @@ impl<'a, P: PacketIo> Turn<'a, P> {
             self.drop(reason);
             return None;
         }
-        match engine.nat.open(&mut self.owned.nat, view, &opener) {
-            Ok(opened) => {
-                self.counters.sessions_created.add(1);
-                Some((frame, opened))
-            }
-            Err(Refusal::Raced) => self.open_again(frame, view, &opener),
+        let (slot, facing) = match engine.nat.open(&mut self.owned.nat, view, &opener) {
+            Ok(opened) => opened,
+            Err(Refusal::Raced) => return self.open_again(frame, view, &opener),
             Err(Refusal::Drop(reason)) => {
                 self.refuse_opener(&frame, view, arrived, reason);
-                None
+                return None;
             }
-        }
+        };
+        self.counters.sessions_created.add(1);
+        // Always there: the slot is the table's own.
+        engine.nat.sessions.session(slot).map(|session| (frame, (session, facing)))
     }
 
     /// Another worker has just made the session, or the mapping it needs: once more. What has the flow then is translated
@@ -178,15 +178,15 @@ impl<'a, P: PacketIo> Turn<'a, P> {
         frame: P::Frame,
         view: &Ipv4View,
         opener: &Opener<'_>,
-    ) -> Option<(P::Frame, Opened<'a>)> {
+    ) -> Option<(P::Frame, (Session<'a>, Facing))> {
         let engine = self.engine;
         if let Some(found) = engine.nat.find(opener.hash, opener.key) {
             return Some((frame, found));
         }
         match engine.nat.open(&mut self.owned.nat, view, opener) {
-            Ok(opened) => {
+            Ok((slot, facing)) => {
                 self.counters.sessions_created.add(1);
-                return Some((frame, opened));
+                return engine.nat.sessions.session(slot).map(|session| (frame, (session, facing)));
             }
             Err(Refusal::Drop(reason)) => self.refuse_opener(&frame, view, opener.arrived, reason),
             Err(Refusal::Raced) => self.drop(DropReason::FlowInUse),

@@ -131,7 +131,10 @@ impl<F: crate::frame::Frame> Worker<F> {
                     turn.handle_batch(batch, port, nic_port, &mut frames);
                 }
             }
-            _ => frames.for_each(|frame| turn.take(nic_port, frame)),
+            _ => {
+                frames.for_each(|frame| turn.take(nic_port, frame));
+                turn.engine.nat.catch_up();
+            }
         }
         turn.count_cuts();
     }
@@ -154,6 +157,7 @@ impl<F: crate::frame::Frame> Worker<F> {
             turn.counters.aged.add(ended as u64);
             busy |= ended > 0;
         }
+        turn.engine.nat.catch_up();
         turn.count_cuts();
         turn.engine.nat.reclaim(&mut turn.owned.nat, &turn.engine.quiescence, now);
         busy

@@ -21,6 +21,24 @@ fn u_10_both_ends_see_each_others_external_endpoint() {
 }
 
 #[test]
+fn u_10_a_host_is_reached_in_the_burst_that_makes_its_mapping() {
+    let first = udp("10.0.0.2:5000", "198.51.100.1:53", b"");
+    // Networks with the same keys choose the same port.
+    let one = Net::new().one(INSIDE, &first).source;
+    let mut net = Net::new();
+    net.burst = 3;
+    let hello = udp_between(at("10.0.0.3:6000"), one, b"hello");
+    let mut seen = net.send_all(INSIDE, &[first.clone(), hello, first]);
+    seen.sort_by_key(|seen| seen.payload.len());
+    assert_eq!(
+        seen.iter().map(|seen| seen.payload.as_slice()).collect::<Vec<_>>(),
+        [&b""[..], b"", b"hello"]
+    );
+    assert_eq!((seen[0].source, seen[1].source, seen[2].destination), (one, one, at("10.0.0.2:5000")));
+    assert_eq!((net.sessions().len(), net.mappings().len()), (2, 2));
+}
+
+#[test]
 fn u_10_packets_of_either_end_keep_a_hairpin() {
     let mut net = Net::new();
     let one = net.one(INSIDE, &udp("10.0.0.2:5000", "198.51.100.1:53", b"")).source;

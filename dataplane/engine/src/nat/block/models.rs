@@ -37,7 +37,7 @@ const fn site(subscriber: u32) -> Site {
 /// A port in a block of `subscriber`; those of `full` blocks are taken by others.
 fn take(blocks: &Blocks, subscriber: u32, full: &[u16]) -> Result<u16, Shortage> {
     let take_port = |low: u16, _: u16| (!full.contains(&low)).then_some(low);
-    blocks.take(site(subscriber), 0, Instant::default(), || (), take_port).0
+    blocks.take(&site(subscriber), 0, Instant::default(), || (), &take_port).0
 }
 
 fn sweep(blocks: &Blocks) -> usize {
@@ -121,7 +121,7 @@ fn loom_a_block_is_held_before_it_can_be_freed() {
             let hold = || {
                 references.fetch_add(1, Ordering::Relaxed);
             };
-            let (taken, assigned) = blocks.take(site(0), 0, Instant::default(), hold, |_, _| None);
+            let (taken, assigned) = blocks.take(&site(0), 0, Instant::default(), hold, &|_, _| None);
             assert_eq!((taken, assigned.is_some()), (Err(Shortage::Pool), true));
         });
         sweeps(&table);

@@ -1,5 +1,7 @@
 //! What a session to be made is described by, and why none was made.
 
+use std::num::NonZeroU64;
+
 use algate_alg::ProtocolId;
 
 use super::Facing;
@@ -26,8 +28,8 @@ pub struct NewSession {
     pub internal_key: FlowKey,
     /// An inbound packet as it arrives.
     pub external_key: FlowKey,
-    /// The hashes of both keys, as far as they are known.
-    pub hashes: [Option<u64>; 2],
+    /// The hashes of both keys, as far as they are known; zero is found out anew.
+    pub hashes: [Option<NonZeroU64>; 2],
     /// The side of the first packet.
     pub initiator: Facing,
     /// Towards the internal side.

@@ -18,7 +18,7 @@ mod passage;
 mod record;
 mod slots;
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 
 use algate_alg::Direction;
 
@@ -179,6 +179,12 @@ impl Sessions {
         Some(Candidate::new(value))
     }
 
+    /// Makes what was made late findable: see [`IndexTable::catch_up`].
+    #[inline(always)]
+    pub fn catch_up(&self) -> bool {
+        self.index.catch_up()
+    }
+
     /// Starts to fetch what [`Sessions::create`] looks at for a `key` that nobody else can have, and returns its hash.
     #[inline]
     #[must_use]
@@ -245,8 +251,8 @@ impl Sessions {
             Facing::Internal => (internal, new.internal_key),
             Facing::External => (external, new.external_key),
         };
-        debug_assert!(known.is_none_or(|known| known == self.hash(key)), "not the hash of {key:?}");
-        known.unwrap_or_else(|| self.hash(key))
+        debug_assert!(known.is_none_or(|known| known.get() == self.hash(key)), "not the hash of {key:?}");
+        known.map_or_else(|| self.hash(key), NonZeroU64::get)
     }
 
     /// Makes a session and publishes both its keys, of which the caller has just looked for the initiator's in vain.
@@ -286,13 +292,14 @@ impl Sessions {
             // Before anybody can find it, whose packet would uncount it.
             self.writers.add(&self.half_open, 1);
         }
-        // The key of replies first: who finds the session by the other may get a reply at once.
+        // The key of replies first: who finds the session by the other may get a reply at once. Where this is the only thread, which
+        // gets no reply before it catches up, that can wait.
         let from = new.initiator;
         let (replies, value) = (new.key(from.opposite()), value_of(slot, from.opposite()));
         let reply_hash = self.hash_of(new, from.opposite());
         let same_key = |other| self.holds(other, replies);
         let published = match new.is_alone && from == Facing::Internal {
-            true => self.index.insert_absent(reply_hash, value, same_key),
+            true => self.index.insert_late(reply_hash, value, same_key),
             false => self.index.insert(reply_hash, value, same_key),
         };
         match published {
