@@ -168,15 +168,15 @@ impl IndexTable {
     /// Starts to fetch the first bucket of `hash` into the cache.
     #[inline]
     pub fn prefetch(&self, hash: u64) {
-        self.buckets.prefetch(self.place(hash).first);
+        self.buckets.prefetch(self.first_bucket(hash).0);
     }
 
     /// Starts to fetch both buckets of `hash`, for an insert looks at both.
     #[inline]
     pub fn prefetch_pair(&self, hash: u64) {
         let place = self.place(hash);
-        self.buckets.prefetch(place.first);
-        self.buckets.prefetch(place.second);
+        self.buckets.prefetch(place.first.0);
+        self.buckets.prefetch(place.second.0);
     }
 
     /// Starts to fetch what [`Self::insert_absent`] looks at for `hash`.
@@ -196,7 +196,7 @@ impl IndexTable {
     pub fn peek(&self, hash: u64) -> Option<u32> {
         let found = self.peek_in(self.first_bucket(hash), upper(hash, COMMITTED));
         if found.is_none() {
-            self.buckets.prefetch(self.second_bucket(hash));
+            self.buckets.prefetch(self.second_bucket(hash).0);
         }
         found
     }
@@ -364,23 +364,31 @@ impl IndexTable {
 
     /// The low half of the hash as a fraction of all buckets.
     #[inline(always)]
-    fn first_bucket(&self, hash: u64) -> u32 {
-        scaled(hash as u32, self.buckets.count() as u64) as u32
+    fn first_bucket(&self, hash: u64) -> Bucket {
+        Bucket(scaled(hash as u32, self.buckets.count() as u64) as u32)
     }
 
     /// By the tag alone, as far from the first as to be another one.
     #[inline(always)]
-    fn second_bucket(&self, hash: u64) -> u32 {
+    fn second_bucket(&self, hash: u64) -> Bucket {
         let (tag, buckets) = ((hash >> TAG_SHIFT) as u32, self.buckets.count() as u64);
         let second =
-            u64::from(self.first_bucket(hash)) + 1 + scaled(tag.wrapping_mul(0x9e37_79b1), buckets - 1);
-        (if second >= buckets { second - buckets } else { second }) as u32
+            u64::from(self.first_bucket(hash).0) + 1 + scaled(tag.wrapping_mul(0x9e37_79b1), buckets - 1);
+        Bucket((if second >= buckets { second - buckets } else { second }) as u32)
+    }
+
+    /// The line of a bucket.
+    #[inline(always)]
+    fn line(&self, bucket: Bucket) -> &Line {
+        // SAFETY: only `first_bucket` and `second_bucket` make one, of this table. The first is a part of the count, smaller
+        // than 1, of at least 2 buckets. To that the second adds 1 to count - 1, and subtracts the count if it is reached.
+        unsafe { self.buckets.line_unchecked(bucket.0) }
     }
 
     /// The value of the first slot whose upper half is `upper`, unchecked: the slot may change at any time.
     #[inline(always)]
-    fn peek_in(&self, bucket: u32, upper: u32) -> Option<u32> {
-        let bucket = self.buckets.line(bucket)?;
+    fn peek_in(&self, bucket: Bucket, upper: u32) -> Option<u32> {
+        let bucket = self.line(bucket);
         let hits = slots_with(bucket, upper);
         let position = hits.trailing_zeros() as usize;
         (hits != 0).then(|| value_of(bucket.word(position).load(Ordering::Relaxed)))
@@ -389,20 +397,19 @@ impl IndexTable {
     #[inline(always)]
     fn find_at(&self, place: Place, is_match: impl Fn(u32) -> bool) -> Option<u32> {
         let upper = place.upper(COMMITTED);
-        let find_in = |line: Option<&Line>| find_in(line?, upper, &is_match);
-        find_in(self.buckets.line(place.first))
-            .or_else(|| find_in(self.buckets.line(place.second)))
-            .or_else(|| find_in(self.used_stash(place)))
+        let find_in = |line: &Line| find_in(line, upper, &is_match);
+        find_in(self.line(place.first))
+            .or_else(|| find_in(self.line(place.second)))
+            .or_else(|| find_in(self.used_stash(place)?))
     }
 
     /// Where entries of a hash may be, in the order in which all inserters of this hash see it, with the number
     /// of the first slot.
     #[inline(always)]
     fn lines(&self, place: Place) -> impl Iterator<Item = (usize, &Line)> {
-        let [first, second] = [place.first, place.second].map(|bucket| self.buckets.line(bucket));
-        [(0, first), (SLOTS, second), (STASH_BASE, self.used_stash(place))]
-            .into_iter()
-            .filter_map(|(base, line)| Some((base, line?)))
+        let [first, second] = [place.first, place.second].map(|bucket| self.line(bucket));
+        let stash = self.used_stash(place).map(|line| (STASH_BASE, line));
+        [(0, first), (SLOTS, second)].into_iter().chain(stash)
     }
 
     /// The stash's bucket, unless the stash is empty. Relaxed: who has inserted before the caller looks, as far as the
@@ -420,12 +427,12 @@ impl IndexTable {
     /// The slot to take and its number: see "Load". `None`: there is none.
     #[inline(always)]
     fn vacancy(&self, place: Place) -> Option<(usize, &AtomicU64)> {
-        let first = self.buckets.line(place.first)?;
+        let first = self.line(place.first);
         let empty = slots_with(first, EMPTY_UPPER);
         if empty.count_ones() as usize > SLOTS.saturating_sub(self.first_bucket_limit) {
             return slot_of(first, empty, 0);
         }
-        let second = self.buckets.line(place.second)?;
+        let second = self.line(place.second);
         let other_empty = slots_with(second, EMPTY_UPPER);
         if other_empty.count_ones() > empty.count_ones() {
             return slot_of(second, other_empty, SLOTS);
@@ -556,11 +563,15 @@ const fn scaled(number: u32, count: u64) -> u64 {
     (number as u64 * count) >> 32
 }
 
+/// The number of a bucket, below their count.
+#[derive(Clone, Copy)]
+struct Bucket(u32);
+
 /// Where a hash may lie.
 #[derive(Clone, Copy)]
 struct Place {
-    first: u32,
-    second: u32,
+    first: Bucket,
+    second: Bucket,
     tag: u64,
 }
 

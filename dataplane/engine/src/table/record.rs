@@ -68,6 +68,17 @@ impl Lines {
         self.lines.get(index as usize)
     }
 
+    /// The line of `index`, which is not compared with the count.
+    ///
+    /// # Safety
+    /// `index` is below [`Self::count`].
+    #[inline(always)]
+    pub(super) unsafe fn line_unchecked(&self, index: u32) -> &Line {
+        debug_assert!((index as usize) < self.lines.len());
+        // SAFETY: the caller's promise.
+        unsafe { self.lines.get_unchecked(index as usize) }
+    }
+
     /// Starts to fetch the line of `index` into the cache, if there is one: to look costs more than to fetch in vain.
     #[inline]
     pub fn prefetch(&self, index: u32) {
