@@ -115,7 +115,7 @@ pub struct NatWorker {
     retired: Retired<Retiree>,
     rests: Rests,
     random: Random,
-    burst: Burst,
+    pub(crate) burst: Burst,
     sweep: sweep::Cursor,
     events: Recorder,
 }

@@ -37,7 +37,7 @@ impl Nat {
         let is_static = self.statics.external_of(key.source().host()).is_some();
         let elsewhere = if is_static { None } else { self.policy.destination(key) };
         let remote = elsewhere.unwrap_or(key.destination()).in_tenant(key.tenant());
-        let hop = router.routes.lookup(remote.tenant, remote.address);
+        let hop = worker.burst.way(&router.routes, remote.tenant, remote.address);
         let hop = hop.ok_or(Refusal::Drop(DropReason::NoRoute))?;
         let external_hop = worker.burst.resolve(Side::External, router, hop, now)?;
         // What it answers arrives in the tenant of the interface behind which it is.

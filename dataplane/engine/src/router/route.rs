@@ -36,6 +36,11 @@ pub struct Prefix {
 }
 
 impl Prefix {
+    #[inline]
+    fn hop(&self, dst: u32) -> Hop {
+        Hop { interface: self.interface, address: self.gateway.unwrap_or(dst) }
+    }
+
     fn last(&self) -> u32 {
         self.network | u32::MAX.checked_shr(u32::from(self.length)).unwrap_or(0)
     }
@@ -55,6 +60,23 @@ pub struct Routes {
 struct Range {
     start: u32,
     route: Option<Prefix>,
+}
+
+/// All addresses that one lookup of a tenant answers: what the last one found out, for the next.
+#[derive(Debug, Clone, Copy)]
+pub struct Reach {
+    tenant: TenantId,
+    first: u32,
+    /// The last address minus the first.
+    length: u32,
+    route: Option<Prefix>,
+}
+
+impl Reach {
+    #[inline]
+    fn holds(&self, tenant: TenantId, dst: u32) -> bool {
+        self.tenant == tenant && dst.wrapping_sub(self.first) <= self.length
+    }
 }
 
 impl Routes {
@@ -106,13 +128,27 @@ impl Routes {
     #[inline]
     #[must_use]
     pub fn lookup(&self, tenant: TenantId, dst: u32) -> Option<Hop> {
+        self.reach(tenant, dst)?.route.map(|route| route.hop(dst))
+    }
+
+    /// As [`Routes::lookup`], without a search where `last` answers that too.
+    #[inline]
+    pub fn lookup_again(&self, last: &mut Option<Reach>, tenant: TenantId, dst: u32) -> Option<Hop> {
+        if !last.is_some_and(|last| last.holds(tenant, dst)) {
+            *last = self.reach(tenant, dst);
+        }
+        last.as_ref()?.route.map(|route| route.hop(dst))
+    }
+
+    fn reach(&self, tenant: TenantId, dst: u32) -> Option<Reach> {
         let table = match self.tenants.binary_search_by_key(&tenant, |(tenant, _)| *tenant) {
             Ok(at) => &self.tenants.get(at)?.1,
             Err(_) => &self.table,
         };
         let after = table.partition_point(|range| range.start <= dst);
-        let route = table.get(after.checked_sub(1)?)?.route?;
-        Some(Hop { interface: route.interface, address: route.gateway.unwrap_or(dst) })
+        let Range { start, route } = *table.get(after.checked_sub(1)?)?;
+        let last = table.get(after).map_or(u32::MAX, |next| next.start - 1);
+        Some(Reach { tenant, first: start, length: last - start, route })
     }
 }
 

@@ -134,7 +134,7 @@ impl<'a, P: PacketIo> Turn<'a, P> {
             self.drop(DropReason::MartianDestination);
             return None;
         }
-        let back = router.routes.lookup(arrived.tenant, view.src);
+        let back = self.owned.nat.burst.way_back(&router.routes, arrived.tenant, view.src);
         let admission = self.admit(&frame, view, arrived, back)?;
         let owner = engine.alg_owner(self.id, hash);
         let by_rule = admission == Admission::ByRule;

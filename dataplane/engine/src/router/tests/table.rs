@@ -186,9 +186,12 @@ proptest! {
             let last = prefix.network | u32::MAX.checked_shr(u32::from(prefix.length)).unwrap_or(0);
             [prefix.network, prefix.network.wrapping_sub(1), last, last.wrapping_add(1)]
         });
+        let mut last = None;
         for dst in edges.chain(more) {
             let found = routes.lookup(TenantId::NONE, dst).map(|hop| hop.address);
             prop_assert_eq!(found, naive(&prefixes, dst), "destination {:#x}", dst);
+            let again = routes.lookup_again(&mut last, TenantId::NONE, dst).map(|hop| hop.address);
+            prop_assert_eq!(again, found, "destination {:#x}, after another", dst);
         }
     }
 }
