@@ -120,6 +120,7 @@ impl<P: PacketIo> Turn<'_, P> {
             }
         }
         if forwarded != count {
+            // Another packet may have opened a session, whose replies come in a later batch.
             self.engine.nat.catch_up();
         }
         self.counters.forwarded.add(forwarded);

@@ -11,7 +11,7 @@ use crate::ids::InterfaceId;
 use crate::nat::key::FlowKey;
 use crate::nat::session::{Facing, Session};
 use crate::nat::tcp_state::{FLAG_ACK, FLAG_RST, FLAG_SYN, TcpEvent, TcpState};
-use crate::nat::{Opener, Refusal};
+use crate::nat::{Opened, Opener, Refusal};
 use crate::packet::parse::{FragmentKind, Ipv4View, L4Class};
 use crate::packet::rewrite::{clamp_mss, decrement_ttl, set_identification, translate};
 use crate::packet::shift::{shift_ack, shift_seq};
@@ -156,17 +156,22 @@ impl<'a, P: PacketIo> Turn<'a, P> {
             self.drop(reason);
             return None;
         }
-        let (slot, facing) = match engine.nat.open(&mut self.owned.nat, view, &opener) {
-            Ok(opened) => opened,
-            Err(Refusal::Raced) => return self.open_again(frame, view, &opener),
+        match engine.nat.open(&mut self.owned.nat, view, &opener) {
+            Ok(opened) => self.opened(frame, opened),
+            Err(Refusal::Raced) => self.open_again(frame, view, &opener),
             Err(Refusal::Drop(reason)) => {
                 self.refuse_opener(&frame, view, arrived, reason);
-                return None;
+                None
             }
-        };
+        }
+    }
+
+    /// The session that `frame` has opened, counted.
+    #[inline(always)]
+    fn opened(&self, frame: P::Frame, (slot, facing): Opened) -> Option<(P::Frame, (Session<'a>, Facing))> {
         self.counters.sessions_created.add(1);
         // Always there: the slot is the table's own.
-        engine.nat.sessions.session(slot).map(|session| (frame, (session, facing)))
+        self.engine.nat.sessions.session(slot).map(|session| (frame, (session, facing)))
     }
 
     /// Another worker has just made the session, or the mapping it needs: once more. What has the flow then is translated
@@ -184,10 +189,7 @@ impl<'a, P: PacketIo> Turn<'a, P> {
             return Some((frame, found));
         }
         match engine.nat.open(&mut self.owned.nat, view, opener) {
-            Ok((slot, facing)) => {
-                self.counters.sessions_created.add(1);
-                return engine.nat.sessions.session(slot).map(|session| (frame, (session, facing)));
-            }
+            Ok(opened) => return self.opened(frame, opened),
             Err(Refusal::Drop(reason)) => self.refuse_opener(&frame, view, opener.arrived, reason),
             Err(Refusal::Raced) => self.drop(DropReason::FlowInUse),
         }
