@@ -12,13 +12,13 @@ use crate::time::Instant;
 
 /// The neighbours of a burst, one of each side: most of its first packets come from, and go to, the same router. One that
 /// is forgotten meanwhile is found missing as later packets of its sessions find it. And the last host that opened
-/// something, with its slot among the subscribers, for hosts seldom open one session alone.
+/// something, with its slot among the subscribers, for hosts seldom open one session alone. And where the last lookups of a
+/// sender and of a destination led, for what lies in the same range of addresses.
 #[derive(Debug, Default)]
 pub(crate) struct Burst {
     internal: Option<(Hop, NextHop)>,
     external: Option<(Hop, NextHop)>,
     pub(super) host: Option<(Host, u32)>,
-    /// Of the last lookup of a sender, and of a destination.
     reached: [Option<Reach>; 2],
 }
 

@@ -115,6 +115,7 @@ pub struct NatWorker {
     retired: Retired<Retiree>,
     rests: Rests,
     random: Random,
+    /// What the first packets of this burst have in common.
     pub(crate) burst: Burst,
     sweep: sweep::Cursor,
     events: Recorder,
@@ -134,13 +135,6 @@ enum Retiree {
 }
 
 impl Nat {
-    /// Makes findable from outside what the batch has made, and says whether there was anything; by whoever made it.
-    #[inline(always)]
-    pub fn catch_up(&self) -> bool {
-        let mappings = self.mappings.catch_up();
-        self.sessions.catch_up() || mappings
-    }
-
     /// Empty tables of the configured sizes, with the port forwards in place.
     #[must_use]
     pub fn new(config: &Config, key: &HashKey) -> Self {
@@ -208,6 +202,13 @@ impl Nat {
         let mapped = || self.mappings.internal_of(key.protocol(), to);
         let forwarded = || self.forwards.server(key).or_else(mapped).map(Endpoint::host);
         self.statics.internal_of(to.address).or_else(forwarded)
+    }
+
+    /// Makes findable from outside what the batch has made, and says whether there was anything; by whoever made it.
+    #[inline(always)]
+    pub fn catch_up(&self) -> bool {
+        let mappings = self.mappings.catch_up();
+        self.sessions.catch_up() || mappings
     }
 
     /// Gives back what nobody can hold any more, and what has rested. Once per burst.

@@ -75,8 +75,9 @@
 //! | 7 | 0.40 | | | 4e-4 |
 //! | 8 | 0.26 | | | 6e-3 |
 //!
-//! "Refused" are those that go to the stash. K = 6, and the configured number of entries makes at most half load. (Just filling it, without replacement, has 4..5 % in the second
-//! bucket.) Displacing entries would bear more load, but a find could miss one on its way.
+//! "Refused" are those that go to the stash. K = 6, and the configured number of entries makes at most half load. (Just
+//! filling it, without replacement, has 4..5 % in the second bucket.) Displacing entries would bear more load, but a find
+//! could miss one on its way.
 //!
 //! Where there are millions of entries, bytes count too ([`Load`]); 2^21 buckets, all entries replaced twice:
 //!
@@ -412,7 +413,7 @@ impl IndexTable {
         [(0, first), (SLOTS, second)].into_iter().chain(stash)
     }
 
-    /// The stash's bucket, unless the stash is empty. Relaxed: who has inserted before the caller looks, as far as the
+    /// The stash's bucket, unless no entry ever went to the stash. Relaxed: who has inserted before the caller looks, as far as the
     /// two have an order, has said so before; see "Stash" for inserters that have none.
     #[inline(always)]
     fn used_stash(&self, place: Place) -> Option<&Line> {

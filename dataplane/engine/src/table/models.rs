@@ -67,17 +67,20 @@ impl Flows {
     }
 }
 
+/// A thread that finds nothing, or record 0 with its key.
+fn reader_of_record_0(flows: &Arc<Flows>) -> thread::JoinHandle<()> {
+    let flows = Arc::clone(flows);
+    thread::spawn(move || match flows.find() {
+        None => {}
+        Some(index) => assert_eq!((index, flows.key(index)), (0, KEY)),
+    })
+}
+
 #[test]
 fn loom_what_one_writer_inserts_others_find_filled() {
     model(Some(3), || {
         let flows = Flows::written_by(Writers::One);
-        let reader = {
-            let flows = Arc::clone(&flows);
-            thread::spawn(move || match flows.find() {
-                None => {}
-                Some(index) => assert_eq!((index, flows.key(index)), (0, KEY)),
-            })
-        };
+        let reader = reader_of_record_0(&flows);
         assert_eq!(flows.insert(0), Inserted::New);
         assert_eq!(flows.insert(1), Inserted::Exists(0));
         reader.join().unwrap();
@@ -91,13 +94,7 @@ fn loom_what_one_writer_inserts_others_find_filled() {
 fn loom_what_one_writer_puts_late_others_find_filled() {
     model(Some(3), || {
         let flows = Flows::written_by(Writers::One);
-        let reader = {
-            let flows = Arc::clone(&flows);
-            thread::spawn(move || match flows.find() {
-                None => {}
-                Some(index) => assert_eq!((index, flows.key(index)), (0, KEY)),
-            })
-        };
+        let reader = reader_of_record_0(&flows);
         flows.fill(0, KEY);
         assert_eq!(flows.table.insert_late(HASH, 0, |_| false), Inserted::New);
         assert!(flows.table.catch_up());

@@ -292,8 +292,8 @@ impl Sessions {
             // Before anybody can find it, whose packet would uncount it.
             self.writers.add(&self.half_open, 1);
         }
-        // The key of replies first: who finds the session by the other may get a reply at once. Where this is the only thread, which
-        // gets no reply before it catches up, that can wait.
+        // The key of replies first: who finds the session by the other may get a reply at once. It can wait where this is the
+        // only thread, which gets no reply before it catches up.
         let from = new.initiator;
         let (replies, value) = (new.key(from.opposite()), value_of(slot, from.opposite()));
         let reply_hash = self.hash_of(new, from.opposite());
