@@ -2,7 +2,7 @@
 //!
 //! The burst goes through in batches. Every frame of a batch is parsed and its bucket prefetched before the
 //! first lookup, and its session prefetched before the first translation, so that the cache misses of a batch
-//! overlap. A hit is translated in place; a miss takes the slow path ([`crate::nat`]) in the same
+//! overlap; and a batch is read before the one ahead of it is sent, so that they overlap with work. A hit is translated in place; a miss takes the slow path ([`crate::nat`]) in the same
 //! worker; ALG flows go to their owner's stage. One `now` holds for the whole burst.
 //!
 //! ALG cores run the same [`Worker`], with nothing to receive but what is handed over.
@@ -36,7 +36,7 @@ use crate::router::egress::{Context, Egress};
 use crate::router::icmp::IcmpSource;
 use crate::table::quiescence::Participant;
 use crate::time::Instant;
-use crate::worker::batch::Batch;
+use crate::worker::batch::Batches;
 use crate::worker::held_syn::HeldSyns;
 
 /// One thread that handles packets, and all it owns.
@@ -47,7 +47,7 @@ pub struct Worker<F> {
     id: WorkerId,
     participant: Participant,
     owned: Owned<F>,
-    batch: Batch,
+    batches: Batches,
     has_fast_path: bool,
 }
 
@@ -95,7 +95,15 @@ impl<F: crate::frame::Frame> Worker<F> {
             opening: None,
             pcp: PcpServer::new(&engine.config.pcp, &engine.key, now),
         };
-        Some(Self { engine, handover, id, participant, owned, batch: Batch::default(), has_fast_path: true })
+        Some(Self {
+            engine,
+            handover,
+            id,
+            participant,
+            owned,
+            batches: Batches::default(),
+            has_fast_path: true,
+        })
     }
 
     /// The same thread with every packet handled step by step: what a test compares the fast path with.
@@ -122,14 +130,12 @@ impl<F: crate::frame::Frame> Worker<F> {
         burst: &mut Vec<F>,
     ) {
         let has_fast_path = self.has_fast_path;
-        let (mut turn, batch) = self.turn(io, now);
+        let (mut turn, batches) = self.turn(io, now);
         turn.counters.received.add(burst.len() as u64);
         let mut frames = burst.drain(..);
         match turn.engine.router.interfaces.port(nic_port) {
             Some(port) if has_fast_path => {
-                while frames.len() > 0 {
-                    turn.handle_batch(batch, port, nic_port, &mut frames);
-                }
+                turn.handle(batches, port, nic_port, &mut frames);
             }
             _ => {
                 frames.for_each(|frame| turn.take(nic_port, frame));
@@ -189,7 +195,7 @@ impl<F: crate::frame::Frame> Worker<F> {
         &'a mut self,
         io: &'a mut P,
         now: Instant,
-    ) -> (Turn<'a, P>, &'a mut Batch) {
+    ) -> (Turn<'a, P>, &'a mut Batches) {
         let engine = &*self.engine;
         self.owned.nat.begin(now);
         #[expect(
@@ -207,7 +213,7 @@ impl<F: crate::frame::Frame> Worker<F> {
             context,
             io,
         };
-        (turn, &mut self.batch)
+        (turn, &mut self.batches)
     }
 }
 
