@@ -10,12 +10,12 @@
 //!
 //! # Stash
 //!
-//! Both buckets of one key in some millions are full, even where the table is not (see "Load"). Its entry goes to a third
-//! bucket, which it shares with the keys of [`BUCKETS_OF_A_STASH`] buckets: few lines, which stay in the cache (Kirsch,
-//! Mitzenmacher and Wieder, "More Robust Hashing: Cuckoo Hashing with a Stash", 2009). Until the first entry goes there
-//! nobody looks at it. Who puts one there says so *before* it publishes. Of two that publish the same key, one here and one in a
-//! bucket, the argument of "at most one commits" (`index/insert.rs`) holds as before: the first sees the other's slot, or the other
-//! sees that the stash is in use, and then the slot in it.
+//! Both buckets of one key in some millions are full, even where the table is not (see "Load"). Its entry goes to a
+//! third bucket, which it shares with the keys of [`BUCKETS_OF_A_STASH`] buckets: few lines, which stay in the cache
+//! (Kirsch, Mitzenmacher and Wieder, "More Robust Hashing: Cuckoo Hashing with a Stash", 2009). Until the first entry
+//! goes there nobody looks at it. Who puts one there says so *before* it publishes. Of two that publish the same key,
+//! one here and one in a bucket, the argument of "at most one commits" (`index/insert.rs`) holds as before: the first
+//! sees the other's slot, or the other sees that the stash is in use, and then the slot in it.
 //!
 //! # One writer
 //!
@@ -188,8 +188,8 @@ impl IndexTable {
         self.find_at(self.place(hash), is_match)
     }
 
-    /// As [`Self::insert`], by who has just looked for the key in vain, or owns it: only another thread can have inserted it. Where
-    /// there is none, one bucket is looked at most of the time.
+    /// As [`Self::insert`], by who has just looked for the key in vain, or owns it: only another thread can have
+    /// inserted it. Where there is none, one bucket is looked at most of the time.
     #[inline(always)]
     pub fn insert_absent(&self, hash: u64, value: u32, same_key: impl Fn(u32) -> bool) -> Inserted {
         match self.writers {
@@ -322,8 +322,8 @@ impl IndexTable {
         [(0, first), (SLOTS, second)].into_iter().chain(stash)
     }
 
-    /// The stash's bucket, unless no entry ever went to the stash. Relaxed: who has inserted before the caller looks, as far as the
-    /// two have an order, has said so before; see "Stash" for inserters that have none.
+    /// The stash's bucket, unless no entry ever went to the stash. Relaxed: who has inserted before the caller looks,
+    /// as far as the two have an order, has said so before; see "Stash" for inserters that have none.
     #[inline(always)]
     fn used_stash(&self, place: Place) -> Option<&Line> {
         if self.is_stash_used.load(Ordering::Relaxed) { self.stash_of(place) } else { None }

@@ -1,9 +1,10 @@
 //! A worker's turn: a burst of frames in, frames out.
 //!
-//! The burst goes through in batches. Every frame of a batch is parsed and its bucket prefetched before the
-//! first lookup, and its session prefetched before the first translation, so that the cache misses of a batch
-//! overlap; and a batch is read before the one ahead of it is sent, so that they overlap with work. A hit is translated in place; a miss takes the slow path ([`crate::nat`]) in the same
-//! worker; ALG flows go to their owner's stage. One `now` holds for the whole burst.
+//! The burst goes through in batches. Every frame of a batch is parsed and its bucket prefetched before the first
+//! lookup, and its session prefetched before the first translation, so that the cache misses of a batch overlap; and a
+//! batch is read before the one ahead of it is sent, so that they overlap with work. A hit is translated in place; a
+//! miss takes the slow path ([`crate::nat`]) in the same worker; ALG flows go to their owner's stage. One `now` holds
+//! for the whole burst.
 //!
 //! ALG cores run the same [`Worker`], with nothing to receive but what is handed over.
 
