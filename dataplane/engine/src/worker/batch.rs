@@ -82,7 +82,7 @@ impl<P: PacketIo> Turn<'_, P> {
     /// looked up behind that: so buckets are fetched while frames are sent, and sessions while frames are read. What
     /// the batch ahead changes is seen all the same, for reading looks at the frames alone.
     #[inline(always)]
-    pub(super) fn handle(
+    pub(super) fn handle_burst(
         &mut self,
         batches: &mut Batches,
         port: &Port,

@@ -136,7 +136,7 @@ impl<F: crate::frame::Frame> Worker<F> {
         let mut frames = burst.drain(..);
         match turn.engine.router.interfaces.port(nic_port) {
             Some(port) if has_fast_path => {
-                turn.handle(batches, port, nic_port, &mut frames);
+                turn.handle_burst(batches, port, nic_port, &mut frames);
             }
             _ => {
                 frames.for_each(|frame| turn.take(nic_port, frame));
