@@ -55,7 +55,8 @@ impl Traffic {
     }
 
     /// The packet in `bytes`; lengths, filling and both checksums are right.
-    #[inline]
+    // Always: a result that is written in pieces and copied whole waits for every store before it, a third of the generator's time.
+    #[inline(always)]
     fn read(&mut self, bytes: &[u8]) -> Result<Packet, Fault> {
         let Some((line, rest)) = bytes.split_first_chunk::<LINE_BYTES>() else { return Err(Fault::Foreign) };
         let [_, _, _, ip0, ip1, ip2, src, dst, l4_ports, w9, w10, w11, w12, w13, w14] = words(line);
@@ -94,7 +95,8 @@ impl Traffic {
     }
 
     /// The flow a packet names, and its part there. Of TCP the numbers are right.
-    #[inline]
+    // Always, as `read`.
+    #[inline(always)]
     fn name(&self, packet: &Packet, is_outbound: bool) -> Result<(u32, Segment), Fault> {
         let Packet { name, mark, tcp, .. } = packet;
         if self.protocol == Protocol::Udp {
