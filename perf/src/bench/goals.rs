@@ -1,9 +1,11 @@
 //! What is to be reached, and whether it was.
 //!
 //! Ratios are formed within a round, for both devices were measured within seconds of each other there. Only rounds count in which
-//! every device had a whole core ([`crate::core_watch`]); the others are repeated ([`wanting`]), and where fewer than three are left of more,
-//! nothing is judged. A goal is judged when the rounds agree: when all of them, or, from five rounds on, all but the smallest and
-//! the largest, lie on one side of the floor. It is not judged where the generator was the bottleneck.
+//! every device had a whole core ([`crate::core_watch`]) and the generator was not the bottleneck, which it is when others use its core;
+//! the others are repeated ([`wanting`]), and where fewer than three are left of more, nothing is judged. A goal is judged when the
+//! rounds agree: when all of them, or, from five rounds on, all but the smallest and the largest, lie on one side of the floor. Where the
+//! generator was the bottleneck in half of the rounds with a whole core or more, nothing is judged: those that are left would be the
+//! limit's slow ones.
 
 use serde::Serialize;
 
@@ -28,7 +30,7 @@ pub struct Goal {
     pub works: &'static [&'static str],
     /// One for each round that counts; where they are too few to judge, of all rounds.
     pub values: Vec<f64>,
-    /// Rounds in which all devices had a whole core, and all rounds.
+    /// Rounds that count, and all rounds.
     pub rounds: [usize; 2],
     /// What that says.
     pub verdict: Verdict,
@@ -46,7 +48,7 @@ pub enum Verdict {
     Below,
     /// The generator was the bottleneck.
     GeneratorBound,
-    /// Others used the device's core in too many rounds.
+    /// Others used the device's core, or the generator's, in too many rounds.
     SharedCore,
     /// Some rounds are above the floor and some below it.
     Noise,
@@ -139,10 +141,11 @@ impl Goal {
         is_rising: bool,
         found: Found,
     ) -> Self {
-        let Found { works, rounds, all, whole, is_bound } = found;
-        let rounds = [whole.len(), rounds];
+        let Found { works, rounds, all, counted, bound } = found;
+        let rounds = [counted.len(), rounds];
         let is_enough = rounds[0] == rounds[1] || rounds[0] >= LEAST_ROUNDS;
-        let values = if is_enough { whole } else { all };
+        let is_bound = bound > 0 && bound >= counted.len();
+        let values = if is_enough { counted } else { all };
         let mut judged = values.clone();
         judged.sort_by(f64::total_cmp);
         if judged.len() >= ROUNDS_TO_TRIM {
@@ -152,9 +155,9 @@ impl Goal {
         let reaches = |value: f64, bound: f64| if is_rising { value >= bound } else { value <= bound };
         let above = judged.iter().filter(|value| reaches(**value, floor)).count();
         let verdict = match median(values.clone()) {
+            _ if is_bound => Verdict::GeneratorBound,
             _ if !is_enough => Verdict::SharedCore,
             None => Verdict::NotMeasured,
-            Some(_) if is_bound => Verdict::GeneratorBound,
             Some(_) if above != 0 && above != judged.len() => Verdict::Noise,
             Some(value) if reaches(value, goal) => Verdict::Goal,
             Some(_) if above != 0 => Verdict::Floor,
@@ -173,7 +176,7 @@ impl Verdict {
             Self::Floor => "PASS, floor met",
             Self::Below => "FAIL",
             Self::GeneratorBound => "not judged: generator was the bottleneck",
-            Self::SharedCore => "not judged: the core was shared",
+            Self::SharedCore => "not judged: a core was shared",
             Self::Noise => "not judged: rounds disagree",
             Self::NotMeasured => "not measured",
         }
@@ -187,17 +190,17 @@ struct Found {
     rounds: usize,
     /// One a round, where there is any.
     all: Vec<f64>,
-    /// Of rounds in which every device had a whole core.
-    whole: Vec<f64>,
-    /// Whether the generator was the bottleneck in half of the rounds that count or more.
-    is_bound: bool,
+    /// Of rounds that count.
+    counted: Vec<f64>,
+    /// Rounds that do not, for the generator was the bottleneck, though every device had a whole core.
+    bound: usize,
 }
 
 impl Found {
     /// Asks `value` of each round.
     fn of(runs: &[Run], works: &'static [&'static str], value: impl Fn(Round<'_>) -> Option<f64>) -> Self {
         let last = runs.iter().map(|run| run.round).max().unwrap_or(0);
-        let (mut rounds, mut all, mut whole, mut bound) = (0, Vec::new(), Vec::new(), [0, 0]);
+        let mut found = Self { works, rounds: 0, all: Vec::new(), counted: Vec::new(), bound: 0 };
         for round in (1..=last).map(|number| Round { runs, number }) {
             let is_meant = |run: &&Run| {
                 run.round == round.number
@@ -206,24 +209,24 @@ impl Found {
             };
             let of_round: Vec<&Run> = runs.iter().filter(is_meant).collect();
             let is_measured = |work: &&str| of_round.iter().any(|run| run.work == **work);
-            rounds += usize::from(works.iter().all(is_measured));
+            found.rounds += usize::from(works.iter().all(is_measured));
             let Some(value) = value(round) else { continue };
-            let is_bound = of_round.iter().any(|run| run.is_generator_bound());
-            all.push(value);
-            bound[0] += usize::from(is_bound);
-            if of_round.iter().all(|run| run.is_core_whole()) {
-                whole.push(value);
-                bound[1] += usize::from(is_bound);
+            found.all.push(value);
+            if !of_round.iter().all(|run| run.is_core_whole()) {
+                continue;
+            }
+            if of_round.iter().any(|run| run.is_generator_bound()) {
+                found.bound += 1;
+            } else {
+                found.counted.push(value);
             }
         }
-        let is_bound =
-            if whole.is_empty() { 2 * bound[0] >= all.len().max(1) } else { 2 * bound[1] >= whole.len() };
-        Self { works, rounds, all, whole, is_bound }
+        found
     }
 
     /// Values that depend on nobody's core.
     fn plain(values: Vec<f64>) -> Self {
-        Self { works: &[], rounds: values.len(), all: values.clone(), whole: values, is_bound: false }
+        Self { works: &[], rounds: values.len(), all: values.clone(), counted: values, bound: 0 }
     }
 }
 
@@ -320,6 +323,7 @@ mod tests {
             (&[0.51, 0.62, 0.63], 0.3, Verdict::Noise),
             (&[0.40, 0.62, 0.63, 0.64, 0.61], 0.3, Verdict::Floor),
             (&[0.71, 0.72, 0.70], 0.04, Verdict::GeneratorBound),
+            (&[0.71], 0.04, Verdict::GeneratorBound),
             (&[], 0.3, Verdict::NotMeasured),
         ] {
             let whole: Vec<_> = ratios.iter().map(|ratio| (*ratio, true)).collect();
@@ -342,6 +346,27 @@ mod tests {
             let values = if verdict == Verdict::Goal { counted } else { ratios.len() };
             assert_eq!(goal.values.len(), values, "{ratios:?}");
             assert_eq!(wanting(&runs, 3).contains(&"64 B, 1 k"), is_wanting, "{ratios:?}");
+        }
+    }
+
+    #[test]
+    fn rounds_in_which_the_generator_was_the_bottleneck_are_repeated() {
+        // Ratios of rounds, and of how many of them the generator was the bottleneck.
+        for (count, bound, verdict, is_wanting) in [
+            (3, 0, Verdict::Floor, false),
+            (3, 1, Verdict::SharedCore, true),
+            (4, 1, Verdict::Floor, false),
+            (5, 2, Verdict::Floor, false),
+            (6, 3, Verdict::GeneratorBound, false),
+        ] {
+            let mut runs = rounds(&vec![(0.65, true); count], 0.3);
+            for run in runs.iter_mut().filter(|run| run.device == Device::Io).take(bound) {
+                let Outcome::Rate { rate, .. } = &mut run.outcome else { unreachable!() };
+                rate.generator_idle = 0.01;
+            }
+            let goal = first_goal(&runs);
+            assert_eq!((goal.verdict, goal.rounds), (verdict, [count - bound, count]), "{count} {bound}");
+            assert_eq!(wanting(&runs, 3).contains(&"64 B, 1 k"), is_wanting, "{count} {bound}");
         }
     }
 

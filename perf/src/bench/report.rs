@@ -73,7 +73,7 @@ impl Report {
         let _ = writeln!(
             text,
             "{}, commit {}. {}. Load at the end: {}. {rounds} rounds, interleaved; median (smallest..largest). Only rounds in which \
-             the devices had a whole core ({:.1} additions a cycle) are judged, where there are three.\n",
+             the devices had a whole core ({:.1} additions a cycle), and the generator some idle time, are judged, where there are three.\n",
             self.date, self.commit, self.machine, self.load, self.whole_core
         );
         self.write_goals(&mut text);
