@@ -19,6 +19,8 @@ pub struct Handed<F> {
     pub frame: F,
     /// Its headers.
     pub view: Ipv4View,
+    /// Where it came in.
+    pub came_in: InterfaceId,
     /// Its session; may have ended on the way.
     pub session: Handle,
     /// The side it came from.

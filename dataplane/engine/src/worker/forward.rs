@@ -48,6 +48,9 @@ impl<'a, P: PacketIo> Turn<'a, P> {
         }
         // Looked at once: it may leave its stage at any moment.
         let is_alg = session.is_alg();
+        if is_alg && view.fragment == FragmentKind::None && session.alg_owner() != self.id {
+            return self.hand_over(frame, view, came_in, (session, facing));
+        }
         let shifts = session.shifts().filter(|_| !is_alg && view.class == L4Class::Tcp);
         if let Some(shifts) = shifts {
             shift_ack(frame.head_mut(), view, shifts.of_ack(session.direction(facing)));
@@ -76,7 +79,7 @@ impl<'a, P: PacketIo> Turn<'a, P> {
             return self.open_datagram(frame, view, came_in, (session, facing, is_alg));
         }
         if is_alg {
-            return self.alg_hit(frame, view, session, facing);
+            return self.alg_packet(frame, view, session, facing);
         }
         self.translate_and_send(frame, view, session, facing);
     }
@@ -212,25 +215,7 @@ impl<'a, P: PacketIo> Turn<'a, P> {
     }
 
     /// A packet of an ALG flow, in its owner's hands.
-    pub(super) fn alg_packet(
-        &mut self,
-        mut frame: P::Frame,
-        view: &Ipv4View,
-        session: Session<'_>,
-        facing: Facing,
-    ) {
-        if view.class == L4Class::IcmpError {
-            return self.alg_icmp_error(frame, view, session, facing);
-        }
-        if !session.is_alg() {
-            // It left the stage while this packet was on its way here.
-            if let Some(shifts) = session.shifts().filter(|_| view.class == L4Class::Tcp) {
-                let direction = session.direction(facing);
-                shift_ack(frame.head_mut(), view, shifts.of_ack(direction));
-                shift_seq(frame.head_mut(), view, shifts.of_seq(direction));
-            }
-            return self.translate_and_send(frame, view, session, facing);
-        }
+    fn alg_packet(&mut self, mut frame: P::Frame, view: &Ipv4View, session: Session<'_>, facing: Facing) {
         let mut view = *view;
         let handled =
             self.with_stage(|stage, around| stage.receive(around, &mut frame, &mut view, session, facing));
@@ -241,15 +226,17 @@ impl<'a, P: PacketIo> Turn<'a, P> {
         }
     }
 
-    /// A packet of an ALG flow, in the hands of whoever received it.
-    pub(super) fn alg_hit(&mut self, frame: P::Frame, view: &Ipv4View, session: Session<'_>, facing: Facing) {
-        let owner = session.alg_owner();
-        if owner == self.id {
-            return self.alg_packet(frame, view, session, facing);
-        }
+    /// Gives a packet of an ALG flow to the flow's owner, who treats it as if it had come to him.
+    pub(super) fn hand_over(
+        &mut self,
+        frame: P::Frame,
+        view: &Ipv4View,
+        came_in: InterfaceId,
+        (session, facing): (Session<'_>, Facing),
+    ) {
         let handle = self.engine.nat.sessions.handle(&session);
-        let handed = Handed { frame, view: *view, session: handle, facing };
-        match self.handover.push(owner, handed) {
+        let handed = Handed { frame, view: *view, came_in, session: handle, facing };
+        match self.handover.push(session.alg_owner(), handed) {
             Ok(()) => self.counters.handed_over.add(1),
             Err(_) => self.drop(DropReason::HandoverQueueFull),
         }

@@ -70,8 +70,11 @@ impl<P: PacketIo> Turn<'_, P> {
         if let Err(reason) = self.believe(&frame, &as_sent, session, facing, is_alg) {
             return self.drop(reason);
         }
+        if is_alg && session.alg_owner() != self.id {
+            return self.hand_over(frame, view, interface, (session, facing));
+        }
         if is_alg {
-            return self.alg_hit(frame, view, session, facing);
+            return self.alg_icmp_error(frame, view, session, facing);
         }
         self.send_icmp_error(frame, view, &error, sent, session, facing);
     }

@@ -21,7 +21,7 @@ mod sctp;
 
 use std::sync::Arc;
 
-use crate::alg_stage::handover::Handover;
+use crate::alg_stage::handover::{Handed, Handover};
 use crate::alg_stage::{AlgStage, Surroundings};
 use crate::counters::WorkerCounters;
 use crate::drop_reason::DropReason;
@@ -30,6 +30,7 @@ use crate::fragment::{Datagram, Fragments};
 use crate::frame::PacketIo;
 use crate::ids::{NicPortId, WorkerId};
 use crate::nat::NatWorker;
+use crate::nat::session::Session;
 use crate::packet::parse::L4Class;
 use crate::pcp::server::PcpServer;
 use crate::router::arp;
@@ -244,7 +245,7 @@ impl<P: PacketIo> Turn<'_, P> {
         {
             taken += 1;
             match self.engine.nat.sessions.by_handle(handed.session) {
-                Some(session) => self.alg_packet(handed.frame, &handed.view, session, handed.facing),
+                Some(session) => self.take_handed(handed, session),
                 None if handed.view.class == L4Class::Tcp => self.drop(DropReason::TcpNoSession),
                 None => self.drop(DropReason::NoMapping),
             }
@@ -255,6 +256,15 @@ impl<P: PacketIo> Turn<'_, P> {
             self.own_fragment(handed.frame, handed.view, handed.interface);
         }
         taken > 0
+    }
+
+    /// A packet of an ALG flow that this thread owns, or owned when it was sent here.
+    fn take_handed(&mut self, handed: Handed<P::Frame>, session: Session<'_>) {
+        let Handed { frame, view, came_in, facing, .. } = handed;
+        match view.class {
+            L4Class::IcmpError => self.alg_icmp_error(frame, &view, session, facing),
+            _ => self.hit(frame, &view, came_in, session, facing),
+        }
     }
 
     fn count_cuts(&mut self) {
