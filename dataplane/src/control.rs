@@ -1,8 +1,8 @@
 //! The control socket: one JSON request in a line, one JSON reply, then the connection ends.
 //!
 //! Served by the main thread between its other duties, never by a worker. Nothing a client does can
-//! hold it up: no call blocks, requests are bounded, replies are written as the client takes them,
-//! idle connections are closed, and there are only so many at a time.
+//! hold it up: it waits for all clients together and not for long, requests are bounded, replies are written as the client
+//! takes them, idle connections are closed, and there are only so many at a time.
 //!
 //! The socket has mode 0600: who can open it may read the tables, and nothing more.
 
@@ -11,8 +11,11 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::{self, PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::report::{Report, Subject};
@@ -107,8 +110,23 @@ impl ControlServer {
         Ok(Self { listener, path: path.to_owned(), connections: Vec::new() })
     }
 
-    /// Does what can be done without waiting. Returns whether a connection is under way.
-    pub fn serve(&mut self, responder: &impl Responder) -> bool {
+    /// Waits until a client wants something, a signal comes, or `patience` is over. Not to ask the kernel again and again matters: a
+    /// look for clients in vain costs it a socket.
+    pub fn wait(&self, patience: Duration) {
+        let is_open = self.connections.len() < MAX_CONNECTIONS;
+        let listener = is_open.then(|| PollFd::new(&self.listener, PollFlags::IN));
+        let mut wanted: Vec<_> =
+            listener.into_iter().chain(self.connections.iter().map(Connection::wanted)).collect();
+        let timeout = Timespec::try_from(patience).ok();
+        match event::poll(&mut wanted, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            // The kernel has no memory for it: no reason to spin.
+            Err(_) => thread::sleep(patience),
+        }
+    }
+
+    /// Does what can be done without waiting.
+    pub fn serve(&mut self, responder: &impl Responder) {
         while self.connections.len() < MAX_CONNECTIONS {
             match self.listener.accept() {
                 Ok((stream, _)) => self.connections.extend(Connection::new(stream)),
@@ -121,7 +139,6 @@ impl ControlServer {
             }
         }
         self.connections.retain_mut(|connection| connection.advance(responder));
-        !self.connections.is_empty()
     }
 }
 
@@ -153,6 +170,15 @@ impl Connection {
     fn new(stream: UnixStream) -> Option<Self> {
         stream.set_nonblocking(true).ok()?;
         Some(Self { stream, phase: Phase::Reading(Vec::new()), deadline: Instant::now() + REQUEST_TIME })
+    }
+
+    /// What it waits for.
+    fn wanted(&self) -> PollFd<'_> {
+        let flags = match self.phase {
+            Phase::Reading(_) => PollFlags::IN,
+            Phase::Writing { .. } => PollFlags::OUT,
+        };
+        PollFd::new(&self.stream, flags)
     }
 
     /// Goes on as far as it can. `false`: it is over.
@@ -261,8 +287,6 @@ const CLIENT_TIME: Duration = Duration::from_secs(15);
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
-
     use super::*;
     use crate::report::CounterRow;
 
@@ -286,8 +310,8 @@ mod tests {
         let result = thread::scope(|scope| {
             let client = scope.spawn(|| client(&path));
             while !client.is_finished() {
+                server.wait(Duration::from_millis(1));
                 server.serve(&OneCounter);
-                thread::sleep(Duration::from_millis(1));
             }
             client.join().unwrap()
         });

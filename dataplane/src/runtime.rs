@@ -62,12 +62,12 @@ pub fn run(config: &Config) -> Result<Outcome, SetupError> {
 
     while !stop.load(Ordering::Relaxed) {
         reporter.take_events();
-        let is_busy = control.serve(&reporter);
+        control.serve(&reporter);
         links.watch();
         if threads.iter().any(JoinHandle::is_finished) {
             stop.store(true, Ordering::Relaxed);
         }
-        thread::sleep(if is_busy { BUSY_TICK } else { IDLE_TICK });
+        control.wait(TICK);
     }
     drop(control);
     let panicked = join(threads);
@@ -241,10 +241,8 @@ impl Links {
 }
 
 const EXIT_SECOND_SIGNAL: i32 = 130;
-/// Between looks at the control socket: what `algate show` waits at most when nothing is under way.
-const IDLE_TICK: Duration = Duration::from_millis(20);
-/// The same, while a request or reply is under way.
-const BUSY_TICK: Duration = Duration::from_millis(1);
+/// Between looks at event records, threads and links, while no client wants anything.
+const TICK: Duration = Duration::from_millis(20);
 const LINK_INTERVAL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
