@@ -82,8 +82,10 @@ pub struct Place {
     pub algate: PathBuf,
     /// Whether there are hugepages.
     pub has_hugepages: bool,
-    /// The core of the generator, where the device's main thread sleeps, and that of the device's worker.
+    /// The core of the generator, and that of the device's worker.
     pub cores: [usize; 2],
+    /// The core of the device's main thread: with two cores the generator's, which it disturbs whenever it wakes up.
+    pub main_core: usize,
 }
 
 /// A running device.
@@ -176,8 +178,8 @@ impl Place {
         command
     }
 
-    /// A command that ends when the bench does, even when that is killed, and that may use both cores, though this thread is
-    /// pinned to one.
+    /// A command that ends when the bench does, even when that is killed, and that may use both of its cores, though this thread
+    /// is pinned to another.
     fn mortal(&self, program: &Path) -> Command {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "TERM", "taskset", "-c", &self.core_list()]).arg(program);
@@ -185,8 +187,8 @@ impl Place {
     }
 
     fn core_list(&self) -> String {
-        let [own, device] = self.cores;
-        format!("{own},{device}")
+        let [_, device] = self.cores;
+        format!("{},{device}", self.main_core)
     }
 }
 
@@ -248,7 +250,7 @@ fn config_of(device: Device, flows: u32, place: &Place) -> String {
     TEMPLATE
         .replace("DIRECTORY", &place.directory.display().to_string())
         .replace("PREFIX", &format!("algate-perf-{}", std::process::id()))
-        .replace("MAIN", &place.cores[0].to_string())
+        .replace("MAIN", &place.main_core.to_string())
         .replace("CORE", &place.cores[1].to_string())
         .replace("SESSIONS", &sessions.to_string())
         .replace("SUBSCRIBERS", &(sessions / 64 + 4096).to_string())
@@ -275,6 +277,7 @@ mod tests {
             algate: "algate".into(),
             has_hugepages: false,
             cores: [0, 1],
+            main_core: 0,
         };
         for device in [Device::Route, Device::Nat, Device::NatBlocks, Device::NatSip] {
             for flows in [1, 1_048_576, 16_777_216] {

@@ -85,7 +85,7 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<Conclusion, String> {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
-    let [own, .., device] = cores.as_slice() else {
+    let [own, others @ .., device] = cores.as_slice() else {
         return Err("two cores are needed: one for the generator, one for the device under test".to_owned());
     };
     core_affinity::set_for_current(*own);
@@ -95,6 +95,7 @@ fn run(options: &Options) -> Result<Conclusion, String> {
         algate: own_path.with_file_name("algate"),
         has_hugepages: options.hugepages,
         cores: [own.id, device.id],
+        main_core: others.first().unwrap_or(own).id,
     };
     let duration = Duration::from_secs_f64(options.seconds);
     let plan = Plan { place, window: options.window.clamp(1, 1024), warm_up: WARM_UP, duration };
