@@ -26,7 +26,7 @@ use crate::nat::sctp_state::Tags;
 use crate::nat::session::Facing;
 use crate::nat::tcp_state::{FLAG_ACK, FLAG_FIN, FLAG_RST, FLAG_SYN};
 use crate::packet::parse::Ipv4View;
-use crate::packet::rewrite::tcp_numbers;
+use crate::packet::rewrite::{TcpNumbers, tcp_numbers};
 use crate::stream::options::TcpOptions;
 use crate::table::sync::{AtomicU64, Ordering};
 
@@ -98,6 +98,13 @@ impl TcpWindow {
         self.info.store(0, Ordering::Relaxed);
     }
 
+    /// Where its last byte lies, to be fetched.
+    #[inline]
+    #[must_use]
+    pub const fn last_word(&self) -> &AtomicU64 {
+        &self.info
+    }
+
     /// Begins in the middle: what an ALG knows that has read the session up to now, of the internal and of the external side.
     pub fn resume(&self, [internal, external]: [StreamEdge; 2]) {
         self.set_side(Facing::Internal, internal.side());
@@ -122,22 +129,29 @@ impl TcpWindow {
         if segment.has(FLAG_SYN | FLAG_RST) {
             return self.observe_control(from, may_reopen, segment);
         }
+        let Segment { seq, ack, window, .. } = *segment;
+        self.observe_data(from, TcpNumbers { seq, ack, window }, segment.has(FLAG_ACK))
+    }
+
+    /// The same of a segment with these `numbers` and without SYN and RST; `acknowledges`: with ACK.
+    #[inline]
+    pub fn observe_data(&self, from: Facing, numbers: TcpNumbers, acknowledges: bool) -> Fit {
         let info = self.info.load(Ordering::Relaxed);
         if info & BOTH_KNOWN != BOTH_KNOWN {
             return Fit::Inside;
         }
         let (own, other) = (self.side(from), self.side(from.opposite()));
         let begins_inside =
-            segment.seq.wrapping_sub(own.acked.wrapping_sub(LAG)) <= own.width().saturating_add(LAG);
+            numbers.seq.wrapping_sub(own.acked.wrapping_sub(LAG)) <= own.width().saturating_add(LAG);
         if !begins_inside {
             return Fit::Outside;
         }
-        if segment.has(FLAG_ACK) && segment.ack.wrapping_sub(other.acked) <= other.width() {
-            let offered = u32::from(segment.window) << shift_of(info, from);
-            let edge = segment.ack.wrapping_add(offered);
+        if acknowledges && numbers.ack.wrapping_sub(other.acked) <= other.width() {
+            let offered = u32::from(numbers.window) << shift_of(info, from);
+            let edge = numbers.ack.wrapping_add(offered);
             let is_open = info & open_flag(from.opposite()) != 0;
             let edge = if is_open && is_before(edge, other.edge) { other.edge } else { edge };
-            let moved = Side { acked: segment.ack, edge };
+            let moved = Side { acked: numbers.ack, edge };
             if moved != other {
                 self.set_side(from.opposite(), moved);
             }

@@ -12,6 +12,7 @@
 use crate::frame::{RxChecksum, RxChecksums};
 use crate::packet::checksum::{Delta, is_ipv4_header_valid};
 use crate::packet::parse::{FragmentKind, Ipv4View, L4Class};
+use crate::packet::rewrite::TcpNumbers;
 use crate::packet::{
     ETHERNET_BYTES, ETHERTYPE_IPV4, ETHERTYPE_VLAN, IPV4_BYTES, PROTOCOL_TCP, PROTOCOL_UDP, TCP_BYTES,
     UDP_BYTES, VLAN_BYTES,
@@ -130,6 +131,16 @@ impl Plain {
     #[must_use]
     pub const fn protocol(&self) -> u8 {
         (self.middle >> 16) as u8
+    }
+
+    /// The numbers of the TCP segment in the frame whose first segment is `head`.
+    #[inline(always)]
+    #[must_use]
+    pub fn tcp_numbers(&self, head: &[u8]) -> Option<TcpNumbers> {
+        let l4 = head.get(usize::from(self.l3) + IPV4_BYTES..)?.first_chunk::<TCP_BYTES>()?;
+        let [_, _, _, _, a, b, c, d, e, f, g, h, _, _, i, j, ..] = *l4;
+        let [seq, ack] = [[a, b, c, d], [e, f, g, h]].map(u32::from_be_bytes);
+        Some(TcpNumbers { seq, ack, window: u16::from_be_bytes([i, j]) })
     }
 
     /// Time to live as received.

@@ -185,6 +185,11 @@ impl<P: PacketIo> Turn<'_, P> {
             let Some(lane) = lanes.get_mut(missing.trailing_zeros() as usize) else { return };
             missing &= missing - 1;
             lane.candidate = nat.sessions.prefetch_second(lane.hash);
+            if let Some(candidate) = lane.candidate
+                && lane.plain.protocol() == PROTOCOL_TCP
+            {
+                nat.sessions.prefetch_windows(candidate);
+            }
             let is_outbound =
                 || self.engine.router.interfaces.side_of(lane.interface) == Some(Side::Internal);
             if lane.candidate.is_none() && !lane.is_empty() && is_outbound() {

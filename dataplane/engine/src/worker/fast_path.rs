@@ -7,10 +7,10 @@
 
 use crate::frame::{Frame, PacketIo};
 use crate::ids::{InterfaceId, NicPortId};
-use crate::nat::session::{Facing, Passage};
-use crate::nat::tcp_state::{FLAG_FIN, FLAG_RST, FLAG_SYN};
+use crate::nat::session::Passage;
+use crate::nat::tcp_state::{FLAG_ACK, FLAG_FIN, FLAG_RST, FLAG_SYN};
 use crate::packet::PROTOCOL_TCP;
-use crate::packet::parse::{Ipv4View, check_martians};
+use crate::packet::parse::check_martians;
 use crate::packet::plain::Plain;
 use crate::router::interface::Exit;
 use crate::time::Tick;
@@ -29,7 +29,7 @@ impl<P: PacketIo> Turn<'_, P> {
         let Some(passage) = sessions.find_ordinary(*candidate, *key) else { return Err(frame) };
         let Some((exit, dst)) = self.way(&frame, plain, *interface, &passage) else { return Err(frame) };
         if plain.protocol() == PROTOCOL_TCP {
-            self.note_segment(frame.head(), &lane.view(), passage.index(), passage.facing());
+            self.note_segment(frame.head(), plain, &passage, tick);
         } else {
             sessions.refresh(&passage, tick);
         }
@@ -116,10 +116,11 @@ impl<P: PacketIo> Turn<'_, P> {
 
     /// Notes a segment without SYN, FIN and RST, of which none is refused.
     #[inline(always)]
-    fn note_segment(&self, head: &[u8], view: &Ipv4View, session: u32, facing: Facing) {
+    fn note_segment(&self, head: &[u8], plain: &Plain, passage: &Passage<'_>, tick: Tick) {
         let sessions = &self.engine.nat.sessions;
-        let Some(session) = sessions.session(session) else { return };
-        let event = sessions.judge_segment(&session, facing, head, view);
-        sessions.touch(&session, facing, event, self.context.now);
+        if let Some(numbers) = plain.tcp_numbers(head) {
+            sessions.note_data(passage.index(), passage.facing(), numbers, plain.tcp_flags & FLAG_ACK != 0);
+        }
+        sessions.refresh_tcp(passage, tick, self.context.now);
     }
 }

@@ -68,6 +68,27 @@ impl Sessions {
         let _ = self.replace(word, seen.0, seen.seen_at(tick).0);
     }
 
+    /// The same of TCP without SYN, FIN and RST: that keeps the session whichever side it came from.
+    #[inline(always)]
+    pub fn refresh_tcp(&self, passage: &Passage<'_>, tick: Tick, now: Instant) {
+        let (seen, word) = passage.state();
+        if TcpState::from_u8(seen.tcp()) == TcpState::Transitory {
+            return self.revive(passage.index(), passage.facing(), now);
+        }
+        if seen.last_seen() != tick {
+            let _ = self.replace(word, seen.0, seen.seen_at(tick).0);
+        }
+    }
+
+    /// Of all states only a transitory one is left by such a segment.
+    #[cold]
+    #[inline(never)]
+    fn revive(&self, index: u32, from: Facing, now: Instant) {
+        if let Some(session) = self.session(index) {
+            self.touch(&session, from, Some(TcpEvent::Other), now);
+        }
+    }
+
     /// Puts `new` in the place of `old`, or says what is there by now. Release: pairs with the swap of `age`, see `schedule_by`.
     #[inline(always)]
     fn replace(&self, word: &AtomicU64, old: u64, new: u64) -> Result<(), u64> {
