@@ -7,17 +7,20 @@
 //! Both together give additions a cycle ([`Reading`]), whatever the clock is just now.
 //!
 //! [`CoreWatch`] asks a core on which somebody else polls: a thread pinned to it, before all others of the core, computes for 50 us
-//! at a time. What is measured meanwhile must leave that time out.
+//! at a time. What is measured meanwhile must leave that time out. It also says how far that core is from the one that asks
+//! ([`Trail`]): a virtual machine's processors share a cache at one moment and not at the next, and then half as many packets pass.
 //!
 //! Not seen: what others do to the caches and the memory.
 
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use core_affinity::CoreId;
 
 use crate::clock::ticks;
+use crate::trail::Trail;
 
 /// What a core did at one moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,6 +31,8 @@ pub struct Reading {
     pub end: u64,
     /// Additions a cycle.
     pub adds_per_cycle: f64,
+    /// How long a line takes that the asking core has written, nanoseconds; 0: nobody has asked.
+    pub hop_nanos: f64,
 }
 
 impl Reading {
@@ -47,7 +52,15 @@ impl Reading {
         let cycle = multiplying[0].max(1) as f64 / (MULTIPLICATIONS * CYCLES_A_MULTIPLICATION) as f64;
         let adds_per_cycle = ADDITIONS as f64 * cycle / adding[PIECES / 2].max(1) as f64;
         BEST.fetch_max(adds_per_cycle.to_bits(), Ordering::Relaxed);
-        Self { begin, end, adds_per_cycle }
+        Self { begin, end, adds_per_cycle, hop_nanos: 0.0 }
+    }
+
+    /// The same, and how far the core is from the one that has left `trail`.
+    fn take_from(trail: &Trail) -> Self {
+        let begin = ticks();
+        let hop_nanos = trail.follow();
+        LEAST_HOP.fetch_min(hop_nanos.to_bits(), Ordering::Relaxed);
+        Self { begin, hop_nanos, ..Self::take() }
     }
 
     /// How much of its core the thread had, 0 to 1: by the best reading of this process, or four additions a cycle, if that is more.
@@ -56,10 +69,11 @@ impl Reading {
         self.adds_per_cycle / Self::best()
     }
 
-    /// Whether nobody else had a part in it that counts.
+    /// Whether nobody else had a part in it that counts, and the core that asked was near.
     #[must_use]
     pub fn is_whole(self) -> bool {
-        self.share() >= LEAST_WHOLE
+        let nearest = f64::from_bits(LEAST_HOP.load(Ordering::Relaxed));
+        self.share() >= LEAST_WHOLE && self.hop_nanos <= NEAR_NANOS.max(NEAR_TIMES * nearest)
     }
 
     /// What readings are compared with, additions a cycle.
@@ -73,6 +87,7 @@ impl Reading {
 /// Reads one core, now and then.
 #[derive(Debug)]
 pub struct CoreWatch {
+    trail: Arc<Trail>,
     questions: Sender<()>,
     readings: Receiver<Reading>,
     is_asked: bool,
@@ -84,17 +99,22 @@ impl CoreWatch {
     pub fn of(core: CoreId) -> Self {
         let (questions, asked) = channel();
         let (answers, readings) = channel();
+        let trail = Arc::new(Trail::default());
+        let left = Arc::clone(&trail);
         std::thread::spawn(move || {
             core_affinity::set_for_current(core);
             go_first();
-            while asked.recv().is_ok() && answers.send(Reading::take()).is_ok() {}
+            while asked.recv().is_ok() && answers.send(Reading::take_from(&left)).is_ok() {}
         });
-        Self { questions, readings, is_asked: false }
+        Self { trail, questions, readings, is_asked: false }
     }
 
     /// Asks for a reading, unless one is asked for already.
     pub fn ask(&mut self) {
-        self.is_asked = self.is_asked || self.questions.send(()).is_ok();
+        if !self.is_asked {
+            self.trail.leave();
+            self.is_asked = self.questions.send(()).is_ok();
+        }
     }
 
     /// The reading that was asked for, when it is there.
@@ -187,6 +207,11 @@ fn multiply() {
 
 /// The best reading yet, as bits.
 static BEST: AtomicU64 = AtomicU64::new(0);
+/// The shortest way from core to core yet, as bits.
+static LEAST_HOP: AtomicU64 = AtomicU64::new(f64::MAX.to_bits());
+/// A core is near when a line takes no longer, or no longer than so many times the shortest time.
+const NEAR_NANOS: f64 = 75.0;
+const NEAR_TIMES: f64 = 1.5;
 /// Additions a cycle of a whole core, at least: every x86-64 processor since Haswell and Zen.
 const IDEAL: f64 = if cfg!(target_arch = "x86_64") { 4.0 } else { f64::MIN_POSITIVE };
 /// A core is whole from that share on.
@@ -216,7 +241,14 @@ mod tests {
 
     #[test]
     fn nine_tenths_are_a_whole_core() {
-        let reading = |share: f64| Reading { begin: 0, end: 1, adds_per_cycle: share * Reading::best() };
-        assert!(reading(0.91).is_whole() && !reading(0.89).is_whole());
+        let reading = |share: f64, hop_nanos| Reading {
+            begin: 0,
+            end: 1,
+            adds_per_cycle: share * Reading::best(),
+            hop_nanos,
+        };
+        assert!(reading(0.91, 0.0).is_whole() && !reading(0.89, 0.0).is_whole());
+        LEAST_HOP.fetch_min(25_f64.to_bits(), Ordering::Relaxed);
+        assert!(reading(1.0, 60.0).is_whole() && !reading(1.0, 150.0).is_whole());
     }
 }

@@ -15,3 +15,4 @@ pub mod generator;
 pub mod items;
 pub mod rig;
 pub mod sample;
+pub mod trail;

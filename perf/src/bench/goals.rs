@@ -295,8 +295,9 @@ mod tests {
             core,
             fault: None,
         };
-        let (work, adds_per_cycle) = (work.to_owned(), [4.0; 2]);
-        Run { round, work, device, flows: 1, adds_per_cycle, outcome: Outcome::Rate { opened, rate } }
+        let (work, adds_per_cycle, hop_nanos) = (work.to_owned(), [4.0; 2], [25.0; 2]);
+        let outcome = Outcome::Rate { opened, rate };
+        Run { round, work, device, flows: 1, adds_per_cycle, hop_nanos, outcome }
     }
 
     /// Rounds of 1,000 sessions with these ratios, each with a whole core or not.

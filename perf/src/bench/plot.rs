@@ -252,6 +252,7 @@ mod tests {
             device: Device::Nat,
             flows: 1000,
             adds_per_cycle: [4.0; 2],
+            hop_nanos: [25.0; 2],
             outcome: Outcome::Latency(paced),
         };
         let svg = draw(&["algate, by <date>"], &[run]).unwrap();

@@ -47,6 +47,8 @@ pub struct Run {
     pub flows: u32,
     /// Additions a cycle of the device's core before the device started, and after it ended; see [`crate::core_watch`].
     pub adds_per_cycle: [f64; 2],
+    /// How long a line took from the generator's core to it then, nanoseconds.
+    pub hop_nanos: [f64; 2],
     /// What came of it.
     pub outcome: Outcome,
 }
@@ -112,7 +114,7 @@ impl Plan {
         let mut rates: HashMap<&str, f64> = HashMap::new();
         let mut runs = Vec::new();
         for &device in &work.devices {
-            let before = adds_per_cycle(watch);
+            let before = watch.read();
             let outcome = self.run(work, device, &mut rates, watch).map_err(|sentence| {
                 format!(
                     "{}, {}: {sentence}; the device's last words: {}",
@@ -121,8 +123,12 @@ impl Plan {
                     self.place.last_words()
                 )
             })?;
-            let adds_per_cycle = [before, adds_per_cycle(watch)];
-            let run = Run { round, work: work.name(), device, flows: work.flows, adds_per_cycle, outcome };
+            let readings = [before, watch.read()];
+            let adds_per_cycle =
+                readings.map(|reading| reading.map_or(0.0, |reading| reading.adds_per_cycle));
+            let hop_nanos = readings.map(|reading| reading.map_or(0.0, |reading| reading.hop_nanos));
+            let (work, flows) = (work.name(), work.flows);
+            let run = Run { round, work, device, flows, adds_per_cycle, hop_nanos, outcome };
             say(&run);
             runs.push(run);
         }
@@ -297,9 +303,9 @@ impl Run {
                 })
                 .concat(),
         };
-        let [before, after] = self.adds_per_cycle;
+        let [[before, after], [hop_before, hop_after]] = [self.adds_per_cycle, self.hop_nanos];
         format!(
-            "round {}  {:<24} {:<18} {what} [{before:.1} {after:.1}]",
+            "round {}  {:<24} {:<18} {what} [{before:.1} {after:.1}, {hop_before:.0} {hop_after:.0} ns]",
             self.round,
             self.work,
             self.device.name()
@@ -360,10 +366,6 @@ impl CoreShare {
             if self.is_whole { "" } else { " (shared core)" }
         )
     }
-}
-
-fn adds_per_cycle(watch: &mut CoreWatch) -> f64 {
-    watch.read().map_or(0.0, |reading| reading.adds_per_cycle)
 }
 
 const HALF: &str = "half of the clean rate";

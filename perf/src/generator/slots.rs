@@ -224,7 +224,7 @@ mod tests {
     }
 
     fn reading(begin: u64, share: f64) -> Reading {
-        Reading { begin, end: begin + 50, adds_per_cycle: share * Reading::best() }
+        Reading { begin, end: begin + 50, adds_per_cycle: share * Reading::best(), hop_nanos: 0.0 }
     }
 
     /// So many quiet slots of ten ticks a packet, from `start` on.
