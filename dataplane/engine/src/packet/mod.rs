@@ -36,6 +36,8 @@ pub const UDP_BYTES: usize = 8;
 pub const TCP_BYTES: usize = 20;
 /// Length of the fixed part of an ICMP message, bytes.
 pub const ICMP_BYTES: usize = 8;
+/// Length of an ICMP timestamp or timestamp reply (RFC 792), bytes.
+pub const ICMP_TIMESTAMP_BYTES: usize = 20;
 /// Length of an ARP packet for Ethernet and IPv4, bytes.
 pub const ARP_BYTES: usize = 28;
 

@@ -14,7 +14,8 @@ use crate::drop_reason::DropReason;
 use crate::frame::{RxChecksum, RxChecksums};
 use crate::packet::{
     ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_SERVICE_VLAN, ETHERTYPE_VLAN,
-    ICMP_BYTES, IPV4_BYTES, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, TCP_BYTES, UDP_BYTES, VLAN_BYTES,
+    ICMP_BYTES, ICMP_TIMESTAMP_BYTES, IPV4_BYTES, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, TCP_BYTES,
+    UDP_BYTES, VLAN_BYTES,
 };
 use crate::packet::{checksum, other};
 
@@ -342,6 +343,9 @@ fn parse_l4(protocol: u8, bytes: &[u8], place: &L4Place) -> Result<L4, DropReaso
         }
         PROTOCOL_ICMP => {
             let header = l4_header::<ICMP_BYTES>(bytes, place)?;
+            if matches!(header[0], ICMP_TIMESTAMP | ICMP_TIMESTAMP_REPLY) {
+                l4_header::<ICMP_TIMESTAMP_BYTES>(bytes, place)?;
+            }
             let identifier = u16::from_be_bytes([header[4], header[5]]);
             let class = icmp_class(header[0]);
             let (src_port, dst_port) = match class {
@@ -355,12 +359,15 @@ fn parse_l4(protocol: u8, bytes: &[u8], place: &L4Place) -> Result<L4, DropReaso
     }
 }
 
+const ICMP_TIMESTAMP: u8 = 13;
+const ICMP_TIMESTAMP_REPLY: u8 = 14;
+
 /// What kind of ICMP message `icmp_type` is (RFC 792; RFC 5508 section 1.2). Address mask and
 /// information messages are deprecated (RFC 6918) and count as other.
 pub(crate) const fn icmp_class(icmp_type: u8) -> L4Class {
     match icmp_type {
-        8 | 13 => L4Class::IcmpQueryRequest,
-        0 | 14 => L4Class::IcmpQueryReply,
+        8 | ICMP_TIMESTAMP => L4Class::IcmpQueryRequest,
+        0 | ICMP_TIMESTAMP_REPLY => L4Class::IcmpQueryReply,
         3 | 4 | 5 | 11 | 12 => L4Class::IcmpError,
         _ => L4Class::IcmpOther,
     }

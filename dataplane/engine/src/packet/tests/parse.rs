@@ -71,10 +71,30 @@ fn tells_icmp_messages_apart_by_type() {
         (17, L4Class::IcmpOther),
         (255, L4Class::IcmpOther),
     ];
-    let mut bytes = echo_frame(true, b"");
+    let mut bytes = echo_frame(true, &[0; 12]);
     for (icmp_type, class) in rows {
         bytes[34] = icmp_type;
         assert_eq!(ipv4_view(&bytes).class, class, "type {icmp_type}");
+    }
+}
+
+#[test]
+fn drops_an_icmp_timestamp_without_all_of_its_times() {
+    for icmp_type in [13, 14] {
+        let timestamp = |time_bytes| {
+            let mut bytes = echo_frame(true, &vec![0; time_bytes]);
+            bytes[34] = icmp_type;
+            bytes
+        };
+        for time_bytes in [0, 4, 11] {
+            assert_eq!(parse_frame(&timestamp(time_bytes)), Err(DropReason::BadL4Header), "{time_bytes}");
+        }
+        // Probes may be padded; hosts answer them all the same.
+        for time_bytes in [12, 13, 100] {
+            parse_frame(&timestamp(time_bytes)).unwrap();
+        }
+        let first_fragment = with_header(&timestamp(4), |header| header[6] = 0x20);
+        assert_eq!(parse_frame(&first_fragment), Err(DropReason::FragmentTiny));
     }
 }
 

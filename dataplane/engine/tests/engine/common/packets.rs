@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use etherparse::{
     ArpEthIpv4Packet, ArpHardwareId, ArpOperation, ArpPacket, EtherType, Icmpv4Type, IpNumber, Ipv4Header,
-    NetSlice, PacketBuilder, SlicedPacket, TransportSlice,
+    Ipv4Slice, NetSlice, PacketBuilder, SlicedPacket, TcpSlice, UdpSlice,
 };
 
 use super::{INSIDE, OUTSIDE, ROUTER_MACS};
@@ -65,37 +65,38 @@ impl std::fmt::Debug for Seen {
 
 impl Seen {
     pub(crate) fn new(nic_port: u16, frame: &[u8]) -> Self {
-        let sliced = SlicedPacket::from_ethernet(frame).unwrap();
-        let Some(NetSlice::Ipv4(ip)) = &sliced.net else { panic!("no IPv4") };
-        let header = ip.header();
+        let start = 14; // No test network has VLANs.
+        let ip = Ipv4Slice::from_slice(&frame[start..]).unwrap();
+        let (header, l4) = (ip.header(), ip.payload().payload);
         let endpoint = |address, l4_port| SocketAddrV4::new(address, l4_port);
-        let (mut ports, mut tcp_flags, mut icmp, mut payload) =
-            ((0, 0), 0, None, ip.payload().payload.to_vec());
-        match &sliced.transport {
-            Some(TransportSlice::Udp(udp)) => {
+        let (mut ports, mut tcp_flags, mut icmp, mut payload) = ((0, 0), 0, None, l4.to_vec());
+        // Of fragments only the bytes are compared.
+        match header.protocol().0 {
+            _ if header.is_fragmenting_payload() => {}
+            UDP => {
+                let udp = UdpSlice::from_slice(l4).unwrap();
                 ports = (udp.source_port(), udp.destination_port());
                 payload = udp.payload().to_vec();
             }
-            Some(TransportSlice::Tcp(tcp)) => {
+            TCP => {
+                let tcp = TcpSlice::from_slice(l4).unwrap();
                 ports = (tcp.source_port(), tcp.destination_port());
                 tcp_flags = tcp.slice()[13];
                 payload = tcp.payload().to_vec();
             }
-            Some(TransportSlice::Icmpv4(message)) => {
-                icmp = Some((message.type_u8(), message.code_u8()));
-                let [a, b, ..] = message.bytes5to8();
-                let identifier = u16::from_be_bytes([a, b]);
-                ports = match message.type_u8() {
+            ICMP => {
+                let identifier = u16::from_be_bytes([l4[4], l4[5]]);
+                icmp = Some((l4[0], l4[1]));
+                ports = match l4[0] {
                     8 | 13 => (identifier, 0),
                     0 | 14 => (0, identifier),
                     _ => (0, 0),
                 };
-                payload = message.slice()[8..].to_vec();
+                payload = l4[8..].to_vec();
             }
             _ => {}
         }
         let total = usize::from(header.total_len());
-        let start = 14; // No test network has VLANs.
         Self {
             nic_port,
             protocol: header.protocol().0,
