@@ -6,7 +6,7 @@
 
 #[cfg(not(any(loom, shuttle)))]
 use super::sync::Ordering;
-use super::sync::{AtomicU64, prefetch};
+use super::sync::{AtomicU64, prefetch, prefetch_near};
 
 /// One cache line of eight words.
 #[derive(Debug)]
@@ -83,6 +83,12 @@ impl Lines {
     #[inline]
     pub fn prefetch(&self, index: u32) {
         prefetch(self.lines.as_ptr().wrapping_add(index as usize));
+    }
+
+    /// As [`Self::prefetch`], of a line that has come near: see [`prefetch_near`].
+    #[inline(always)]
+    pub fn prefetch_near(&self, index: u32) {
+        prefetch_near(self.lines.as_ptr().wrapping_add(index as usize));
     }
 
     /// How many lines there are.

@@ -96,14 +96,29 @@ pub fn exchange_sequence() {
     fence(Ordering::SeqCst);
 }
 
-/// Asks the CPU to fetch the cache line of `target`, which need not exist; no more than a hint.
+/// Asks the CPU to fetch the cache line of `target` into its second-level cache; `target` need not exist, for it is no
+/// more than a hint. A core has more buffers for misses of that level than of the first: on Zen 4 a random line takes
+/// 4 ns this way, where many are wanted at once, and 11 ns into the first.
 #[inline(always)]
 pub fn prefetch<T>(target: *const T) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         // SAFETY: a prefetch never faults and reads or writes nothing that the program can see,
         // whatever its address; SSE belongs to every x86_64.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(target.cast()) };
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = target;
+}
+
+/// As [`prefetch`], into the first-level cache: for a line that has come near, shortly before it is used.
+#[inline(always)]
+pub fn prefetch_near<T>(target: *const T) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: as above.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(target.cast()) };
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]

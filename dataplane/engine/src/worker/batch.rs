@@ -21,9 +21,12 @@ use crate::router::interface::{Arrival, Port};
 use crate::time::Tick;
 use crate::worker::Turn;
 
-/// Frames that are looked up together: a bit of a word for each, and with those that are read meanwhile no more cache
-/// misses than a core has buffers for (24 of its first level on Zen 4, which takes a third longer with 32 frames).
-pub(super) const BATCH_FRAMES: usize = 16;
+/// Frames that are looked up together, a bit of a word for each.
+const BATCH_FRAMES: usize = 128;
+
+/// How many frames before its turn a session comes from the second-level cache into the first, and a first packet's
+/// subscriber and mapping from memory.
+const AHEAD: usize = 4;
 
 /// What an ordinary frame says, ready to be looked up; or a lane that is left empty, of which no session has the key.
 #[derive(Debug, Clone, Copy)]
@@ -64,44 +67,35 @@ impl Lane {
     }
 }
 
-/// The lanes of the batch that is sent and of the one that is read meanwhile, in turn. They do not own the frames: these
+/// The lanes of a batch, and as many behind its last as [`Turn::send_batch`] looks ahead. They do not own the frames: these
 /// stay where they are until they leave.
 #[derive(Debug)]
-pub(super) struct Batches(Box<[Lanes; 2]>);
+pub(super) struct Batch(Box<[Lane; BATCH_FRAMES + AHEAD]>);
 
-type Lanes = [Lane; BATCH_FRAMES];
-
-impl Default for Batches {
+impl Default for Batch {
     fn default() -> Self {
-        Self(Box::new([[Lane::EMPTY; BATCH_FRAMES]; 2]))
+        Self(Box::new([Lane::EMPTY; BATCH_FRAMES + AHEAD]))
     }
 }
 
 impl<P: PacketIo> Turn<'_, P> {
-    /// Handles all of `frames`, received on `nic_port`, batch by batch. Each is read before the one ahead of it is sent, and
-    /// looked up behind that: so buckets are fetched while frames are sent, and sessions while frames are read. What
-    /// the batch ahead changes is seen all the same, for reading looks at the frames alone.
+    /// Handles all of `frames`, received on `nic_port`, batch by batch: reads all, looks all up, sends all. So buckets are fetched
+    /// while frames are read, and sessions while others are looked up.
     #[inline(always)]
     pub(super) fn handle_burst(
         &mut self,
-        batches: &mut Batches,
+        batch: &mut Batch,
         port: &Port,
         nic_port: NicPortId,
         frames: &mut Drain<'_, P::Frame>,
     ) {
-        let [mut next, mut current] = batches.0.each_mut();
-        let mut looked_up = 0;
         loop {
-            let ahead = frames.as_slice().get(looked_up..).unwrap_or_default();
-            let read = if ahead.is_empty() { 0 } else { self.read_batch(next, port, ahead) };
-            if looked_up > 0 {
-                self.send_batch(current.get_mut(..looked_up).unwrap_or_default(), nic_port, frames);
-            }
-            if read == 0 {
+            let count = self.read_batch(batch, port, frames.as_slice());
+            if count == 0 {
                 return;
             }
-            self.look_up_batch(next.get_mut(..read).unwrap_or_default());
-            (looked_up, current, next) = (read, next, current);
+            self.look_up_batch(batch.0.get_mut(..count).unwrap_or_default());
+            self.send_batch(batch.0.get(..count + AHEAD).unwrap_or_default(), nic_port, frames);
         }
     }
 
@@ -109,9 +103,11 @@ impl<P: PacketIo> Turn<'_, P> {
     ///
     /// Not inlined: what reads and what sends have the registers to themselves, which saves more than the calls cost.
     #[inline(never)]
-    fn read_batch(&self, lanes: &mut Lanes, port: &Port, frames: &[P::Frame]) -> usize {
+    fn read_batch(&self, batch: &mut Batch, port: &Port, frames: &[P::Frame]) -> usize {
         let sessions = &self.engine.nat.sessions;
-        for (frame, lane) in frames.iter().zip(lanes.iter_mut()) {
+        let count = frames.len().min(BATCH_FRAMES);
+        let (lanes, behind) = batch.0.split_at_mut(count);
+        for (frame, lane) in frames.iter().zip(lanes) {
             match self.read(port, frame) {
                 Some((key, plain, interface)) => {
                     let hash = sessions.hash(key);
@@ -122,14 +118,17 @@ impl<P: PacketIo> Turn<'_, P> {
                 None => lane.clear(),
             }
         }
-        frames.len().min(BATCH_FRAMES)
+        // Of a batch before: no flow is expected of them again.
+        let behind: Option<&mut [_; AHEAD]> = behind.first_chunk_mut();
+        behind.into_iter().flatten().for_each(|lane| lane.key = Lane::EMPTY.key);
+        count
     }
 
     /// Looks for the sessions of `lanes`, and starts to fetch these.
     #[inline(always)]
     fn look_up_batch(&self, lanes: &mut [Lane]) {
         let sessions = &self.engine.nat.sessions;
-        let mut missing = 0_u32;
+        let mut missing = 0_u128;
         for (bit, lane) in lanes.iter_mut().enumerate() {
             lane.candidate = sessions.prefetch_record(lane.hash);
             match lane.candidate {
@@ -145,12 +144,14 @@ impl<P: PacketIo> Turn<'_, P> {
         }
     }
 
-    /// Sends the first of `frames`, which are those of `lanes`, on their way.
+    /// Sends the first of `frames`, which are those of `lanes` but the last [`AHEAD`], on their way.
     #[inline(always)]
-    fn send_batch(&mut self, lanes: &mut [Lane], nic_port: NicPortId, frames: &mut Drain<'_, P::Frame>) {
+    fn send_batch(&mut self, lanes: &[Lane], nic_port: NicPortId, frames: &mut Drain<'_, P::Frame>) {
         let tick = Tick::of(self.context.now);
-        let (mut forwarded, count) = (0, lanes.len() as u64);
-        for (lane, frame) in lanes.iter_mut().zip(frames) {
+        let (mut forwarded, count) = (0, lanes.len().saturating_sub(AHEAD) as u64);
+        for (lanes, frame) in lanes.windows(AHEAD + 1).zip(frames) {
+            let [lane, .., ahead] = lanes else { break };
+            self.expect(ahead);
             match self.forward(frame, lane, tick) {
                 Ok(()) => forwarded += 1,
                 Err(frame) => self.forward_otherwise(frame, lane, (nic_port, tick)),
@@ -161,6 +162,24 @@ impl<P: PacketIo> Turn<'_, P> {
             self.engine.nat.catch_up();
         }
         self.counters.forwarded.add(forwarded);
+    }
+
+    /// Starts to fetch what the packet of `lane` will take soon.
+    #[inline(always)]
+    fn expect(&self, lane: &Lane) {
+        match lane.candidate {
+            Some(candidate) => self.engine.nat.sessions.prefetch_near(candidate),
+            None => self.expect_flow(lane),
+        }
+    }
+
+    /// As [`Self::expect`], of a packet that probably begins a flow.
+    #[inline(never)]
+    fn expect_flow(&self, lane: &Lane) {
+        let is_outbound = || self.engine.router.interfaces.side_of(lane.interface) == Some(Side::Internal);
+        if !lane.is_empty() && is_outbound() {
+            self.engine.nat.prefetch_outbound(lane.key);
+        }
     }
 
     /// What `frame` says, if it is an ordinary packet for `port`.
@@ -177,25 +196,22 @@ impl<P: PacketIo> Turn<'_, P> {
     }
 
     /// Looks for the sessions of the lanes in `missing` in their second buckets. Who has none there either probably
-    /// begins a flow: starts to fetch what that takes.
+    /// begins a flow.
     #[inline(never)]
-    fn look_further(&self, lanes: &mut [Lane], mut missing: u32) {
-        let nat = &self.engine.nat;
+    fn look_further(&self, lanes: &mut [Lane], mut missing: u128) {
+        let sessions = &self.engine.nat.sessions;
         while missing != 0 {
             let Some(lane) = lanes.get_mut(missing.trailing_zeros() as usize) else { return };
             missing &= missing - 1;
-            lane.candidate = nat.sessions.prefetch_second(lane.hash);
+            lane.candidate = sessions.prefetch_second(lane.hash);
             if let Some(candidate) = lane.candidate
                 && lane.plain.protocol() == PROTOCOL_TCP
             {
-                nat.sessions.prefetch_windows(candidate);
-            }
-            let is_outbound =
-                || self.engine.router.interfaces.side_of(lane.interface) == Some(Side::Internal);
-            if lane.candidate.is_none() && !lane.is_empty() && is_outbound() {
-                nat.prefetch_outbound(lane.key);
+                sessions.prefetch_windows(candidate);
             }
         }
+        // The first are ahead of nobody.
+        lanes.iter().take(AHEAD).for_each(|lane| self.expect(lane));
     }
 
     /// Handles a frame that is in no lane, step by step.

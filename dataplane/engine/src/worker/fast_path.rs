@@ -77,7 +77,7 @@ impl<P: PacketIo> Turn<'_, P> {
     pub(super) fn forward_otherwise(
         &mut self,
         frame: P::Frame,
-        lane: &mut Lane,
+        lane: &Lane,
         (nic_port, tick): (NicPortId, Tick),
     ) {
         if lane.is_empty() {
@@ -90,7 +90,7 @@ impl<P: PacketIo> Turn<'_, P> {
     }
 
     /// A packet of no session.
-    fn open_lane(&mut self, frame: P::Frame, lane: &mut Lane, tick: Tick) {
+    fn open_lane(&mut self, frame: P::Frame, lane: &Lane, tick: Tick) {
         let Lane { key, hash, interface, .. } = *lane;
         let view = lane.view();
         if let Err(reason) = check_martians(view.src, view.dst) {
@@ -99,8 +99,8 @@ impl<P: PacketIo> Turn<'_, P> {
         let Some((frame, (session, facing))) = self.open(frame, &view, interface, (key, hash)) else {
             return;
         };
-        lane.candidate = Some(self.engine.nat.sessions.candidate(&session, facing));
-        match self.forward(frame, lane, tick) {
+        let candidate = Some(self.engine.nat.sessions.candidate(&session, facing));
+        match self.forward(frame, &Lane { candidate, ..*lane }, tick) {
             Ok(()) => self.counters.forwarded.add(1),
             Err(frame) => self.hit(frame, &view, interface, session, facing),
         }

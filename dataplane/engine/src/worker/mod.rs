@@ -1,10 +1,9 @@
 //! A worker's turn: a burst of frames in, frames out.
 //!
-//! The burst goes through in batches. Every frame of a batch is parsed and its bucket prefetched before the first
-//! lookup, and its session prefetched before the first translation, so that the cache misses of a batch overlap; and a
-//! batch is read before the one ahead of it is sent, so that they overlap with work. A hit is translated in place; a
-//! miss takes the slow path ([`crate::nat`]) in the same worker; ALG flows go to their owner's stage. One `now` holds
-//! for the whole burst.
+//! The burst goes through as a batch. Every frame is parsed and its bucket prefetched before the first lookup, and its
+//! session prefetched before the first translation, so that the cache misses of a batch overlap with each other and
+//! with work. A hit is translated in place; a miss takes the slow path ([`crate::nat`]) in the same worker; ALG flows go
+//! to their owner's stage. One `now` holds for the whole burst.
 //!
 //! ALG cores run the same [`Worker`], with nothing to receive but what is handed over.
 
@@ -38,7 +37,7 @@ use crate::router::egress::{Context, Egress};
 use crate::router::icmp::IcmpSource;
 use crate::table::quiescence::Participant;
 use crate::time::Instant;
-use crate::worker::batch::Batches;
+use crate::worker::batch::Batch;
 use crate::worker::held_syn::HeldSyns;
 
 /// One thread that handles packets, and all it owns.
@@ -49,7 +48,7 @@ pub struct Worker<F> {
     id: WorkerId,
     participant: Participant,
     owned: Owned<F>,
-    batches: Batches,
+    batch: Batch,
     has_fast_path: bool,
 }
 
@@ -97,15 +96,7 @@ impl<F: crate::frame::Frame> Worker<F> {
             opening: None,
             pcp: PcpServer::new(&engine.config.pcp, &engine.key, now),
         };
-        Some(Self {
-            engine,
-            handover,
-            id,
-            participant,
-            owned,
-            batches: Batches::default(),
-            has_fast_path: true,
-        })
+        Some(Self { engine, handover, id, participant, owned, batch: Batch::default(), has_fast_path: true })
     }
 
     /// The same thread with every packet handled step by step: what a test compares the fast path with.
@@ -132,12 +123,12 @@ impl<F: crate::frame::Frame> Worker<F> {
         burst: &mut Vec<F>,
     ) {
         let has_fast_path = self.has_fast_path;
-        let (mut turn, batches) = self.turn(io, now);
+        let (mut turn, batch) = self.turn(io, now);
         turn.counters.received.add(burst.len() as u64);
         let mut frames = burst.drain(..);
         match turn.engine.router.interfaces.port(nic_port) {
             Some(port) if has_fast_path => {
-                turn.handle_burst(batches, port, nic_port, &mut frames);
+                turn.handle_burst(batch, port, nic_port, &mut frames);
             }
             _ => {
                 frames.for_each(|frame| turn.take(nic_port, frame));
@@ -197,7 +188,7 @@ impl<F: crate::frame::Frame> Worker<F> {
         &'a mut self,
         io: &'a mut P,
         now: Instant,
-    ) -> (Turn<'a, P>, &'a mut Batches) {
+    ) -> (Turn<'a, P>, &'a mut Batch) {
         let engine = &*self.engine;
         self.owned.nat.begin(now);
         #[expect(
@@ -215,7 +206,7 @@ impl<F: crate::frame::Frame> Worker<F> {
             context,
             io,
         };
-        (turn, &mut self.batches)
+        (turn, &mut self.batch)
     }
 }
 
