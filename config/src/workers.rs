@@ -26,7 +26,7 @@ const ALG_CORES: Key = Key {
 };
 const BURST: Key = Key {
     name: "burst",
-    example: "32",
+    example: "128",
     reason: "Frames taken from a queue at once, 1 to 256; more adds latency, fewer costs throughput.",
 };
 const IDLE: Key = Key {
@@ -57,7 +57,7 @@ pub(crate) fn read(root: &Table<'_>, eal: &Eal, machine: &Machine) -> Workers {
     Workers {
         cores: cores.map(values).unwrap_or_else(|| default_cores(eal, &alg_cores, machine)),
         alg_cores,
-        burst: table.get(&BURST, value::integer(1..=256)).unwrap_or(32),
+        burst: table.get(&BURST, value::integer(1..=256)).unwrap_or(128),
         idle: table.get(&IDLE, value::choice(IDLE_CHOICES)).unwrap_or(Idle::Auto),
         handover_packets: table.get(&HANDOVER_PACKETS, value::power_of_two(2..=65_536)).unwrap_or(1024),
     }

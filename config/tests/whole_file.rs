@@ -146,7 +146,7 @@ fn the_16385th_filter_rule_is_refused() {
 fn defaults_are_those_of_the_documentation() {
     let config = Config::parse(SMALLEST, "algate.toml", &machine(&[0, 1])).unwrap();
     assert_eq!((config.eal.main_core, config.eal.file_prefix.as_str()), (0, "algate"));
-    assert_eq!((config.workers.burst, config.workers.handover_packets), (32, 1024));
+    assert_eq!((config.workers.burst, config.workers.handover_packets), (128, 1024));
     assert_eq!(config.nic_ports[0].device, Device::Null);
     assert_eq!((config.nic_ports[0].rx_descriptors, config.nic_ports[0].mtu), (1024, 1500));
     assert_eq!(config.interfaces[0].mtu, 1500);
@@ -186,7 +186,7 @@ fn defaults_are_those_of_the_documentation() {
 fn sizes_that_follow_from_others_do() {
     let text = format!("{SMALLEST}[tables]\nsessions = 100\n");
     assert_eq!(Config::parse(&text, "a", &machine(&[0, 1])).unwrap().tables.mappings, 100);
-    // Nine workers with 2,048 descriptors, 512 kept fragments and a burst of 32 each: 23,328 mbufs, the next
+    // Nine workers with 2,048 descriptors, 512 kept fragments and a burst of 128 each: 24,192 mbufs, the next
     // power of two.
     let config = Config::parse(SMALLEST, "a", &machine(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9])).unwrap();
     assert_eq!(config.tables.mbufs, 32_768);
