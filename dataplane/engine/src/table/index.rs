@@ -24,8 +24,8 @@
 //! two locked operations; finds of other threads see the record filled as before.
 //!
 //! It may also put an entry late ([`IndexTable::insert_late`]): the keys under which replies to a first packet will come are
-//! known just before they are put, when their buckets are still on their way from memory. So they wait until the
-//! batch is done ([`IndexTable::catch_up`]), and the waiting of a whole batch overlaps. Inserts and removals see them.
+//! known just before they are put, when their buckets are still on their way from memory. So they wait until 32
+//! do or the batch is done ([`IndexTable::catch_up`]), and the waiting of them all overlaps. Inserts and removals see them.
 //!
 //! # Load
 //!

@@ -176,8 +176,8 @@ impl<P: PacketIo> Turn<'_, P> {
     /// As [`Self::expect`], of a packet that probably begins a flow.
     #[inline(never)]
     fn expect_flow(&self, lane: &Lane) {
-        let is_outbound = || self.engine.router.interfaces.side_of(lane.interface) == Some(Side::Internal);
-        if !lane.is_empty() && is_outbound() {
+        let interfaces = &self.engine.router.interfaces;
+        if !lane.is_empty() && interfaces.side_of(lane.interface) == Some(Side::Internal) {
             self.engine.nat.prefetch_outbound(lane.key);
         }
     }
